@@ -1,0 +1,148 @@
+"""Money: budgets, their accounts per period, the leases drawn on them, and the prices of models.
+
+All amounts are integer nano-USD. The words and the invariants are those of docs/protocol.md, "Leases".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from controlplane.tenancy.models import Tenant
+
+
+class OnExhausted(models.TextChoices):
+    BLOCK = "block"
+    WARN = "warn"  # let calls pass, count what is over
+
+
+class PeriodKind(models.TextChoices):
+    CALENDAR = "calendar"
+    ROLLING = "rolling"
+    TOTAL = "total"
+
+
+class Budget(models.Model):
+    """An amount that calls matching ``match`` may cost per period. Without a tenant it covers the installation.
+
+    ``match`` may name ``route``, ``category``, ``model`` and ``user``; a call must equal every part that is named.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="budgets")
+    slug = models.SlugField(max_length=64)
+    amount_nusd = models.BigIntegerField()
+    period_kind = models.CharField(max_length=16, choices=PeriodKind.choices)
+    period_unit = models.CharField(
+        max_length=8, default="", blank=True
+    )  # calendar: "hour", "day", "week", "month", "year"
+    period_timezone = models.CharField(max_length=64, default="UTC")
+    period_days = models.PositiveSmallIntegerField(null=True, blank=True)  # rolling
+    match = models.JSONField(default=dict, blank=True)
+    on_exhausted = models.CharField(max_length=8, choices=OnExhausted.choices, default=OnExhausted.BLOCK)
+    thresholds = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)  # percent
+    created_at = models.DateTimeField(db_default=Now())
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["slug"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "slug"], name="budget_slug_once", nulls_distinct=False),
+            models.CheckConstraint(condition=Q(amount_nusd__gte=0), name="budget_amount_not_negative"),
+            models.CheckConstraint(condition=Q(period_kind__in=PeriodKind.values), name="budget_period_kind_known"),
+            models.CheckConstraint(
+                condition=Q(period_kind="rolling", period_days__gte=1) | ~Q(period_kind="rolling"),
+                name="budget_rolling_has_days",
+            ),
+            models.CheckConstraint(condition=Q(on_exhausted__in=OnExhausted.values), name="budget_on_exhausted_known"),
+        ]
+
+
+class Account(models.Model):
+    """One budget in one period. Exposure = ``outstanding_nusd`` + ``settled_nusd`` (rolling: settled in the window).
+
+    ``outstanding_nusd`` is the sum over live leases of granted - returned - settled, never below zero per lease.
+    """
+
+    budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="accounts")
+    period_key = models.CharField(max_length=32)  # "2026-11", "2026-11-25", "rolling", "total"
+    starts_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True)  # exclusive
+    outstanding_nusd = models.BigIntegerField(default=0)
+    settled_nusd = models.BigIntegerField(default=0)
+    denied_calls = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["budget", "period_key"], name="account_period_once"),
+            models.CheckConstraint(condition=Q(outstanding_nusd__gte=0), name="account_outstanding_not_negative"),
+        ]
+
+
+class AccountSlot(models.Model):
+    """What a rolling account settled in one slot of its window. Slots that leave the window stop counting."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="slots")
+    starts_at = models.DateTimeField()
+    settled_nusd = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "starts_at"], name="account_slot_once"),
+        ]
+
+
+class Lease(models.Model):
+    """Rights to spend from every account on a path at once, held by one incarnation. Counters only ever grow.
+
+    The server authors ``granted``; the client authors ``settled``, ``returned`` and ``corrected``. A closed lease never
+    grants again.
+    """
+
+    incarnation = models.UUIDField()
+    number = models.BigIntegerField()  # chosen by the client, unique in its incarnation
+    path = ArrayField(models.BigIntegerField())  # account ids, leaf first
+    granted_nusd = models.BigIntegerField(default=0)
+    settled_nusd = models.BigIntegerField(default=0)
+    returned_nusd = models.BigIntegerField(default=0)
+    corrected_nusd = models.BigIntegerField(default=0)
+    held_nusd = models.BigIntegerField(default=0)  # the client's word, for display
+    denied_calls = models.BigIntegerField(default=0)
+    seq = models.BigIntegerField(default=0)
+    closed = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["incarnation", "number"], name="lease_once"),
+            models.CheckConstraint(
+                condition=Q(granted_nusd__gte=0, settled_nusd__gte=0, returned_nusd__gte=0, corrected_nusd__gte=0),
+                name="lease_counters_not_negative",
+            ),
+        ]
+
+
+class PriceOverride(models.Model):
+    """An operator's price for a model, before the price list's: ``rates`` in decimal USD per million tokens, by class.
+
+    Classes: ``input``, ``cached_input``, ``output``.
+    """
+
+    model = models.CharField(max_length=120, unique=True)
+    rates = models.JSONField()
+    created_by = models.CharField(max_length=150, default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+
+class PriceBook(models.Model):
+    """The compiled prices that SDKs are served, named by the SHA-256 of its bytes; kept so that usage can be explained."""
+
+    etag = models.CharField(max_length=64, unique=True)
+    body = models.BinaryField()
+    source = models.CharField(max_length=64)  # "genai-prices 0.2.3"
+    created_at = models.DateTimeField(db_default=Now())

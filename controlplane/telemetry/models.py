@@ -1,0 +1,124 @@
+"""What happened: windows of calls at two resolutions, daily usage, and spans.
+
+A distribution is a ``bigint[]``: count, sum, min, max, then packed buckets ``index << 40 | count`` in index order.
+``tg_dist_merge`` merges two of them inside SQL; ``tidegate.core.window`` reads and writes the same form.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+def _distribution() -> ArrayField[list[int], list[int]]:
+    return ArrayField(models.BigIntegerField(), default=list)
+
+
+class _CallWindow(models.Model):
+    """Counts of the calls that ended in one window of time, per tenant, route, model and category."""
+
+    starts_at = models.DateTimeField()
+    tenant = models.CharField(max_length=64)
+    route = models.CharField(max_length=64)
+    model = models.CharField(max_length=120)
+    category = models.CharField(max_length=64)
+    calls = models.BigIntegerField(default=0)  # that were let through, whatever came of them
+    errors = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)  # by a gate; not part of calls
+    fallbacks = models.BigIntegerField(default=0)  # calls answered by a fallback
+    retries = models.BigIntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)  # cached ones included
+    cached_input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_nusd = models.BigIntegerField(default=0)
+    kinds = models.JSONField(default=dict)  # {"error.timeout": 3, "refused.rate_limited": 9}
+    latency_us = _distribution()
+    tokens = _distribution()  # per call
+    call_cost_nusd = _distribution()  # per call
+    queue_depth = _distribution()  # sampled when a call arrives
+    sessions = _distribution()  # sampled at each report
+
+    class Meta:
+        abstract = True
+
+
+class CallWindow10s(_CallWindow):
+    pk = models.CompositePrimaryKey("starts_at", "tenant", "route", "model", "category")
+
+    class Meta:
+        db_table = "telemetry_window_10s"
+
+
+class CallWindow1m(_CallWindow):
+    pk = models.CompositePrimaryKey("starts_at", "tenant", "route", "model", "category")
+
+    class Meta:
+        db_table = "telemetry_window_1m"
+
+
+class DailyUsage(models.Model):
+    """Calls, tokens and cost of a UTC day, kept for good."""
+
+    pk = models.CompositePrimaryKey("day", "tenant", "route", "model", "category")
+    day = models.DateField()
+    tenant = models.CharField(max_length=64)
+    route = models.CharField(max_length=64)
+    model = models.CharField(max_length=120)
+    category = models.CharField(max_length=64)
+    calls = models.BigIntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    cached_input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_nusd = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "telemetry_usage_daily"
+
+
+class DailyUserUsage(models.Model):
+    """The same by user. Users beyond what an SDK tracks arrive under ``(others)``."""
+
+    pk = models.CompositePrimaryKey("day", "tenant", "user")
+    day = models.DateField()
+    tenant = models.CharField(max_length=64)
+    user = models.CharField(max_length=120)
+    calls = models.BigIntegerField(default=0)
+    tokens = models.BigIntegerField(default=0)
+    cost_nusd = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "telemetry_usage_daily_user"
+
+
+class Span(models.Model):
+    """One span, in a table partitioned by day on ``starts_at`` (created by a migration, not by the ORM)."""
+
+    pk = models.CompositePrimaryKey("starts_at", "trace_id", "span_id")
+    trace_id = models.CharField(max_length=32)
+    span_id = models.CharField(max_length=16)
+    parent_span_id = models.CharField(max_length=16, default="")
+    starts_at = models.DateTimeField()
+    duration_us = models.BigIntegerField()
+    tenant = models.CharField(max_length=64)
+    service = models.CharField(max_length=120)
+    name = models.CharField(max_length=200)
+    kind = models.PositiveSmallIntegerField()  # OTLP's SpanKind
+    status = models.PositiveSmallIntegerField()  # OTLP's StatusCode: 0 unset, 1 ok, 2 error
+    status_message = models.CharField(max_length=500, default="")
+    route = models.CharField(max_length=64, default="")
+    model = models.CharField(max_length=120, default="")
+    session = models.CharField(max_length=120, default="")
+    user = models.CharField(max_length=120, default="")
+    input_tokens = models.BigIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+    cost_nusd = models.BigIntegerField(null=True)
+    attributes = models.JSONField(default=dict)
+    resource = models.JSONField(default=dict)
+    events = models.JSONField(default=list)
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_span"
+        ordering: ClassVar = ["-starts_at"]

@@ -1,0 +1,1 @@
+"""Tidegate's SDK: model calls governed inside your process."""

@@ -1,0 +1,72 @@
+"""Tests run on the real engines: the servers named by the environment, else embedded ones in a folder of their own.
+
+A plugin (``-p tests.engines``), because pytest-django reads the settings before any conftest is loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import redis
+
+from controlplane.runtime.engines import Engine, prepare_postgres, prepare_valkey
+
+
+def _start(engine: Engine) -> None:
+    process = subprocess.Popen(
+        engine.command,
+        user=engine.user,
+        group=engine.group,
+        extra_groups=[] if engine.user is not None else None,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        process.send_signal(2)  # fast shutdown, for both
+        process.wait(10)
+
+    atexit.register(stop)
+
+
+def _wait(ready: object, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            ready()  # type: ignore[operator]
+            return
+        except (psycopg.OperationalError, redis.RedisError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _embedded_engines() -> None:
+    """Start what the environment does not name, before Django reads its settings."""
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-tests-"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if "DATABASE_URL" not in os.environ:
+        postgres = prepare_postgres(folder / "postgres")
+        postgres.command.extend(["-c", "fsync=off"])
+        _start(postgres)
+        _wait(lambda: psycopg.connect(postgres.url).close())
+        os.environ["DATABASE_URL"] = postgres.url
+    if "VALKEY_URL" not in os.environ:
+        valkey = prepare_valkey(folder / "valkey")
+        _start(valkey)
+        _wait(lambda: redis.Redis.from_url(valkey.url).ping())
+        os.environ["VALKEY_URL"] = valkey.url
+    os.environ.setdefault("TIDEGATE_DATA_DIR", str(folder))
+    os.environ.setdefault("TIDEGATE_SECRET_KEY", "not-secret-for-tests")
+
+
+_embedded_engines()
