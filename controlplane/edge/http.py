@@ -1,0 +1,81 @@
+"""Requests and responses on the raw edge: just enough HTTP over ASGI, bodies bounded before they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import orjson
+
+from controlplane.problems import Problem, TooLarge
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = (b"content-type", b"application/json")
+PROBLEM = (b"content-type", b"application/problem+json")
+
+
+class Disconnected(Exception):
+    """The client went away while its request was read."""
+
+
+class Response(NamedTuple):
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Request:
+    """One HTTP request. Header names are lower-case bytes, as ASGI has them; the last of a repeated one wins."""
+
+    __slots__ = ("_receive", "headers", "method", "path", "query_string")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query_string: bytes = scope["query_string"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self.query_string.decode("latin-1")))
+
+    async def body(self, *, limit: int) -> bytes:
+        """Return the whole body; ``TooLarge`` as soon as it exceeds ``limit`` bytes, ``Disconnected`` if it breaks off."""
+        announced = self.headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > limit:
+            raise TooLarge(f"The body has {int(announced)} bytes, at most {limit} are taken: send smaller batches.")
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"The body has more than {limit} bytes: send smaller batches.")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+
+def problem(error: Problem) -> Response:
+    """Return ``error`` as problem+json, with Retry-After where it names one."""
+    headers: tuple[tuple[bytes, bytes], ...] = (PROBLEM,)
+    if error.retry_after_s is not None:
+        headers += ((b"retry-after", str(max(1, round(error.retry_after_s))).encode()),)
+    return Response(error.status, orjson.dumps(error.as_json()), headers)
+
+
+async def respond(send: Send, response: Response) -> None:
+    """Send ``response`` with its length."""
+    headers = [*response.headers]
+    if response.status != 304:
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
