@@ -1,0 +1,84 @@
+"""The conformance vectors of sdk/conformance/price.json, and the laws behind them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.core.price import ModelPrice, PriceBook, Rate, compile_price_book, format_usd, parse_usd
+
+VECTORS = json.loads((Path(__file__).resolve().parents[3] / "conformance" / "price.json").read_text())
+CALLS = [
+    pytest.param(book["book"], call, id=f"{call['model']}-{number}")
+    for book in VECTORS["books"]
+    for number, call in enumerate(book["calls"])
+]
+prices = st.integers(0, 10**12)
+tokens = st.integers(0, 10**7)
+rates = st.builds(
+    Rate, prices, st.dictionaries(tokens, prices, max_size=3).map(lambda tiers: tuple(sorted(tiers.items())))
+)
+
+
+@pytest.mark.parametrize(("book", "call"), CALLS)
+def test_cost__vector__as_every_sdk(book: dict[str, Any], call: dict[str, Any]) -> None:
+    expected, asked = call["cost_nusd"], {key: value for key, value in call.items() if key != "cost_nusd"}
+
+    assert compile_price_book(book).cost_nusd(**asked) == expected
+
+
+@pytest.mark.parametrize("counts", VECTORS["refused_calls"], ids=str)
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "no-such-model"])
+def test_cost__counts_that_no_call_has__refused(model: str, counts: dict[str, int]) -> None:
+    book = compile_price_book(VECTORS["books"][0]["book"])
+
+    with pytest.raises(ValueError, match="Token counts"):
+        book.cost_nusd(model, **counts)
+
+
+@pytest.mark.parametrize("document", VECTORS["refused_books"], ids=str)
+def test_compile__malformed_book__refused(document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(format|models)"):
+        compile_price_book(document)
+
+
+@given(whole=rates, cached=rates, output=rates, counts=st.tuples(tokens, tokens, tokens))
+def test_cost__any_call__exact_sum_rounded_half_up_once(
+    whole: Rate, cached: Rate, output: Rate, counts: tuple[int, int, int]
+) -> None:
+    fresh, from_cache, out = counts
+    book = PriceBook({"m": ModelPrice(whole, cached, output)})
+
+    cost = book.cost_nusd("m", input_tokens=fresh + from_cache, cached_input_tokens=from_cache, output_tokens=out)
+
+    assert cost is not None
+    at = fresh + from_cache
+    exact = Fraction(fresh * whole.at(at) + from_cache * cached.at(at) + out * output.at(at), 10**6)
+    assert -Fraction(1, 2) < cost - exact <= Fraction(1, 2)
+
+
+@pytest.mark.parametrize("vector", VECTORS["usd"], ids=lambda vector: repr(vector["text"]))
+def test_parse_usd__decimal_text__nano_dollars(vector: dict[str, Any]) -> None:
+    assert parse_usd(vector["text"]) == vector["nusd"]
+
+
+@pytest.mark.parametrize("text", [*VECTORS["refused_usd"], "9" * 10_000])
+def test_parse_usd__not_an_amount__refused_with_the_reason(text: str) -> None:
+    with pytest.raises(ValueError, match="An amount of dollars"):
+        parse_usd(text)
+
+
+@pytest.mark.parametrize("vector", VECTORS["formatted"], ids=lambda vector: vector["text"])
+def test_format_usd__nano_dollars__shortest_exact_text(vector: dict[str, Any]) -> None:
+    assert format_usd(vector["nusd"]) == vector["text"]
+
+
+@given(st.integers(0, 10**18))
+def test_format_usd__any_amount__parses_to_itself(nusd: int) -> None:
+    assert parse_usd(format_usd(nusd)) == nusd
