@@ -1,0 +1,397 @@
+"""Policies and snapshots: what an operator wrote, checked field by field, and what callers look up for a call.
+
+The same functions run on the server (when a document is put) and in the SDK (when a snapshot arrives).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+FORMAT = 1
+ANY_ROUTE = "*"
+MAX_LIMITS = 16
+MAX_FALLBACKS = 8
+
+
+class PolicyError(ValueError):
+    """A document is not a policy (or a snapshot); ``errors`` maps the path of a field to what is wrong with it."""
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{path}: {text}" for path, text in errors.items()))
+        self.errors = dict(errors)
+
+
+class Limit(NamedTuple):
+    """A token bucket: ``amount`` of ``unit`` (``requests`` or ``tokens``) per ``per_s`` seconds, at most ``burst`` at once."""
+
+    unit: str
+    amount: int
+    per_s: float
+    burst: int
+    scope: str  # "fleet" or "instance"
+
+    @property
+    def rate(self) -> float:
+        """Units per second."""
+        return self.amount / self.per_s
+
+
+class QueueRule(NamedTuple):
+    max_concurrent: int
+    max_waiting: int
+    max_wait_ms: int
+
+
+class BreakerRule(NamedTuple):
+    window_s: float
+    min_calls: int
+    failure_rate: float
+    slow_call_ms: int | None
+    slow_call_rate: float
+    open_s: float
+    half_open_calls: int
+    mode: str  # "auto", "forced_open", "forced_closed", "metrics_only"
+
+
+class RetryRule(NamedTuple):
+    max_attempts: int
+    base_ms: int
+    max_ms: int
+    jitter: str  # "full", "equal", "none"
+    budget_ratio: float
+
+
+class Fallback(NamedTuple):
+    """Another route to try, or a value to answer with. Exactly one is meant: ``route`` is ``None`` for a value."""
+
+    route: str | None
+    value: Any
+
+
+class Policy(NamedTuple):
+    """A checked document. A part that is ``None`` (or empty) limits nothing."""
+
+    limits: tuple[Limit, ...] = ()
+    queue: QueueRule | None = None
+    breaker: BreakerRule | None = None
+    retry: RetryRule | None = None
+    timeout_ms: int | None = None
+    fallbacks: tuple[Fallback, ...] = ()
+    enforcement: str = "enforce"  # "enforce", "shadow", "off"
+    breaker_resets: int = 0
+
+
+_MISSING = object()
+Check = Callable[[Any], str | None]
+
+
+def _whole(least: int, most: int) -> Check:
+    def check(value: Any) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            return f"must be a whole number from {least} to {most}"
+        return None
+
+    return check
+
+
+def _number(above: float, most: float, *, or_equal: bool = False) -> Check:
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or value > most or value < above or (value == above and not or_equal):
+            return f"must be a number {'from' if or_equal else 'above'} {above:g} {'to' if or_equal else 'and at most'} {most:g}"
+        return None
+
+    return check
+
+
+def _one_of(*words: str) -> Check:
+    def check(value: Any) -> str | None:
+        return None if value in words else f"must be one of {', '.join(words)}"
+
+    return check
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
+
+
+class _Field(NamedTuple):
+    check: Check
+    default: Any = _MISSING
+
+
+_LIMIT = {
+    "unit": _Field(_one_of("requests", "tokens")),
+    "amount": _Field(_whole(1, 10**12)),
+    "per_s": _Field(_number(0, 86_400 * 31), 60),
+    "burst": _Field(_or_null(_whole(1, 10**12)), None),
+    "scope": _Field(_one_of("fleet", "instance"), "fleet"),
+}
+_QUEUE = {
+    "max_concurrent": _Field(_whole(1, 100_000)),
+    "max_waiting": _Field(_whole(0, 100_000), 64),
+    "max_wait_ms": _Field(_whole(0, 3_600_000), 2000),
+}
+_BREAKER = {
+    "window_s": _Field(_number(0, 3600), 30),
+    "min_calls": _Field(_whole(1, 1_000_000), 20),
+    "failure_rate": _Field(_number(0, 1), 0.5),
+    "slow_call_ms": _Field(_or_null(_whole(1, 3_600_000)), None),
+    "slow_call_rate": _Field(_number(0, 1), 0.8),
+    "open_s": _Field(_number(0, 3600), 20),
+    "half_open_calls": _Field(_whole(1, 1000), 3),
+    "mode": _Field(_one_of("auto", "forced_open", "forced_closed", "metrics_only"), "auto"),
+}
+_RETRY = {
+    "max_attempts": _Field(_whole(1, 20), 3),
+    "base_ms": _Field(_whole(0, 600_000), 200),
+    "max_ms": _Field(_whole(0, 600_000), 8000),
+    "jitter": _Field(_one_of("full", "equal", "none"), "full"),
+    "budget_ratio": _Field(_number(0, 1, or_equal=True), 0.2),
+}
+_SHAPES: dict[str, tuple[dict[str, _Field], Callable[..., Any]]] = {
+    "queue": (_QUEUE, QueueRule),
+    "breaker": (_BREAKER, BreakerRule),
+    "retry": (_RETRY, RetryRule),
+}
+_SCALARS: dict[str, Check] = {
+    "timeout_ms": _whole(1, 3_600_000),
+    "enforcement": _one_of("enforce", "shadow", "off"),
+    "breaker_resets": _whole(0, 2**31),
+}
+_PARTS = {"limits", "queue", "breaker", "retry", "timeout_ms", "fallbacks", "enforcement"}
+
+
+class _Reader:
+    """Reads a document part by part and keeps every fault that it finds."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+
+    def fields(self, value: Any, known: Mapping[str, _Field], where: str) -> dict[str, Any] | None:
+        if not isinstance(value, Mapping):
+            self.errors[where] = "must be an object"
+            return None
+        before = len(self.errors)
+        for name in value:
+            if name not in known:
+                self.errors[f"{where}.{name}"] = f"is not known here; known are {', '.join(known)}"
+        read: dict[str, Any] = {}
+        for name, field in known.items():
+            read[name] = value.get(name, field.default)
+            fault = "is missing" if read[name] is _MISSING else field.check(read[name])
+            if fault:
+                self.errors[f"{where}.{name}"] = fault
+        return read if len(self.errors) == before else None
+
+    def items(self, value: Any, most: int, where: str) -> list[Any]:
+        if not isinstance(value, list):
+            self.errors[where] = "must be a list"
+            return []
+        if len(value) > most:
+            self.errors[where] = f"has {len(value)} entries, at most {most} are allowed"
+            return []
+        return value
+
+    def limits(self, value: Any) -> tuple[Limit, ...]:
+        read = [
+            self.fields(item, _LIMIT, f"limits[{i}]") for i, item in enumerate(self.items(value, MAX_LIMITS, "limits"))
+        ]
+        return tuple(Limit(**{**item, "burst": item["burst"] or item["amount"]}) for item in read if item)
+
+    def fallbacks(self, value: Any) -> tuple[Fallback, ...]:
+        read = []
+        for i, item in enumerate(self.items(value, MAX_FALLBACKS, "fallbacks")):
+            if isinstance(item, Mapping) and set(item) == {"value"}:
+                read.append(Fallback(None, item["value"]))
+            elif isinstance(item, Mapping) and set(item) == {"route"} and route_fault(item["route"]) is None:
+                read.append(Fallback(item["route"], None))
+            else:
+                self.errors[f"fallbacks[{i}]"] = 'must be {"route": "another-route"} or {"value": …}'
+        return tuple(read)
+
+    def part(self, name: str, value: Any) -> Any:
+        """Read one top-level part that is not null."""
+        if name in _SHAPES:
+            fields, shape = _SHAPES[name]
+            read = self.fields(value, fields, name)
+            return shape(**read) if read else None
+        if name in _SCALARS:
+            fault = _SCALARS[name](value)
+            if fault:
+                self.errors[name] = fault
+            return value
+        return self.limits(value) if name == "limits" else self.fallbacks(value)
+
+
+def route_fault(route: Any, *, wildcard: bool = False) -> str | None:
+    """Return what is wrong with the name of a route, or ``None``. ``*`` is allowed only as ``wildcard``."""
+    if wildcard and route == ANY_ROUTE:
+        return None
+    if not isinstance(route, str) or not 1 <= len(route) <= 64:
+        return "a route's name has 1 to 64 characters"
+    if not all(letter.isascii() and (letter.isalnum() or letter in "-_./:") for letter in route):
+        return "a route's name is made of letters, digits, and - _ . / :"
+    return None
+
+
+def parse_policy(document: Any, *, compiled: bool = False) -> Policy:
+    """Return the policy of a document; ``PolicyError`` names every field that is wrong.
+
+    ``compiled`` documents, as they stand in snapshots, may have ``breaker_resets`` too.
+    """
+    if not isinstance(document, Mapping):
+        raise PolicyError({"": "a policy must be an object"})
+    reader = _Reader()
+    known = _PARTS | {"breaker_resets"} if compiled else _PARTS
+    for name in document:
+        if name not in known:
+            reader.errors[str(name)] = f"is not known; a policy may have {', '.join(sorted(known))}"
+    read = {name: reader.part(name, value) for name, value in document.items() if name in known and value is not None}
+    if reader.errors:
+        raise PolicyError(reader.errors)
+    return Policy(**read)
+
+
+def complete(policy: Policy) -> dict[str, Any]:
+    """Return ``policy`` as a document in which every number is said, in the form that snapshots carry."""
+    return {
+        "limits": [limit._asdict() for limit in policy.limits],
+        "queue": policy.queue._asdict() if policy.queue else None,
+        "breaker": policy.breaker._asdict() if policy.breaker else None,
+        "retry": policy.retry._asdict() if policy.retry else None,
+        "timeout_ms": policy.timeout_ms,
+        "fallbacks": [
+            {"value": item.value} if item.route is None else {"route": item.route} for item in policy.fallbacks
+        ],
+        "enforcement": policy.enforcement,
+        "breaker_resets": policy.breaker_resets,
+    }
+
+
+def inherit(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one document out of many, most general first: a later one replaces whole top-level parts."""
+    merged: dict[str, Any] = {}
+    for document in documents:
+        merged.update(document)
+    return merged
+
+
+class BudgetRef(NamedTuple):
+    """A budget that a call may touch; a call does so when it equals every part that ``match`` names."""
+
+    id: int
+    tenant: str | None
+    slug: str
+    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user", value)
+    on_exhausted: str  # "block" or "warn"
+
+    @property
+    def name(self) -> str:
+        """``tenant/slug``, as refusals name it."""
+        return f"{self.tenant or ''}/{self.slug}"
+
+
+class TenantRules(NamedTuple):
+    routes: Mapping[str, Policy]
+    budgets: tuple[BudgetRef, ...]
+
+
+NOTHING = Policy()
+_BUDGET_MATCHES = {"route", "category", "model", "user"}
+
+
+class Snapshot:
+    """The compiled intent for one scope. Immutable; looked up on every call."""
+
+    __slots__ = ("_default", "_tenants", "lease_ttl_ms", "prices", "revision", "scope", "sync_ms")
+
+    def __init__(self, head: Mapping[str, Any], tenants: Mapping[str, TenantRules], default: TenantRules) -> None:
+        self.revision: int = head["revision"]
+        self.scope: str | None = head["scope"]
+        self.prices: str | None = head["prices"]
+        self.sync_ms: int = head["sync_ms"]
+        self.lease_ttl_ms: int = head["lease_ttl_ms"]
+        self._tenants = tenants
+        self._default = default
+
+    @property
+    def tenants(self) -> Iterable[str]:
+        """The slugs of the tenants that have rules of their own."""
+        return self._tenants.keys()
+
+    def rules(self, tenant: str | None) -> TenantRules:
+        """Return the rules of ``tenant``; those for unknown tenants when it has none."""
+        return self._tenants.get(tenant or "", self._default)
+
+    def policy_for(self, tenant: str | None, route: str) -> Policy:
+        """Return the policy for a call of ``tenant`` on ``route``."""
+        routes = self.rules(tenant).routes
+        return routes.get(route) or routes.get(ANY_ROUTE, NOTHING)
+
+    def budgets_for(
+        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = ""
+    ) -> tuple[BudgetRef, ...]:
+        """Return the budgets that a call touches, leaf first."""
+        budgets = self.rules(tenant).budgets
+        if not budgets:
+            return ()
+        call = {"route": route, "category": category, "model": model, "user": user}
+        return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
+
+
+def compile_snapshot(document: Any) -> Snapshot:
+    """Return the snapshot of a document as it was served; ``PolicyError`` names the first part that is wrong."""
+    if not isinstance(document, Mapping):
+        raise PolicyError({"": "a snapshot must be an object"})
+    if document.get("format") != FORMAT:
+        raise PolicyError({"format": f"this is version {document.get('format')!r}, known is {FORMAT}"})
+    for name, check in _HEAD.items():
+        fault = check(document.get(name))
+        if fault:
+            raise PolicyError({name: fault})
+    try:
+        policies = [_compiled(policy, f"policies[{i}]") for i, policy in enumerate(document["policies"])]
+        budgets = {int(key): _budget(int(key), value) for key, value in document["budgets"].items()}
+        tenants = {str(slug): _rules(value, policies, budgets) for slug, value in document["tenants"].items()}
+        return Snapshot(document, tenants, _rules(document["default"], policies, budgets))
+    except PolicyError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise PolicyError({"": f"is not a snapshot: {type(error).__name__} {error}"}) from error
+
+
+_HEAD: dict[str, Check] = {
+    "revision": _whole(0, 2**63),
+    "scope": lambda value: None if value is None or isinstance(value, str) else "must be text or null",
+    "prices": lambda value: None if value is None or isinstance(value, str) else "must be text or null",
+    "sync_ms": _whole(50, 600_000),
+    "lease_ttl_ms": _whole(100, 86_400_000),
+}
+
+
+def _compiled(document: Any, where: str) -> Policy:
+    try:
+        return parse_policy(document, compiled=True)
+    except PolicyError as error:
+        raise PolicyError({f"{where}.{path}": text for path, text in error.errors.items()}) from None
+
+
+def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
+    match = value["match"]
+    if set(match) - _BUDGET_MATCHES:
+        raise PolicyError({f"budgets.{key}.match": f"may name {', '.join(sorted(_BUDGET_MATCHES))}"})
+    return BudgetRef(key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"])
+
+
+def _rules(value: Mapping[str, Any], policies: list[Policy], budgets: Mapping[int, BudgetRef]) -> TenantRules:
+    routes = {route: policies[_index(index)] for route, index in value["routes"].items()}
+    return TenantRules(routes, tuple(budgets[key] for key in value["budgets"]))
+
+
+def _index(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not the index of a policy")
+    return value
