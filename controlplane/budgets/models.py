@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from controlplane.domain.periods import PeriodRule
 from controlplane.tenancy.models import Tenant
 
 
@@ -59,6 +60,16 @@ class Budget(models.Model):
             ),
             models.CheckConstraint(condition=Q(on_exhausted__in=OnExhausted.values), name="budget_on_exhausted_known"),
         ]
+
+    @property
+    def rule(self) -> PeriodRule:
+        """How the budget renews."""
+        return PeriodRule(self.period_kind, self.period_unit, self.period_timezone, self.period_days)
+
+    @property
+    def name(self) -> str:
+        """``tenant/slug``, as refusals name it."""
+        return f"{self.tenant.slug if self.tenant else ''}/{self.slug}"
 
 
 class Account(models.Model):

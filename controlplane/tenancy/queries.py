@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 
-from controlplane.problems import Forbidden, NotFound
-from controlplane.tenancy.models import Operator, OperatorToken, Role, Tenant
+from controlplane.problems import Forbidden, NotFound, Unauthorized
+from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, Role, SdkKey, Tenant
+from controlplane.tenancy.secrets import OPERATOR_TOKEN, proves, selector_of
 
 _RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
@@ -64,3 +66,50 @@ def slugs_seen_by(asker: Asker) -> list[str] | None:
     if asker.tenant is None:
         return None
     return list(Tenant.objects.filter(lineage__contains=[asker.tenant.pk]).values_list("slug", flat=True))
+
+
+def operator_of_token(text: str, *, now: datetime) -> OperatorToken:
+    """Return the live token that ``text`` is; ``Unauthorized`` for anything else. Notes its use once a minute."""
+    selector = selector_of(text, OPERATOR_TOKEN)
+    token = OperatorToken.objects.select_related("tenant").filter(selector=selector).first() if selector else None
+    if token is None or not proves(text, bytes(token.digest)) or not _is_live(token, now):
+        raise Unauthorized("Send 'Authorization: Bearer <operator token>' with a token that is live.")
+    if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
+        OperatorToken.objects.filter(pk=token.pk).update(last_used_at=now)
+    return token
+
+
+def _is_live(token: OperatorToken, now: datetime) -> bool:
+    return token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
+
+
+def keys_seen_by(asker: Asker) -> QuerySet[SdkKey]:
+    """Return the SDK keys in the asker's scope, revoked ones too, the newest first."""
+    keys = SdkKey.objects.select_related("tenant").order_by("-id")
+    return keys.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else keys
+
+
+def key_seen_by(asker: Asker, pk: int) -> SdkKey:
+    """Return one key; ``NotFound`` outside the asker's scope."""
+    key = keys_seen_by(asker).filter(pk=pk).first()
+    if key is None:
+        raise NotFound("There is no such key that you may see.")
+    return key
+
+
+def operators_seen_by(asker: Asker) -> QuerySet[Operator]:
+    """Return the operators in the asker's scope, by name."""
+    operators = Operator.objects.select_related("tenant").order_by("username")
+    return operators.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else operators
+
+
+def tokens_seen_by(asker: Asker) -> QuerySet[OperatorToken]:
+    """Return the operator tokens in the asker's scope, revoked ones too, the newest first."""
+    tokens = OperatorToken.objects.select_related("tenant").order_by("-id")
+    return tokens.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else tokens
+
+
+def audit_seen_by(asker: Asker) -> QuerySet[AuditEntry]:
+    """Return the audit trail in the asker's scope, the newest first."""
+    entries = AuditEntry.objects.select_related("tenant").order_by("-at", "-id")
+    return entries.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else entries

@@ -1,0 +1,56 @@
+"""One subscription to changes per process: whoever keeps something in memory hears when to read it again.
+
+The counterpart of ``live.changed``. After every reconnection all topics are announced, for messages may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import get_args
+
+import redis.asyncio
+import structlog
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from controlplane.live import CHANNEL, Topic
+
+log = structlog.get_logger(__name__)
+
+ALL: frozenset[str] = frozenset(get_args(Topic))
+Callback = Callable[[frozenset[str]], None]
+_callbacks: list[Callback] = []
+
+
+def on_change(callback: Callback) -> None:
+    """Call ``callback`` with the topics of every change, on the event loop that ``run`` runs on."""
+    _callbacks.append(callback)
+
+
+def _tell(topics: frozenset[str]) -> None:
+    for callback in _callbacks:
+        callback(topics)
+
+
+async def run() -> None:
+    """Listen until cancelled."""
+    pause = 0.1
+    while True:
+        try:
+            async with (
+                redis.asyncio.Redis.from_url(settings.VALKEY_URL, socket_connect_timeout=2) as valkey,
+                valkey.pubsub() as channel,
+            ):
+                await channel.subscribe(CHANNEL)
+                _tell(ALL)
+                pause = 0.1
+                while True:
+                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=30)
+                    if message is not None:
+                        _tell(frozenset(json.loads(message["data"])["topics"]) & ALL)
+        except (RedisError, OSError, ValueError, KeyError) as error:
+            log.warning("listen.interrupted", error=str(error), retry_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 2)
