@@ -39,7 +39,7 @@ class RoutePolicy(models.Model):
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="policies")
     route = models.CharField(max_length=64, default="*")
     document = models.JSONField(default=dict)
-    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, null=True, related_name="+")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

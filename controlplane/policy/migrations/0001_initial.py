@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('route', models.CharField(default='*', max_length=64)),
                 ('document', models.JSONField(default=dict)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
-                ('revision', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='policy.revision')),
+                ('revision', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='policy.revision')),
                 ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='policies', to='tenancy.tenant')),
             ],
         ),
