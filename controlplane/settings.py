@@ -136,6 +136,13 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Events, not prose (controlplane/runtime/logs.py): "console" for people, "json" for machines.
+LOGGING_CONFIG = "controlplane.runtime.logs.configure"
+LOGGING = {
+    "format": os.environ.get("TIDEGATE_LOG_FORMAT", "console"),
+    "level": os.environ.get("TIDEGATE_LOG_LEVEL", "info"),
+}
+
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", VALKEY_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

