@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from django.conf import settings
@@ -10,6 +11,10 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+
+from controlplane.problems import Problem
+from controlplane.runtime.engines import CannotStart, secret
+from controlplane.tenancy.actions.first_admin import ensure_first_admin
 
 
 def migrate() -> bool:
@@ -40,3 +45,23 @@ def _static_fingerprint() -> str:
             status = Path(storage.path(name)).stat()
             seen.append(f"{name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(seen)).encode()).hexdigest()
+
+
+def first_admin() -> bool:
+    """Make the first admin unless there is one; tell whether it was made.
+
+    Password and token come from the environment, else the password is made and kept in the data directory. ``CannotStart``
+    for presets that the rules refuse.
+    """
+    kept = Path(settings.DATA_DIR) / "admin-password"
+    was_kept = kept.exists()
+    password = os.environ.get("TIDEGATE_ADMIN_PASSWORD") or secret(kept)
+    try:
+        made = ensure_first_admin(password=password, token=os.environ.get("TIDEGATE_ADMIN_TOKEN") or None)
+    except ValueError as error:
+        raise CannotStart(f"TIDEGATE_ADMIN_TOKEN {error}.") from None
+    except Problem as problem:
+        raise CannotStart(f"TIDEGATE_ADMIN_PASSWORD can't be used: {' '.join(problem.errors.values())}") from None
+    if not made and not was_kept:
+        kept.unlink(missing_ok=True)  # somebody else's admin, somebody else's password
+    return made

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from controlplane.runtime import prepare
+from controlplane.runtime.engines import CannotStart
 
 
 class Command(BaseCommand):
@@ -17,3 +18,7 @@ class Command(BaseCommand):
         if prepare.migrate():
             self.stdout.write("The database has been migrated.")
         prepare.collect_static()
+        try:
+            prepare.first_admin()
+        except CannotStart as error:
+            raise CommandError(str(error)) from None
