@@ -1,0 +1,173 @@
+"""Budgets: created, raised, lowered, archived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from controlplane import intent, live
+from controlplane.budgets.models import Account, Budget, OnExhausted
+from controlplane.domain.periods import PeriodError, PeriodRule, parse_period
+from controlplane.problems import Conflict, Forbidden, Invalid
+from controlplane.tenancy.actions.audit import record
+from controlplane.tenancy.actions.tenants import slug_fault
+from controlplane.tenancy.models import Role, Tenant
+from controlplane.tenancy.queries import Asker
+from tidegate.core.price import MAX_USD, NUSD_PER_USD, format_usd
+
+MATCHES = ("route", "category", "model", "user")
+MAX_THRESHOLDS = 10
+
+
+@transaction.atomic
+def create_budget(
+    *,
+    by: Asker,
+    tenant: Tenant | None,
+    slug: str,
+    amount_nusd: int,
+    period: Any,
+    match: Any = None,
+    on_exhausted: str = OnExhausted.BLOCK,
+    thresholds: Any = None,
+    now: datetime,
+) -> Budget:
+    """Create a budget for a tenant's subtree, or for the installation. ``Invalid`` names every wrong field."""
+    _may(by, tenant)
+    match, thresholds = match or {}, thresholds or []
+    errors = _faults(slug, amount_nusd, match, on_exhausted, thresholds)
+    rule = PeriodRule("total")
+    try:
+        rule = parse_period(period)
+    except PeriodError as error:
+        errors |= error.errors
+    if errors:
+        raise Invalid("The budget can't be created like this.", errors=errors)
+    budget = Budget(
+        tenant=tenant,
+        slug=slug,
+        amount_nusd=amount_nusd,
+        period_kind=rule.kind,
+        period_unit=rule.unit,
+        period_timezone=rule.timezone,
+        period_days=rule.days,
+        match=match,
+        on_exhausted=on_exhausted,
+        thresholds=sorted(thresholds),
+        created_at=now,
+    )
+    try:
+        with transaction.atomic():
+            budget.save()
+    except IntegrityError:
+        raise Conflict(f"There is already a budget {budget.name}.", errors={"slug": "is taken"}) from None
+    summary = f"Created budget {budget.name} of ${format_usd(amount_nusd)}"
+    _tell(by, budget, "budget.created", summary, after=document_of(budget))
+    return budget
+
+
+@transaction.atomic
+def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = "") -> Budget:
+    """Raise or lower a budget. Callers obey with their next sync; nothing is granted while exposure exceeds the amount."""
+    _may(by, budget.tenant)
+    fault = _amount_fault(amount_nusd)
+    if fault:
+        raise Invalid("The amount can't be changed like this.", errors={"amount_usd": fault})
+    # Grants lock the accounts and then read the amount: after these locks nothing is granted by the old one.
+    list(Account.objects.select_for_update().filter(budget=budget).order_by("pk").values_list("pk"))
+    current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
+    if current.archived_at is not None:
+        raise Conflict(f"Budget {budget.name} is archived.")
+    if current.amount_nusd == amount_nusd:
+        return budget
+    before, budget.amount_nusd = document_of(current, tenant=budget.tenant), amount_nusd
+    budget.save(update_fields=["amount_nusd"])
+    verb = "Raised" if amount_nusd > current.amount_nusd else "Lowered"
+    summary = f"{verb} budget {budget.name} from ${format_usd(current.amount_nusd)} to ${format_usd(amount_nusd)}"
+    _tell(by, budget, "budget.amount_changed", summary, before=before, after=document_of(budget), reason=reason)
+    return budget
+
+
+@transaction.atomic
+def archive_budget(*, by: Asker, budget: Budget, now: datetime) -> Budget:
+    """Retire a budget: it stops governing calls as soon as callers have the next snapshot; its history stays."""
+    _may(by, budget.tenant)
+    if budget.archived_at is None:
+        budget.archived_at = now
+        budget.save(update_fields=["archived_at"])
+        _tell(by, budget, "budget.archived", f"Archived budget {budget.name}", before=document_of(budget))
+    return budget
+
+
+def document_of(budget: Budget, *, tenant: Tenant | None = None) -> dict[str, Any]:
+    """Return a budget as revisions and the audit trail show it."""
+    owner = tenant or budget.tenant
+    return {
+        "tenant": owner.slug if owner else None,
+        "slug": budget.slug,
+        "amount_usd": format_usd(budget.amount_nusd),
+        "period": budget.rule.as_json(),
+        "match": budget.match,
+        "on_exhausted": str(budget.on_exhausted),
+        "thresholds": list(budget.thresholds),
+    }
+
+
+def _may(by: Asker, tenant: Tenant | None) -> None:
+    by.must(Role.OPERATOR)
+    if tenant is None and by.tenant is not None:
+        raise Forbidden(f"The installation's own budgets are not {by.name}'s to change.")
+
+
+def _amount_fault(amount_nusd: int) -> str | None:
+    return None if 0 <= amount_nusd <= MAX_USD * NUSD_PER_USD else f"must be from 0 to {MAX_USD:,} dollars"
+
+
+def _faults(slug: str, amount_nusd: int, match: Any, on_exhausted: str, thresholds: Any) -> dict[str, str]:
+    faults: dict[str, str | None] = {"slug": slug_fault(slug), "amount_usd": _amount_fault(amount_nusd)}
+    if not isinstance(match, dict):
+        faults["match"] = "must be an object"
+    else:
+        for part, value in match.items():
+            if part not in MATCHES:
+                faults[f"match.{part}"] = f"is not known; known are {', '.join(MATCHES)}"
+            elif not isinstance(value, str) or not 1 <= len(value) <= 120:
+                faults[f"match.{part}"] = "must be text of 1 to 120 characters"
+    if on_exhausted not in OnExhausted.values:
+        faults["on_exhausted"] = f"must be one of {', '.join(OnExhausted.values)}"
+    percents = isinstance(thresholds, list) and all(
+        isinstance(percent, int) and not isinstance(percent, bool) and 1 <= percent <= 1000 for percent in thresholds
+    )
+    if not percents or len(thresholds) > MAX_THRESHOLDS:
+        faults["thresholds"] = f"must be at most {MAX_THRESHOLDS} whole percentages from 1 to 1000"
+    return {field: fault for field, fault in faults.items() if fault}
+
+
+def _tell(
+    by: Asker, budget: Budget, action: str, summary: str, *, before: Any = None, after: Any = None, reason: str = ""
+) -> None:
+    intent.publish(
+        intent.Change(
+            actor=by.name,
+            kind="budget",
+            subject=budget.name,
+            summary=summary,
+            tenant_id=budget.tenant_id,
+            before=before,
+            after=after,
+        )
+    )
+    record(
+        by=by,
+        action=action,
+        target_kind="budget",
+        target=budget.name,
+        tenant=budget.tenant,
+        summary=summary,
+        before=before,
+        after=after,
+        reason=reason,
+    )
+    live.changed("budgets")

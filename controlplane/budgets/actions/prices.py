@@ -1,0 +1,107 @@
+"""Prices: the operators' overrides, and the compiled book that SDKs are served."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+from django.db import transaction
+from django.utils import timezone
+
+from controlplane import intent
+from controlplane.budgets import price_list
+from controlplane.budgets.models import PriceBook, PriceOverride
+from controlplane.problems import Forbidden, Invalid, NotFound
+from controlplane.tenancy.actions.audit import record
+from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import SYSTEM, Asker
+from tidegate.core.price import FORMAT, compile_price_book, parse_usd
+
+CLASSES = ("input", "cached_input", "output")
+
+
+@transaction.atomic
+def refresh_price_book(*, by: Asker = SYSTEM) -> str:
+    """Compile the price list and the overrides; store and publish the book when it is a new one; return its etag."""
+    body = orjson.dumps({"format": FORMAT, "models": _models()}, option=orjson.OPT_SORT_KEYS)
+    etag = hashlib.sha256(body).hexdigest()
+    newest = PriceBook.objects.order_by("-id").first()
+    if newest is None or newest.etag != etag:
+        compile_price_book(orjson.loads(body))  # what no SDK could read must not be served
+        PriceBook.objects.filter(etag=etag).delete()  # an old book comes back: it is the newest again
+        PriceBook.objects.create(etag=etag, body=body, source=price_list.source())
+        summary = f"Compiled a price book of {len(_models())} models from {price_list.source()}"
+        intent.publish(
+            intent.Change(actor=by.name, kind="price", subject="prices", summary=summary, after={"etag": etag})
+        )
+    return etag
+
+
+def _models() -> dict[str, Any]:
+    models = price_list.listed(timezone.now())
+    for override in PriceOverride.objects.all():
+        models[override.model.lower()] = {name: parse_usd(str(usd)) for name, usd in override.rates.items()}
+    return models
+
+
+@transaction.atomic
+def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverride:
+    """Set an operator's price for a model: decimal USD per million tokens by class, ``input`` at least."""
+    _may(by)
+    model = model.strip().lower()
+    errors = {} if 1 <= len(model) <= 120 else {"model": "must have 1 to 120 characters"}
+    errors |= _faults(rates)
+    if errors:
+        raise Invalid("The price can't be set like this.", errors=errors)
+    before = PriceOverride.objects.filter(model=model).first()
+    override, _ = PriceOverride.objects.update_or_create(model=model, defaults={"rates": rates, "created_by": by.name})
+    refresh_price_book(by=by)
+    record(
+        by=by,
+        action="price.set",
+        target_kind="price",
+        target=model,
+        summary=f"Set the price of {model}",
+        before=before.rates if before else None,
+        after=rates,
+    )
+    return override
+
+
+def _faults(rates: dict[str, str]) -> dict[str, str]:
+    faults = {} if "input" in rates else {"rates.input": "is missing"}
+    for name, usd in rates.items():
+        if name not in CLASSES:
+            faults[f"rates.{name}"] = f"is not known; known are {', '.join(CLASSES)}"
+            continue
+        try:
+            parse_usd(str(usd))
+        except ValueError as error:
+            faults[f"rates.{name}"] = str(error)
+    return faults
+
+
+@transaction.atomic
+def delete_override(*, by: Asker, model: str) -> None:
+    """Let the list price count again."""
+    _may(by)
+    override = PriceOverride.objects.filter(model=model.strip().lower()).first()
+    if override is None:
+        raise NotFound(f"There is no price override for {model!r}.")
+    override.delete()
+    refresh_price_book(by=by)
+    record(
+        by=by,
+        action="price.deleted",
+        target_kind="price",
+        target=override.model,
+        summary=f"The list price of {override.model} counts again",
+        before=override.rates,
+    )
+
+
+def _may(by: Asker) -> None:
+    by.must(Role.ADMIN)
+    if by.tenant is not None:
+        raise Forbidden("Prices belong to the whole installation.")
