@@ -1,0 +1,393 @@
+"""Merging lease reports: what SDKs spent comes in, what they may spend goes out, in the caller's transaction.
+
+Raw psycopg on purpose: this runs on the edge, many reports at once, in a fixed number of statements. Rows are locked in
+one order (leases, then accounts, each by id), so that concurrent batches queue up instead of deadlocking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from controlplane.budgets.schemas import Denial, LeaseAnswer, LeaseReport
+from controlplane.domain.grants import Account, Ask, Counters, cap, decide
+from controlplane.domain.periods import Period, PeriodRule, period_of, rolling_cutoff, slot_of
+
+LeaseKey = tuple[UUID, int]
+
+
+@dataclass(slots=True)
+class _Budget:
+    id: int
+    name: str
+    tenant: str | None
+    rule: PeriodRule
+    archived: bool
+
+
+@dataclass(slots=True)
+class _Account:
+    """An account under lock: how it stands now, and how it differs from its row."""
+
+    id: int
+    budget: _Budget
+    ends_at: datetime | None
+    state: Account
+    outstanding: int = 0
+    settled: int = 0
+    denied: int = 0
+
+    def move(self, outstanding: int, settled: int) -> None:
+        self.outstanding += outstanding
+        self.settled += settled
+        self.state = self.state.moved(outstanding=outstanding, settled=settled)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A lease under lock, or a new one."""
+
+    key: LeaseKey
+    path: list[int]
+    counters: Counters = field(default_factory=Counters)
+    held: int = 0
+    denied: int = 0
+    seq: int = 0
+    closed: bool = False
+
+    @property
+    def outstanding(self) -> int:
+        return 0 if self.closed else self.counters.outstanding
+
+
+async def merge(
+    connection: AsyncConnection[Any], reports: Sequence[LeaseReport], *, now: datetime, ttl_ms: int
+) -> dict[LeaseKey, LeaseAnswer]:
+    """Merge ``reports`` and return an answer for each. Nothing of it counts before the caller commits.
+
+    Merging the same report twice, or an older one after a newer, changes nothing.
+    """
+    if not reports:
+        return {}
+    budgets = await _budgets(connection, {budget for report in reports for budget in report.budgets})
+    leases = await _leases(connection, reports)
+    refused = await _open_new(connection, reports, budgets, leases, now)
+    accounts = await _accounts(connection, leases.values(), budgets, now)
+    answers = {}
+    for report in reports:
+        key = (report.incarnation, report.number)
+        if key in refused:
+            answers[key] = _unknown(report, ttl_ms)
+        else:
+            answers[key] = _apply(report, leases[key], accounts, now, ttl_ms)
+    await _store_accounts(connection, accounts.values(), now)
+    await _store_leases(connection, leases.values(), now)
+    return answers
+
+
+def _unknown(report: LeaseReport, ttl_ms: int) -> LeaseAnswer:
+    return LeaseAnswer(
+        number=report.number, granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=report.final, denied="unknown"
+    )
+
+
+def _apply(
+    report: LeaseReport, lease: _Lease, accounts: dict[int, _Account], now: datetime, ttl_ms: int
+) -> LeaseAnswer:
+    path = [accounts[key] for key in lease.path]
+    before, charged = lease.outstanding, lease.counters.charged
+    lease.counters = lease.counters.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
+    lease.closed = lease.closed or report.final
+    for account in path:
+        account.move(lease.outstanding - before, lease.counters.charged - charged)
+        account.denied += max(0, report.denied - lease.denied)
+    lease.denied = max(lease.denied, report.denied)
+    if report.seq >= lease.seq:
+        lease.seq, lease.held = report.seq, report.held
+    return _answer(report, lease, path, now, ttl_ms)
+
+
+def _answer(report: LeaseReport, lease: _Lease, path: list[_Account], now: datetime, ttl_ms: int) -> LeaseAnswer:
+    ask = Ask(report.want, report.min_useful, report.held)
+    ends = [account.ends_at for account in path if account.ends_at is not None]
+    period_ms = max(0, _ms(min(ends) - now)) if ends else None
+    denied: Denial | None = None
+    blocker: _Account | None = None
+    if lease.closed:
+        denied = "closed" if not report.final else None
+    elif any(account.budget.archived for account in path):
+        denied = "unknown"
+    elif period_ms != 0:
+        grant = decide(lease.counters, ask, [account.state for account in path])
+        before = lease.outstanding
+        lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
+        for account in path:
+            account.move(lease.outstanding - before, 0)
+        if grant.blocked_by is not None:
+            denied, blocker = "exhausted", path[grant.blocked_by]
+    return LeaseAnswer(
+        number=report.number,
+        granted=lease.counters.granted,
+        cap=0 if lease.closed else cap(ask, [account.state for account in path]),
+        ttl_ms=ttl_ms,
+        period_ms=period_ms,
+        closed=lease.closed,
+        denied=denied,
+        blocked_by=blocker.budget.name if blocker else None,
+        retry_after_ms=max(0, _ms(blocker.ends_at - now)) if blocker and blocker.ends_at else None,
+    )
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
+
+
+# What the transaction reads and locks.
+
+
+async def _rows(connection: AsyncConnection[Any], query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query.encode(), values)
+        return await cursor.fetchall()
+
+
+async def _budgets(connection: AsyncConnection[Any], ids: set[int]) -> dict[int, _Budget]:
+    rows = await _rows(
+        connection,
+        """
+        SELECT budget.id, budget.slug, tenant.slug AS tenant, period_kind, period_unit, period_timezone, period_days,
+               budget.archived_at IS NOT NULL AS archived
+        FROM budgets_budget AS budget LEFT JOIN tenancy_tenant AS tenant ON tenant.id = budget.tenant_id
+        WHERE budget.id = ANY(%s)
+        """,
+        [sorted(ids)],
+    )
+    return {row["id"]: _budget(row) for row in rows}
+
+
+def _budget(row: dict[str, Any]) -> _Budget:
+    rule = PeriodRule(row["period_kind"], row["period_unit"], row["period_timezone"], row["period_days"])
+    return _Budget(row["id"], f"{row['tenant'] or ''}/{row['slug']}", row["tenant"], rule, row["archived"])
+
+
+async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseReport]) -> dict[LeaseKey, _Lease]:
+    keys = sorted({(report.incarnation, report.number) for report in reports})
+    rows = await _rows(
+        connection,
+        """
+        SELECT lease.* FROM unnest(%s::uuid[], %s::bigint[]) AS wanted (incarnation, number)
+        JOIN budgets_lease AS lease USING (incarnation, number)
+        ORDER BY lease.id FOR UPDATE OF lease
+        """,
+        [[key[0] for key in keys], [key[1] for key in keys]],
+    )
+    return {
+        (row["incarnation"], row["number"]): _Lease(
+            key=(row["incarnation"], row["number"]),
+            path=list(row["path"]),
+            counters=Counters(row["granted_nusd"], row["settled_nusd"], row["returned_nusd"], row["corrected_nusd"]),
+            held=row["held_nusd"],
+            denied=row["denied_calls"],
+            seq=row["seq"],
+            closed=row["closed"],
+        )
+        for row in rows
+    }
+
+
+async def _open_new(
+    connection: AsyncConnection[Any],
+    reports: Sequence[LeaseReport],
+    budgets: dict[int, _Budget],
+    leases: dict[LeaseKey, _Lease],
+    now: datetime,
+) -> set[LeaseKey]:
+    """Add to ``leases`` those that are heard of for the first time; return those that can't be opened."""
+    new = {
+        (report.incarnation, report.number): report
+        for report in reports
+        if (report.incarnation, report.number) not in leases
+    }
+    refused = {key for key, report in new.items() if not _may_touch(report, budgets)}
+    opened = {key: report for key, report in new.items() if key not in refused}
+    periods = {budget: period_of(budgets[budget].rule, now) for report in opened.values() for budget in report.budgets}
+    accounts = await _ensure_accounts(connection, periods)
+    for key, report in opened.items():
+        leases[key] = _Lease(key=key, path=[accounts[budget] for budget in report.budgets])
+    return refused
+
+
+def _may_touch(report: LeaseReport, budgets: dict[int, _Budget]) -> bool:
+    def allowed(budget: _Budget | None) -> bool:
+        if budget is None or budget.archived:
+            return False
+        return budget.tenant is None or report.allowed is None or budget.tenant in report.allowed
+
+    return len(set(report.budgets)) == len(report.budgets) and all(allowed(budgets.get(key)) for key in report.budgets)
+
+
+async def _ensure_accounts(connection: AsyncConnection[Any], periods: dict[int, Period]) -> dict[int, int]:
+    """Return the account of each budget in its period, made when it is the period's first."""
+    if not periods:
+        return {}
+    ordered = sorted(periods.items())
+    values = [
+        [budget for budget, _ in ordered],
+        [period.key for _, period in ordered],
+        [period.starts_at for _, period in ordered],
+        [period.ends_at for _, period in ordered],
+    ]
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_account (budget_id, period_key, starts_at, ends_at, outstanding_nusd, settled_nusd, denied_calls)
+        SELECT *, 0, 0, 0 FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+        ON CONFLICT (budget_id, period_key) DO NOTHING
+        """,
+        values,
+    )
+    rows = await _rows(
+        connection,
+        """
+        SELECT account.id, budget_id FROM unnest(%s::bigint[], %s::text[]) AS wanted (budget_id, period_key)
+        JOIN budgets_account AS account USING (budget_id, period_key)
+        """,
+        values[:2],
+    )
+    return {row["budget_id"]: row["id"] for row in rows}
+
+
+async def _accounts(
+    connection: AsyncConnection[Any], leases: Iterable[_Lease], budgets: dict[int, _Budget], now: datetime
+) -> dict[int, _Account]:
+    """Lock the accounts on all paths, then read what their budgets allow: an amount that was lowered before counts."""
+    ids = sorted({account for lease in leases for account in lease.path})
+    locked = await _rows(connection, "SELECT * FROM budgets_account WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+    budget_ids = {row["budget_id"] for row in locked}
+    budgets |= await _budgets(connection, budget_ids - budgets.keys())
+    amounts = await _rows(
+        connection,
+        "SELECT id, amount_nusd, on_exhausted = 'block' AS blocks, archived_at IS NOT NULL AS archived "
+        "FROM budgets_budget WHERE id = ANY(%s)",
+        [sorted(budget_ids)],
+    )
+    terms = {row["id"]: row for row in amounts}
+    in_window = await _settled_in_windows(connection, locked, budgets, now)
+    return {
+        row["id"]: _Account(
+            id=row["id"],
+            budget=budgets[row["budget_id"]],
+            ends_at=row["ends_at"],
+            state=Account(
+                amount=terms[row["budget_id"]]["amount_nusd"],
+                outstanding=row["outstanding_nusd"],
+                settled=in_window.get(row["id"], row["settled_nusd"]),
+                blocks=terms[row["budget_id"]]["blocks"],
+                archived=terms[row["budget_id"]]["archived"],
+            ),
+        )
+        for row in locked
+    }
+
+
+async def _settled_in_windows(
+    connection: AsyncConnection[Any], accounts: list[dict[str, Any]], budgets: dict[int, _Budget], now: datetime
+) -> dict[int, int]:
+    """Return, for the rolling accounts, what was settled in their windows."""
+    rolling = {row["id"]: days for row in accounts if (days := budgets[row["budget_id"]].rule.days)}
+    if not rolling:
+        return {}
+    rows = await _rows(
+        connection,
+        """
+        SELECT wanted.id, coalesce(sum(slot.settled_nusd), 0)::bigint AS settled
+        FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (id, since)
+        LEFT JOIN budgets_accountslot AS slot ON slot.account_id = wanted.id AND slot.starts_at > wanted.since
+        GROUP BY wanted.id
+        """,
+        [list(rolling), [rolling_cutoff(days, now) for days in rolling.values()]],
+    )
+    return {row["id"]: row["settled"] for row in rows}
+
+
+# What it writes.
+
+
+async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[_Account], now: datetime) -> None:
+    changed = sorted(
+        (account for account in accounts if account.outstanding or account.settled or account.denied),
+        key=lambda account: account.id,
+    )
+    if not changed:
+        return
+    await connection.execute(
+        b"""
+        UPDATE budgets_account AS account
+        SET outstanding_nusd = account.outstanding_nusd + moved.outstanding,
+            settled_nusd = account.settled_nusd + moved.settled,
+            denied_calls = account.denied_calls + moved.denied, updated_at = %s
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, outstanding, settled, denied)
+        WHERE account.id = moved.id
+        """,
+        [
+            now,
+            [account.id for account in changed],
+            [account.outstanding for account in changed],
+            [account.settled for account in changed],
+            [account.denied for account in changed],
+        ],
+    )
+    slots = [
+        (account.id, slot_of(days, now), account.settled)
+        for account in changed
+        if account.settled and (days := account.budget.rule.days)
+    ]
+    if slots:
+        await connection.execute(
+            b"""
+            INSERT INTO budgets_accountslot AS slot (account_id, starts_at, settled_nusd)
+            SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[])
+            ON CONFLICT (account_id, starts_at) DO UPDATE SET settled_nusd = slot.settled_nusd + excluded.settled_nusd
+            """,
+            [list(column) for column in zip(*slots, strict=True)],
+        )
+
+
+async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[_Lease], now: datetime) -> None:
+    ordered = sorted(leases, key=lambda lease: lease.key)
+    if not ordered:
+        return
+    columns = {
+        "incarnation": [lease.key[0] for lease in ordered],
+        "number": [lease.key[1] for lease in ordered],
+        "path": ["{" + ",".join(map(str, lease.path)) + "}" for lease in ordered],
+        "granted_nusd": [lease.counters.granted for lease in ordered],
+        "settled_nusd": [lease.counters.settled for lease in ordered],
+        "returned_nusd": [lease.counters.returned for lease in ordered],
+        "corrected_nusd": [lease.counters.corrected for lease in ordered],
+        "held_nusd": [lease.held for lease in ordered],
+        "denied_calls": [lease.denied for lease in ordered],
+        "seq": [lease.seq for lease in ordered],
+        "closed": [lease.closed for lease in ordered],
+    }
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_lease (incarnation, number, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd,
+                                   held_nusd, denied_calls, seq, closed, seen_at)
+        SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed, %s
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[])
+             AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed)
+        ON CONFLICT (incarnation, number) DO UPDATE
+        SET granted_nusd = excluded.granted_nusd, settled_nusd = excluded.settled_nusd,
+            returned_nusd = excluded.returned_nusd, corrected_nusd = excluded.corrected_nusd,
+            held_nusd = excluded.held_nusd, denied_calls = excluded.denied_calls, seq = excluded.seq,
+            closed = excluded.closed, seen_at = excluded.seen_at
+        """,
+        [now, *columns.values()],
+    )
