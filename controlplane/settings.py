@@ -147,3 +147,8 @@ CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", VALKEY_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
+    "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 6 * 3600.0},
+}

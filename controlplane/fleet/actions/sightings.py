@@ -1,0 +1,137 @@
+"""Noting which SDK instances reported: who they are, what they run, their breakers, and what they ask of limits.
+
+Raw psycopg, many sightings in a fixed number of statements, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from controlplane.domain.shares import share_of
+from controlplane.fleet.schemas import ShareLine, Sighting
+
+# An instance that has been silent for longer no longer counts when limits are divided.
+DEMAND_LASTS = timedelta(seconds=10)
+
+
+def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
+    """Note ``sightings``, one per incarnation; return the number of the last window acknowledged to each.
+
+    The rows stay locked until the caller's transaction ends.
+    """
+    rows = [
+        (
+            seen.incarnation, seen.key_id, seen.scope_id, seen.app, seen.host, seen.pid, seen.sdk, seen.seq, seen.skew_ms,
+            seen.config.etag or "", seen.config.refused_etag or "", (seen.config.refused or "")[:500],
+            seen.active_sessions, seen.gauges.queue_depth, seen.gauges.dropped_windows, seen.gauges.dropped_spans,
+            seen.seen_at, seen.seen_at if seen.final else None,
+        )
+        for seen in sorted(sightings, key=lambda seen: seen.incarnation)
+    ]  # fmt: skip
+    cursor = await connection.execute(
+        b"""
+        INSERT INTO fleet_instance AS kept (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag,
+            refused_etag, refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, closed_at,
+            started_at, windows_acked)
+        SELECT *, seen_at, 0
+        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::bigint[],
+                    %s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[], %s::timestamptz[])
+             AS seen (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag, refused_etag,
+                      refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, closed_at)
+        ON CONFLICT (incarnation) DO UPDATE
+        SET key_id = excluded.key_id, scope_id = excluded.scope_id, seq = greatest(kept.seq, excluded.seq),
+            clock_skew_ms = excluded.clock_skew_ms, config_etag = excluded.config_etag,
+            refused_etag = excluded.refused_etag, refused_reason = excluded.refused_reason,
+            active_sessions = excluded.active_sessions, queue_depth = excluded.queue_depth,
+            dropped_windows = excluded.dropped_windows, dropped_spans = excluded.dropped_spans,
+            seen_at = excluded.seen_at, closed_at = coalesce(kept.closed_at, excluded.closed_at)
+        RETURNING incarnation, windows_acked
+        """,
+        _columns(rows),
+    )
+    return dict(await cursor.fetchall())
+
+
+async def acknowledge(connection: AsyncConnection[Any], acked: Mapping[UUID, int]) -> None:
+    """Raise the number of the last window folded, for rows that ``touch`` has locked."""
+    if acked:
+        await connection.execute(
+            b"""
+            UPDATE fleet_instance SET windows_acked = acked.number
+            FROM unnest(%s::uuid[], %s::bigint[]) AS acked (incarnation, number)
+            WHERE fleet_instance.incarnation = acked.incarnation
+            """,
+            _columns(sorted(acked.items())),
+        )
+
+
+async def note_breakers(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> None:
+    """Keep the last state of each breaker that was reported."""
+    rows = {
+        (seen.incarnation, line.route, line.model): (
+            line.phase, line.mode, datetime.fromtimestamp(line.since_ms / 1000, UTC), line.calls, line.failures, line.slow,
+            line.cause[:300], seen.seen_at,
+        )
+        for seen in sightings
+        for line in seen.breakers
+    }  # fmt: skip
+    if rows:
+        await connection.execute(
+            b"""
+            INSERT INTO fleet_breakerstate (instance_id, route, model, phase, mode, since, calls, failures, slow, cause, updated_at)
+            SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[],
+                                 %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[])
+            ON CONFLICT (instance_id, route, model) DO UPDATE
+            SET phase = excluded.phase, mode = excluded.mode, since = excluded.since, calls = excluded.calls,
+                failures = excluded.failures, slow = excluded.slow, cause = excluded.cause, updated_at = excluded.updated_at
+            """,
+            _columns((*key, *rest) for key, rest in sorted(rows.items())),
+        )
+
+
+async def divide(
+    connection: AsyncConnection[Any], sightings: Sequence[Sighting], *, now: datetime
+) -> dict[UUID, list[ShareLine]]:
+    """Note what the instances ask of fleet-wide limits; return the share of each."""
+    asked = {
+        (seen.incarnation, line.tenant, line.route, line.unit): line.per_s for seen in sightings for line in seen.demand
+    }
+    if not asked:
+        return {}
+    await connection.execute(
+        b"""
+        INSERT INTO fleet_limitdemand (instance_id, tenant, route, unit, per_s, updated_at)
+        SELECT *, %s FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[])
+        ON CONFLICT (instance_id, tenant, route, unit) DO UPDATE SET per_s = excluded.per_s, updated_at = excluded.updated_at
+        """,
+        [now, *_columns((*key, per_s) for key, per_s in sorted(asked.items()))],
+    )
+    subjects = sorted({key[1:] for key in asked})
+    cursor = await connection.execute(
+        b"""
+        SELECT demand.tenant, demand.route, demand.unit, sum(per_s), count(*)
+        FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted (tenant, route, unit)
+        JOIN fleet_limitdemand AS demand USING (tenant, route, unit)
+        JOIN fleet_instance AS instance ON instance.incarnation = demand.instance_id
+        WHERE demand.updated_at > %s AND instance.closed_at IS NULL
+        GROUP BY 1, 2, 3
+        """,
+        [*_columns(subjects), now - DEMAND_LASTS],
+    )
+    totals = {(tenant, route, unit): (total, count) for tenant, route, unit, total, count in await cursor.fetchall()}
+    shares: dict[UUID, list[ShareLine]] = {}
+    for (incarnation, tenant, route, unit), per_s in asked.items():
+        total, instances = totals.get((tenant, route, unit), (per_s, 1))
+        line = ShareLine(tenant=tenant, route=route, unit=unit, share=share_of(per_s, total, instances))
+        shares.setdefault(incarnation, []).append(line)
+    return shares

@@ -1,0 +1,165 @@
+"""Folding windows into the rollups: 10 seconds, 1 minute, and days; in the caller's transaction.
+
+Who calls sees to it that every window is folded once: in the same transaction as its number is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import AsyncConnection
+
+from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
+from tidegate.core.window import Distribution
+
+Bucket = tuple[datetime, str, str, str, str]  # start, tenant, route, model, category
+Day = tuple[date, str, str, str, str]
+UserDay = tuple[date, str, str]
+
+# Clocks that are wrong must not put calls into a future that no page shows, nor before anything is kept.
+_AHEAD = timedelta(seconds=5)
+_BEHIND = timedelta(days=31)
+_DAILY = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd")
+_ALL_DISTRIBUTIONS = (*DISTRIBUTIONS, "sessions")
+
+
+class Counted(NamedTuple):
+    """What one window of one instance, or one report of its sessions, adds. Tenants have been checked by the caller."""
+
+    starts_ms: int
+    rows: Iterable[WindowRow] = ()
+    users: Iterable[UserRow] = ()
+    sessions: Iterable[SessionsRow] = ()
+
+
+@dataclass(slots=True)
+class _Sums:
+    amounts: list[int] = field(default_factory=lambda: [0] * len(SUMS))
+    kinds: dict[str, int] = field(default_factory=dict)
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+
+    def add(self, row: WindowRow) -> None:
+        for index, name in enumerate(SUMS):
+            self.amounts[index] += getattr(row, name)
+        for kind, count in row.kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + count
+        for name in DISTRIBUTIONS:
+            packed = getattr(row, name)
+            if packed:
+                self.of(name).merge(Distribution.from_packed(packed))
+
+    def of(self, name: str) -> Distribution:
+        return self.distributions.setdefault(name, Distribution())
+
+    def packed(self, name: str) -> str:
+        """Return the array literal of a distribution: arrays of arrays can't be ragged, texts can."""
+        distribution = self.distributions.get(name)
+        return "{" + ",".join(map(str, distribution.packed())) + "}" if distribution else "{}"
+
+
+async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, now: datetime) -> None:
+    """Add ``windows`` to all rollups."""
+    fine: dict[Bucket, _Sums] = {}
+    coarse: dict[Bucket, _Sums] = {}
+    days: dict[Day, list[int]] = {}
+    users: dict[UserDay, list[int]] = {}
+    for window in windows:
+        at = _sound(window.starts_ms, now)
+        ten_s = at.replace(second=at.second - at.second % 10, microsecond=0)
+        minute = at.replace(second=0, microsecond=0)
+        for row in window.rows:
+            rest = (row.tenant, row.route, row.model, row.category)
+            fine.setdefault((ten_s, *rest), _Sums()).add(row)
+            coarse.setdefault((minute, *rest), _Sums()).add(row)
+            _accumulate(days.setdefault((at.date(), *rest), [0] * len(_DAILY)), [getattr(row, name) for name in _DAILY])
+        for user in window.users:
+            sums = users.setdefault((at.date(), user.tenant, user.user), [0, 0, 0])
+            _accumulate(sums, [user.calls, user.tokens, user.cost_nusd])
+        for seen in window.sessions:
+            for start, table in ((ten_s, fine), (minute, coarse)):
+                table.setdefault((start, seen.tenant, seen.route, "", ""), _Sums()).of("sessions").add(seen.active)
+    await _store_windows(connection, "telemetry_window_10s", fine)
+    await _store_windows(connection, "telemetry_window_1m", coarse)
+    await _store_days(connection, days)
+    await _store_users(connection, users)
+
+
+def _sound(starts_ms: int, now: datetime) -> datetime:
+    at = datetime.fromtimestamp(starts_ms / 1000, UTC)
+    return at if now - _BEHIND <= at <= now + _AHEAD else now
+
+
+def _accumulate(sums: list[int], more: list[int]) -> None:
+    for index, amount in enumerate(more):
+        sums[index] += amount
+
+
+def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _window_upsert(table: str) -> bytes:
+    keys = ("starts_at", "tenant", "route", "model", "category")
+    names = [*keys, *SUMS, "kinds", *_ALL_DISTRIBUTIONS]
+    types = ["timestamptz", *["text"] * 4, *["bigint"] * len(SUMS), "text", *["text"] * len(_ALL_DISTRIBUTIONS)]
+    casts = [*keys, *SUMS, "kinds::jsonb", *(f"{name}::bigint[]" for name in _ALL_DISTRIBUTIONS)]
+    updates = [
+        *(f"{name} = kept.{name} + excluded.{name}" for name in SUMS),
+        "kinds = tg_counts_merge(kept.kinds, excluded.kinds)",
+        *(f"{name} = tg_dist_merge(kept.{name}, excluded.{name})" for name in _ALL_DISTRIBUTIONS),
+    ]
+    return f"""
+        INSERT INTO {table} AS kept ({", ".join(names)})
+        SELECT {", ".join(casts)} FROM unnest({", ".join(f"%s::{kind}[]" for kind in types)}) AS row ({", ".join(names)})
+        ON CONFLICT ({", ".join(keys)}) DO UPDATE SET {", ".join(updates)}
+    """.encode()  # noqa: S608  (names of our own tables and columns)
+
+
+_UPSERTS = {table: _window_upsert(table) for table in ("telemetry_window_10s", "telemetry_window_1m")}
+
+
+async def _store_windows(connection: AsyncConnection[Any], table: str, windows: Mapping[Bucket, _Sums]) -> None:
+    # In the order of their keys, so that two processes never wait for each other.
+    rows = [
+        (*key, *sums.amounts, orjson.dumps(sums.kinds).decode(), *(sums.packed(name) for name in _ALL_DISTRIBUTIONS))
+        for key, sums in sorted(windows.items(), key=lambda item: item[0])
+    ]
+    if rows:
+        await connection.execute(_UPSERTS[table], _columns(rows))
+
+
+async def _store_days(connection: AsyncConnection[Any], days: Mapping[Day, list[int]]) -> None:
+    if not days:
+        return
+    await connection.execute(
+        b"""
+        INSERT INTO telemetry_usage_daily AS kept (day, tenant, route, model, category, calls, input_tokens,
+                                                   cached_input_tokens, output_tokens, cost_nusd)
+        SELECT * FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],
+                             %s::bigint[], %s::bigint[], %s::bigint[])
+        ON CONFLICT (day, tenant, route, model, category) DO UPDATE
+        SET calls = kept.calls + excluded.calls, input_tokens = kept.input_tokens + excluded.input_tokens,
+            cached_input_tokens = kept.cached_input_tokens + excluded.cached_input_tokens,
+            output_tokens = kept.output_tokens + excluded.output_tokens, cost_nusd = kept.cost_nusd + excluded.cost_nusd
+        """,
+        _columns((*key, *sums) for key, sums in sorted(days.items())),
+    )
+
+
+async def _store_users(connection: AsyncConnection[Any], users: Mapping[UserDay, list[int]]) -> None:
+    if not users:
+        return
+    await connection.execute(
+        b"""
+        INSERT INTO telemetry_usage_daily_user AS kept (day, tenant, "user", calls, tokens, cost_nusd)
+        SELECT * FROM unnest(%s::date[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+        ON CONFLICT (day, tenant, "user") DO UPDATE
+        SET calls = kept.calls + excluded.calls, tokens = kept.tokens + excluded.tokens,
+            cost_nusd = kept.cost_nusd + excluded.cost_nusd
+        """,
+        _columns((*key, *sums) for key, sums in sorted(users.items())),
+    )
