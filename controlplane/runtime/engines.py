@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 POSTGRES_MAJOR = "18"
 SERVICE_USER = "tidegate"
+_PASSING_FOLDERS = ((2, "dac_read_search"), (1, "dac_override"))  # capabilities(7), the lesser first
 _POSTGRES_SMALL_TALK = (
     "LOG:  starting PostgreSQL",
     "LOG:  listening on",
@@ -139,6 +140,41 @@ def _service_user() -> pwd.struct_passwd | None:
         return pwd.getpwnam(SERVICE_USER)
 
 
+def _run_as(user: pwd.struct_passwd | None, *, reaching: list[Path]) -> list[str]:
+    """Return what goes before a command so that ``user`` gets to the paths ``reaching``; nothing where it does anyway.
+
+    A checkout below /root is closed to everybody else. There ``setpriv`` changes the user, and leaves it the one capability
+    to pass closed folders.
+    """
+    if user is None or _reaches(user, reaching):
+        return []
+    capability = next((name for bit, name in _PASSING_FOLDERS if _effective_capabilities() >> bit & 1), None)
+    if capability is None or shutil.which("setpriv") is None:
+        raise EngineError(
+            f"PostgreSQL runs as the user {user.pw_name}, who can't get to {reaching[0].parent}: put checkout and data "
+            "where others may pass, or name a server in DATABASE_URL."
+        )
+    return [
+        *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--pdeathsig=INT"),
+        *(f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"),
+    ]
+
+
+def _reaches(user: pwd.struct_passwd, paths: list[Path]) -> bool:
+    for path in paths:
+        tried = subprocess.run(
+            ["test", "-x", str(path)], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", check=False
+        )
+        if tried.returncode != 0:
+            return False
+    return True
+
+
+def _effective_capabilities() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+
+
 @dataclass(frozen=True)
 class Engine:
     """What a supervisor needs: the command to run in the foreground, as whom, and the address that clients use.
@@ -165,8 +201,9 @@ def prepare_postgres(folder: Path) -> Engine:
             f"{data} belongs to PostgreSQL {version.read_text().strip()}, this is {POSTGRES_MAJOR}: dump it with the old "
             "version and load it here, or name another directory with --data-dir."
         )
+    prefix = _run_as(user, reaching=[binaries / "postgres", folder])
     if not version.exists():
-        _initdb(binaries, data, password, user)
+        _initdb([*prefix, str(binaries / "initdb")], data, password, user)
     wait_for_orphans(folder)
     port = _kept_port(folder / "port")
     options = {
@@ -180,20 +217,21 @@ def prepare_postgres(folder: Path) -> Engine:
         "log_line_prefix": "",
         "timezone": "UTC",
     }
-    command = [str(binaries / "postgres"), "-D", str(data)]
+    command = [*prefix, str(binaries / "postgres"), "-D", str(data)]
     for name, value in options.items():
         command += ["-c", f"{name}={value}"]
     return Engine(
         name="postgres",
         command=command,
         url=f"postgresql://tidegate:{quote(password)}@127.0.0.1:{port}/postgres",
-        user=user.pw_uid if user else None,
-        group=user.pw_gid if user else None,
+        user=user.pw_uid if user and not prefix else None,
+        group=user.pw_gid if user and not prefix else None,
         unsaid=_POSTGRES_SMALL_TALK,
     )
 
 
-def _initdb(binaries: Path, data: Path, password: str, user: pwd.struct_passwd | None) -> None:
+def _initdb(initdb: list[str], data: Path, password: str, user: pwd.struct_passwd | None) -> None:
+    prefixed = len(initdb) > 1  # the command changes the user by itself
     if data.exists():
         shutil.rmtree(data)  # a run that died inside initdb left no PG_VERSION, hence nothing of value
     data.mkdir(mode=0o700)
@@ -204,15 +242,15 @@ def _initdb(binaries: Path, data: Path, password: str, user: pwd.struct_passwd |
             os.chown(path, user.pw_uid, user.pw_gid)
     made = subprocess.run(
         [
-            *(str(binaries / "initdb"), "-D", str(data), "--username=tidegate", f"--pwfile={passfile}"),
+            *(*initdb, "-D", str(data), "--username=tidegate", f"--pwfile={passfile}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
         ],
         capture_output=True,
         text=True,
         check=False,
-        user=user.pw_uid if user else None,
-        group=user.pw_gid if user else None,
-        extra_groups=[] if user else None,
+        user=user.pw_uid if user and not prefixed else None,
+        group=user.pw_gid if user and not prefixed else None,
+        extra_groups=[] if user and not prefixed else None,
         cwd="/",
     )
     passfile.unlink()
