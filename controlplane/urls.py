@@ -1,5 +1,7 @@
 """Django's side of the address space. SDK and OTLP traffic never gets here: see ``asgi.py``."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from dashboard.urls import app_urls
+
+urlpatterns: list[URLPattern | URLResolver] = [path("", include(app_urls))]

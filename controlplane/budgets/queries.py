@@ -1,0 +1,231 @@
+"""Reads of budgets: what there is, where each stands in its present period, and what a new amount would do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import F, Q, QuerySet, Sum
+
+from controlplane.budgets.models import Account, AccountSlot, Budget, Lease, PeriodKind
+from controlplane.domain.forecast import Forecast, forecast, rolling_forecast
+from controlplane.domain.periods import Period, period_of, rolling_cutoff
+from controlplane.problems import NotFound
+from controlplane.telemetry import queries as telemetry
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import Asker
+
+MOST_BUDGETS = 500
+_BURN_OVER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A budget in its present period. ``free_nusd`` is never negative; what is over the amount is ``over_nusd``.
+
+    ``leased_nusd`` is what clients hold and may still spend. ``exhausted_at`` is ``None`` when the amount lasts.
+    """
+
+    budget: Budget
+    period: Period
+    account_id: int | None
+    amount_nusd: int
+    spent_nusd: int
+    leased_nusd: int
+    denied_calls: int
+    burn_nusd_per_h: float
+    pace: float | None
+    ahead: float | None
+    exhausted_at: datetime | None
+
+    @property
+    def free_nusd(self) -> int:
+        return max(0, self.amount_nusd - self.spent_nusd - self.leased_nusd)
+
+    @property
+    def over_nusd(self) -> int:
+        return max(0, self.spent_nusd - self.amount_nusd)
+
+    @property
+    def used(self) -> float:
+        """The share of the amount that is settled, 0 and up."""
+        return self.spent_nusd / self.amount_nusd if self.amount_nusd else float(self.spent_nusd > 0)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.spent_nusd >= self.amount_nusd
+
+    @property
+    def tone(self) -> str:
+        """``trouble`` when used up or about to be, ``watch`` when it will not last, else empty."""
+        if self.used >= 0.9:
+            return "trouble"
+        return "watch" if self.exhausted_at is not None else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What a new amount would do, before anybody confirms it.
+
+    ``at_risk_nusd`` is leased already and can be spent although the new amount has no room for it: the most by which the
+    account may end up over, until those leases have drained, within ``drains_within_s``.
+    """
+
+    amount_nusd: int
+    change_nusd: int
+    free_nusd: int
+    over_nusd: int
+    at_risk_nusd: int
+    drains_within_s: float
+    clients: int
+    ahead: float | None
+    burn_nusd_per_h: float
+    exhausted_at: datetime | None
+    ends_at: datetime | None
+
+
+def budgets_seen_by(asker: Asker) -> QuerySet[Budget]:
+    """Return the live budgets in the asker's scope; the unrestricted also see the installation's own."""
+    budgets = Budget.objects.filter(Q(tenant=None) | Q(tenant__archived_at=None), archived_at=None)
+    budgets = budgets.select_related("tenant").order_by("tenant__slug", "slug")
+    return budgets.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else budgets
+
+
+def budget_seen_by(asker: Asker, tenant_slug: str | None, slug: str) -> Budget:
+    """Return one budget; ``NotFound`` outside the asker's scope, as for one that does not exist."""
+    budget = budgets_seen_by(asker).filter(tenant__slug=tenant_slug, slug=slug).first()
+    if budget is None:
+        raise NotFound(f"There is no budget {slug!r} of {tenant_slug or 'the installation'} that you may see.")
+    return budget
+
+
+def standings(asker: Asker, now: datetime, tenant_slug: str | None = None) -> list[Standing]:
+    """Return where the asker's budgets stand: those that run out first are first, then by the share used."""
+    budgets = budgets_seen_by(asker)
+    if tenant_slug:
+        budgets = budgets.filter(tenant__slug=tenant_slug)
+    found = _stand(list(budgets[:MOST_BUDGETS]), now)
+    last = datetime.max.replace(tzinfo=now.tzinfo)
+    return sorted(found, key=lambda each: (each.exhausted_at or last, -each.used, each.budget.name))
+
+
+def standing_of(budget: Budget, now: datetime) -> Standing:
+    """Return where one budget stands."""
+    return _stand([budget], now)[0]
+
+
+def _stand(budgets: Sequence[Budget], now: datetime) -> list[Standing]:
+    periods = {budget.pk: period_of(budget.rule, now) for budget in budgets}
+    accounts = {
+        (account.budget_id, account.period_key): account
+        for account in Account.objects.filter(
+            budget__in=periods, period_key__in={period.key for period in periods.values()}
+        )
+    }
+    rolled = _rolled(budgets, accounts.values(), now)
+    burns = _burns(budgets, now)
+    made = []
+    for budget in budgets:
+        period = periods[budget.pk]
+        account = accounts.get((budget.pk, period.key)) or Account(budget=budget, period_key=period.key)
+        spent = rolled.get(account.pk, 0) if budget.period_kind == PeriodKind.ROLLING else account.settled_nusd
+        told = _forecast(budget, period, spent, burns[budget.pk], now)
+        made.append(
+            Standing(
+                budget=budget,
+                period=period,
+                account_id=account.pk,
+                amount_nusd=budget.amount_nusd,
+                spent_nusd=spent,
+                leased_nusd=account.outstanding_nusd,
+                denied_calls=account.denied_calls,
+                burn_nusd_per_h=burns[budget.pk],
+                **told._asdict(),
+            )
+        )
+    return made
+
+
+def _forecast(budget: Budget, period: Period, spent_nusd: int, burn: float, now: datetime) -> Forecast:
+    if budget.period_kind == PeriodKind.ROLLING:
+        return rolling_forecast(
+            amount_nusd=budget.amount_nusd,
+            settled_nusd=spent_nusd,
+            burn_nusd_per_h=burn,
+            days=budget.period_days or 1,
+            now=now,
+        )
+    return forecast(
+        amount_nusd=budget.amount_nusd,
+        settled_nusd=spent_nusd,
+        burn_nusd_per_h=burn,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        now=now,
+    )
+
+
+def _rolled(budgets: Sequence[Budget], accounts: Iterable[Account], now: datetime) -> dict[int, int]:
+    """Return what rolling accounts settled in their windows, by account."""
+    days = {budget.pk: budget.period_days or 1 for budget in budgets if budget.period_kind == PeriodKind.ROLLING}
+    inside = Q()
+    for account in accounts:
+        if account.budget_id in days:
+            inside |= Q(account=account.pk, starts_at__gt=rolling_cutoff(days[account.budget_id], now))
+    if not inside:
+        return {}
+    sums = AccountSlot.objects.filter(inside).values("account").annotate(settled=Sum("settled_nusd"))
+    return {row["account"]: row["settled"] for row in sums.order_by()}
+
+
+def _burns(budgets: Sequence[Budget], now: datetime) -> dict[int, float]:
+    """Return nano-USD per hour by budget, from what matching calls did cost in the last hour.
+
+    Windows know no users: a budget for one user burns what its tenant's calls do, which is too much rather than too little.
+    """
+    costs = telemetry.costs(now - _BURN_OVER, now)
+    if not costs or not budgets:
+        return dict.fromkeys((budget.pk for budget in budgets), 0.0)
+    known_h = max(1 / 30, (now - min(cost.first_at for cost in costs)).total_seconds() / 3600)
+    lineages: dict[str, list[int]] = defaultdict(list)
+    slugs = {cost.tenant for cost in costs}
+    lineages.update(dict(Tenant.objects.filter(slug__in=slugs).values_list("slug", "lineage")))
+
+    def touches(budget: Budget, cost: telemetry.Cost) -> bool:
+        if budget.tenant_id is not None and budget.tenant_id not in lineages[cost.tenant]:
+            return False
+        named = (name for name in ("route", "category", "model") if name in budget.match)
+        return all(str(budget.match[name]).casefold() == getattr(cost, name).casefold() for name in named)
+
+    return {budget.pk: sum(cost.cost_nusd for cost in costs if touches(budget, cost)) / known_h for budget in budgets}
+
+
+def preview_amount(budget: Budget, amount_nusd: int, now: datetime) -> Effect:
+    """Return what ``amount_nusd`` would do to the present period of ``budget``. Changes nothing."""
+    standing = standing_of(budget, now)
+    told = _forecast(
+        Budget(amount_nusd=amount_nusd, period_kind=budget.period_kind, period_days=budget.period_days),
+        standing.period,
+        standing.spent_nusd,
+        standing.burn_nusd_per_h,
+        now,
+    )
+    holders = Lease.objects.filter(path__contains=[standing.account_id], closed=False)
+    holders = holders.filter(granted_nusd__gt=F("settled_nusd") + F("returned_nusd"))
+    room = amount_nusd - standing.spent_nusd
+    return Effect(
+        amount_nusd=amount_nusd,
+        change_nusd=amount_nusd - budget.amount_nusd,
+        free_nusd=max(0, room - standing.leased_nusd),
+        over_nusd=max(0, -room),
+        at_risk_nusd=max(0, standing.leased_nusd - max(0, room)),
+        drains_within_s=settings.LEASE_TTL_MS / 1000,
+        clients=holders.values("incarnation").distinct().count() if standing.account_id else 0,
+        ahead=told.ahead,
+        burn_nusd_per_h=standing.burn_nusd_per_h,
+        exhausted_at=told.exhausted_at,
+        ends_at=standing.period.ends_at,
+    )

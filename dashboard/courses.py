@@ -1,0 +1,105 @@
+"""Courses over time that are drawn as SVG at stream rate: values in, coordinates out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.policy.models import Revision
+from controlplane.telemetry.queries import Point
+from dashboard.page import Range
+
+WIDTH, HEIGHT, FOOT = 760.0, 170.0, 188.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One stacked area: its outline and its upper line, as SVG points."""
+
+    tone: str
+    area: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A label at a coordinate."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str = "middle"
+
+
+@dataclass(frozen=True)
+class Course:
+    layers: Sequence[Layer]
+    grid: Sequence[Mark]
+    times: Sequence[Mark]
+    events: Sequence[Mark]
+
+
+def nice_top(value: float) -> float:
+    """Return the least of 1, 2, 2.5, 5 x 10^n that is not under ``value``."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value)
+
+
+def outcome_course(course: Sequence[Point], chosen: Range, now: datetime, changes: Sequence[Revision]) -> Course | None:
+    """Return calls per second by outcome, stacked: answered, by a fallback, failed or refused. ``None`` without calls."""
+    whole = [point for point in course if (now - point.at).total_seconds() >= chosen.step_s]
+    if len(whole) < 2 or not any(point.calls or point.refused for point in whole):
+        return None
+    answered = [max(0, point.calls - point.errors - point.fallbacks) / chosen.step_s for point in whole]
+    helped = [point.fallbacks / chosen.step_s for point in whole]
+    failed = [(point.errors + point.refused) / chosen.step_s for point in whole]
+    top = nice_top(max(a + b + c for a, b, c in zip(answered, helped, failed, strict=True)))
+    floor = [0.0] * len(whole)
+    layers = []
+    for tone, values in (("s1", answered), ("s3", helped), ("trouble", failed)):
+        ceiling = [low + value for low, value in zip(floor, values, strict=True)]
+        line = _line(ceiling, top)
+        layers.append(Layer(tone, f"{line} {' '.join(reversed(_line(floor, top).split()))}", line))
+        floor = ceiling
+    lines = 4 if f"{top:e}"[0] == "1" or f"{top:.1e}".startswith("2.0") else 5
+    grid = [
+        Mark(WIDTH - 2, _y(top * part / lines, top), _rate(top * part / lines), "end") for part in range(1, lines + 1)
+    ]
+    return Course(layers, grid, _times(whole), _events(whole, changes))
+
+
+def _y(value: float, top: float) -> float:
+    return round(HEIGHT - value / top * (HEIGHT - 8), 1)
+
+
+def _rate(value: float) -> str:
+    return f"{value:g}/s"
+
+
+def _line(values: Sequence[float], top: float) -> str:
+    step = WIDTH / (len(values) - 1)
+    return " ".join(f"{step * number:.1f},{_y(value, top)}" for number, value in enumerate(values))
+
+
+def _times(whole: Sequence[Point]) -> list[Mark]:
+    last = len(whole) - 1
+    marks = []
+    for part in range(6):
+        number = round(last * part / 5)
+        anchor = "start" if part == 0 else "end" if part == 5 else "middle"
+        marks.append(Mark(WIDTH * number / last, FOOT - 4, f"{whole[number].at:%H:%M}", anchor))
+    return marks
+
+
+def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
+    starts, ends = whole[0].at, whole[-1].at
+    inside = [change for change in changes if starts < change.at < ends][:4]
+    length = (ends - starts).total_seconds()
+    return [
+        Mark(WIDTH * (change.at - starts).total_seconds() / length, 13, f"{change.kind} r{change.pk}", "start")
+        for change in inside
+    ]

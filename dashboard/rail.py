@@ -1,0 +1,61 @@
+"""The left rail: where one can go, and how many things there want attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dashboard.asking import Asking
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place. ``key`` follows ``g`` on the keyboard; a line is drawn where ``group`` changes."""
+
+    name: str
+    title: str
+    key: str
+    group: int
+
+
+ENTRIES = (
+    Entry("overview", "Overview", "o", 1),
+    Entry("budgets", "Budgets", "b", 1),
+    Entry("breakers", "Breakers", "r", 1),
+    Entry("clients", "Clients", "c", 3),
+    Entry("audit", "Audit", "a", 4),
+)
+
+
+@dataclass(frozen=True)
+class Badge:
+    amount: int
+    tone: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """An entry as drawn. ``breaks`` puts a line before it."""
+
+    entry: Entry
+    current: bool
+    breaks: bool
+    badge: Badge | None
+
+
+def links(asking: Asking, section: str) -> list[Link]:
+    """Return the rail of a page in ``section``, with badges."""
+    badges = _badges(asking)
+    groups = [entry.group for entry in ENTRIES]
+    return [
+        Link(entry, entry.name == section, number > 0 and groups[number - 1] != entry.group, badges.get(entry.name))
+        for number, entry in enumerate(ENTRIES)
+    ]
+
+
+def _badges(asking: Asking) -> dict[str, Badge]:
+    broken = sum(breaker.open > 0 for breaker in asking.breakers)
+    short = sum(bool(standing.tone) for standing in asking.standings)
+    tone = "trouble" if any(standing.exhausted for standing in asking.standings) else "watch"
+    found = {"breakers": Badge(broken, "trouble", "open"), "budgets": Badge(short, tone, "will not last")}
+    return {name: badge for name, badge in found.items() if badge.amount}

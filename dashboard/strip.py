@@ -1,0 +1,192 @@
+"""The seven figures of a range, each with its course, its unit and the change against the range before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+
+from controlplane.telemetry.queries import Figures, Point, Spread
+from dashboard import figures
+from dashboard.figures import Figure
+from dashboard.page import Range
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure. ``tone`` colours its course, ``change_tone`` the change: ``up`` is bad, ``down`` is good."""
+
+    name: str
+    title: str
+    value: Figure
+    sub: str
+    change: str
+    change_tone: str
+    course: Sequence[float | None]
+    tone: str
+    spread: Spread | None
+    unit: str  # how the table writes values: "duration_us", "count", "usd", "percent"
+
+
+def strip_of(now: Figures, before: Figures, course: Sequence[Point], chosen: Range, at: datetime) -> list[Entry]:
+    """Return the seven figures. The last step of the course is left out while it is filling."""
+    whole = [point for point in course if (at - point.at).total_seconds() >= chosen.step_s]
+    return [
+        _latency(now, before, whole),
+        _tokens(now, before, whole),
+        _cost(now, before, whole),
+        _errors(now, before, whole),
+        _queue(now, before, whole),
+        _sessions(before, now, whole, chosen),
+        _cache(now, before, whole),
+    ]
+
+
+def _signed(difference: float, text: str) -> str:
+    return f"{'+' if difference > 0 else '−'}{text}" if difference else "±0"
+
+
+def _points(now: float | None, before: float | None) -> float | None:
+    """Percentage points between two shares, to a tenth."""
+    return None if now is None or before is None else round((now - before) * 100, 1)
+
+
+def _relative(now: float | None, before: float | None) -> str:
+    share = figures.change(now, before)
+    if share is None:
+        return ""
+    if share >= 9:
+        return "× " + figures.count(share + 1)
+    return _signed(round(share * 100), f"{abs(share) * 100:.0f} %")
+
+
+def _worse(now: float, before: float, by: float = 0.1) -> str:
+    """``up`` when a figure that should be low rose by more than a tenth, ``down`` when it fell as much."""
+    if not before:
+        return ""
+    return "up" if now > before * (1 + by) else "down" if now < before * (1 - by) else ""
+
+
+def _latency(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    spread, was = now.latency_us, before.latency_us
+    difference = spread.p99 - was.p99
+    tone = _worse(spread.p99, was.p99)
+    change = _signed(difference, str(figures.duration(abs(difference)))) if was.count and spread.count else ""
+    value = figures.duration(spread.p99) if spread.count else Figure("–", "")
+    return Entry(
+        "request_latency_ms",
+        "Request latency",
+        Figure(value.value, f"{value.unit} p99".strip()),
+        f"p50 {figures.duration(spread.p50)}" if spread.count else "no calls",
+        change,
+        tone,
+        [point.p99_us for point in course],
+        "watch" if tone == "up" else "accent",
+        spread,
+        "duration_us",
+    )
+
+
+def _tokens(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    used, was = now.tokens_used, before.tokens_used
+    share = now.input_tokens / used if used else None
+    return Entry(
+        "tokens_used",
+        "Tokens",
+        Figure(figures.count(used / now.seconds), "/s"),
+        f"{figures.percent(share, 0)} input" if used else "none used",
+        _relative(used / now.seconds, was / before.seconds if was else None),
+        "",
+        [float(point.input_tokens + point.output_tokens) for point in course],
+        "accent",
+        now.tokens,
+        "count",
+    )
+
+
+def _cost(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    return Entry(
+        "cost_usd",
+        "Cost",
+        Figure(figures.usd(round(now.cost_nusd / now.seconds * 3600)), "/h"),
+        f"{figures.usd(now.cost_nusd)} so far",
+        _relative(now.cost_nusd / now.seconds, before.cost_nusd / before.seconds if before.cost_nusd else None),
+        "",
+        [float(point.cost_nusd) for point in course],
+        "accent",
+        now.call_cost_nusd,
+        "usd",
+    )
+
+
+def _errors(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    rate, was = now.error_rate, before.error_rate
+    points = _points(rate, was)
+    bad = rate is not None and rate >= 0.05
+    return Entry(
+        "error_rate",
+        "Errors",
+        Figure(f"{rate * 100:.1f}", "%") if rate is not None else Figure("–", ""),
+        f"{figures.count(now.errors)} of {figures.count(now.calls)} calls",
+        _signed(points, f"{abs(points):.1f} pt") if points is not None else "",
+        "" if points is None or abs(points) < 0.1 else "up" if points > 0 else "down",
+        [point.errors / point.calls if point.calls else 0.0 for point in course],
+        "trouble" if bad else "watch" if points is not None and points > 0.5 else "accent",
+        None,
+        "percent",
+    )
+
+
+def _queue(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    spread, was = now.queue_depth, before.queue_depth
+    return Entry(
+        "queue_depth",
+        "Queue depth",
+        Figure(figures.count(spread.p99), "waiting p99"),
+        f"mean {spread.mean:.1f} · most {figures.count(spread.max)}",
+        _signed(spread.p99 - was.p99, figures.count(abs(spread.p99 - was.p99))) if was.count else "",
+        _worse(spread.p99, was.p99),
+        [point.queue_depth for point in course],
+        "watch" if spread.p99 > max(4, was.p99 * 1.5) else "accent",
+        spread,
+        "count",
+    )
+
+
+def _sessions(before: Figures, now: Figures, course: Sequence[Point], chosen: Range) -> Entry:
+    """Every instance samples its sessions once per report, so the samples of a step add up to reports x sessions."""
+    reports = chosen.step_s * 1000 / settings.SYNC_INTERVAL_MS
+    active = [point.sessions / reports for point in course]
+    newest = active[-1] if active else 0.0
+    was = before.sessions.mean * before.sessions.count / (before.seconds * 1000 / settings.SYNC_INTERVAL_MS)
+    return Entry(
+        "active_sessions",
+        "Active sessions",
+        Figure(figures.count(round(newest)), "active"),
+        f"most {figures.count(round(max(active, default=0.0)))}",
+        _relative(newest, was or None),
+        "",
+        active,
+        "accent",
+        now.sessions,
+        "count",
+    )
+
+
+def _cache(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+    rate, was = now.cache_hit_rate, before.cache_hit_rate
+    points = _points(rate, was)
+    return Entry(
+        "cache_hit_rate",
+        "Cache hits",
+        Figure(f"{rate * 100:.1f}", "% of input") if rate is not None else Figure("–", ""),
+        f"{figures.count(now.cached_input_tokens)} cached",
+        _signed(points, f"{abs(points):.1f} pt") if points is not None else "",
+        "" if points is None or abs(points) < 0.5 else "down" if points > 0 else "up",
+        [point.cached_input_tokens / point.input_tokens if point.input_tokens else 0.0 for point in course],
+        "accent",
+        None,
+        "percent",
+    )

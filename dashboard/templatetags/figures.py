@@ -1,0 +1,98 @@
+"""Filters that write figures in templates. The rules are in ``dashboard.figures``."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from dashboard import figures
+
+register = template.Library()
+
+
+@register.filter
+def usd(nusd: int | None) -> str:
+    """Nano-USD as ``$1,234.50``."""
+    return "–" if nusd is None else figures.usd(int(nusd))
+
+
+@register.filter
+def usd_short(nusd: int | None) -> str:
+    """Nano-USD as ``$1,842``."""
+    return "–" if nusd is None else figures.usd_short(int(nusd))
+
+
+@register.filter
+def count(value: float | None) -> str:
+    """``12.4k``."""
+    return "–" if value is None else figures.count(value)
+
+
+@register.filter
+def whole(value: int | None) -> str:
+    """``1,204``."""
+    return "–" if value is None else f"{value:,}"
+
+
+@register.filter
+def duration_us(us: float | None) -> str:
+    """Microseconds as ``820 ms``."""
+    return "–" if us is None else str(figures.duration(us))
+
+
+@register.filter
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.019 as ``1.9 %``."""
+    return figures.percent(share, digits)
+
+
+@register.filter
+def pretty(document: Any) -> str:
+    """A JSON document, indented."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+@register.filter
+def span_s(seconds: float) -> str:
+    """Seconds as ``12 min``."""
+    return figures.span(seconds)
+
+
+@register.simple_tag(takes_context=True)
+def ago(context: template.Context, at: datetime | None) -> SafeString | str:
+    """A relative time with the absolute one as a tooltip; needs ``now`` in the context."""
+    if at is None:
+        return "never"
+    return _time(at, figures.ago(at, context["now"]))
+
+
+@register.simple_tag(takes_context=True)
+def at(context: template.Context, moment: datetime | None) -> SafeString | str:
+    """The time of day for today's, the date for others, with the absolute time as a tooltip."""
+    if moment is None:
+        return "never"
+    recent = context["now"] - moment < timedelta(hours=20)
+    return _time(moment, f"{moment:%H:%M:%S}" if recent else f"{moment.day} {moment:%b %H:%M}")
+
+
+@register.simple_tag(takes_context=True)
+def when(context: template.Context, moment: datetime) -> SafeString:
+    """``today 19:40`` or ``26 Nov``, with the absolute time as a tooltip."""
+    return _time(moment, figures.when(moment, context["now"]))
+
+
+def _time(at: datetime, text: str) -> SafeString:
+    return format_html('<time datetime="{}" title="{} UTC">{}</time>', at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}", text)
+
+
+@register.filter
+def as_unit(value: float, unit: str) -> str:
+    """Write a value of a distribution in the unit of its metric."""
+    if unit == "usd":
+        return usd(round(value))
+    return duration_us(value) if unit == "duration_us" else count(value)

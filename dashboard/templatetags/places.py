@@ -1,0 +1,18 @@
+"""Addresses: the present view with some parameters changed."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django import template
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def here(context: template.Context, **changes: str | int | None) -> str:
+    """Return the query string of this view with ``changes``; an empty value takes a parameter out."""
+    path = context.get("path_params") or ()
+    kept = {name: value for name, value in context["params"].items() if name not in path and name not in changes}
+    changed = {name: value for name, value in changes.items() if value not in ("", None)}
+    return "?" + urlencode(sorted({**kept, **changed}.items()))

@@ -1,0 +1,19 @@
+"""The addresses of the dashboard."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, path
+
+from dashboard.views import door, palette
+from dashboard.views.show import show
+
+app_urls: list[URLPattern | URLResolver] = [
+    path("sign-in/", door.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", door.SignOut.as_view(), name="sign-out"),
+    path("palette.json", palette.entries, name="palette"),
+    path("", show("overview"), name="overview"),
+    path("budgets/", show("budgets"), name="budgets"),
+    path("breakers/", show("breakers"), name="breakers"),
+    path("clients/", show("clients"), name="clients"),
+    path("audit/", show("audit"), name="audit"),
+]

@@ -1,0 +1,37 @@
+"""What the palette finds: pages, tenants, budgets and actions that the asker may take."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+
+from controlplane.budgets import queries as budgets
+from controlplane.tenancy import queries as tenancy
+from dashboard.rail import ENTRIES
+from dashboard.views.show import asker_behind, signed_in
+
+MOST = 300
+Entry = dict[str, str]
+
+
+def _entry(kind: str, title: str, href: str, detail: str = "") -> Entry:
+    return {"kind": kind, "title": title, "href": href, "detail": detail}
+
+
+@signed_in
+def entries(request: HttpRequest) -> HttpResponse:
+    """Answer ``{"entries": [{"kind", "title", "href", "detail"}]}``, at most a few hundred."""
+    asker = asker_behind(request)
+    found = [_entry("Page", each.title, reverse(each.name)) for each in ENTRIES]
+    overview = reverse("overview")
+    found += [
+        _entry("Tenant", tenant.name, f"{overview}?{urlencode({'tenant': tenant.slug})}", tenant.slug)
+        for tenant in tenancy.tenants_seen_by(asker)[:MOST]
+    ]
+    for budget in budgets.budgets_seen_by(asker)[:MOST]:
+        owner = budget.tenant.slug if budget.tenant else ""
+        link = f"{reverse('budgets')}?{urlencode({'budget': f'{owner}/{budget.slug}'})}"
+        found.append(_entry("Budget", f"{owner or 'Installation'} · {budget.slug}", link))
+    return JsonResponse({"entries": found})
