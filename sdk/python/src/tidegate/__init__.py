@@ -1,1 +1,11 @@
 """Tidegate's SDK: model calls governed inside your process."""
+
+from tidegate.call import Call
+from tidegate.client import Gate, connect
+from tidegate.errors import BreakerOpen, BudgetExhausted, QueueFull, QueueTimeout, RateLimited, Refused, Stale
+from tidegate.version import __version__
+
+__all__ = [
+    "BreakerOpen", "BudgetExhausted", "Call", "Gate", "QueueFull", "QueueTimeout", "RateLimited", "Refused", "Stale", "__version__",
+    "connect",
+]  # fmt: skip

@@ -1,0 +1,302 @@
+"""The state of one incarnation, and what becomes of calls once they are over: holds settled, slots freed, costs booked.
+
+One lock guards all of it. Nothing of the caller's runs under the lock, and there is no I/O.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tidegate.clock import Clock
+from tidegate.core import breaker, outcome
+from tidegate.core.backoff import spent
+from tidegate.core.breaker import Breaker
+from tidegate.core.outcome import Failure
+from tidegate.core.policy import BreakerRule, Snapshot
+from tidegate.core.price import PriceBook
+from tidegate.errors import Refused
+from tidegate.lanes import Lane
+from tidegate.leasing import Leases
+from tidegate.report import Report, Row, RowKey, Spent
+from tidegate.ticket import Ticket
+
+MAX_LANES = 10_000
+LANE_IDLE_S = 600.0
+
+
+class Link:
+    """What is known of the way to the control plane: kept by the client, read when a call can't be funded."""
+
+    __slots__ = ("failed_at", "interval_s", "next_try_at")
+
+    def __init__(self) -> None:
+        self.failed_at = float("-inf")
+        self.next_try_at = float("-inf")  # while backing off
+        self.interval_s = 1.0
+
+
+class Books:
+    """What one incarnation knows, and how calls end. ``Guard`` adds how they begin."""
+
+    def __init__(self, clock: Clock, poke: Callable[[], None]) -> None:
+        self.clock = clock
+        self._poke = poke  # asks for a sync at once; returns immediately
+        self.epoch = 0
+        self.snapshot: Snapshot | None = None
+        self.book = PriceBook({})
+        self.reborn()
+        clock.subscribe(self.wake_overdue)
+
+    def reborn(self) -> None:
+        """Start as a new incarnation that knows nothing but the policy: at first, and in a forked child."""
+        self.lock = threading.Lock()
+        self.epoch += 1
+        self.closed = False
+        self.link = Link()
+        self.leases = Leases()
+        self.report = Report()
+        self.lanes: dict[tuple[str | None, str], Lane] = {}
+        self.breakers: dict[tuple[str, str], tuple[Breaker, BreakerRule]] = {}
+        self.shares: dict[tuple[str, str], dict[str, float]] = {}
+        self.waiting: set[Ticket] = set()
+        self.running: set[Ticket] = set()
+        self.unpriced_calls = 0
+
+    # Calls that end without having been let through
+
+    def _refuse(self, ticket: Ticket, now: float, refusal: Refused) -> Refused:
+        """Give back what was taken, count the refusal, and return it to be raised."""
+        if ticket.epoch == self.epoch:
+            self._release(ticket, now)
+        if ticket.epoch == self.epoch and ticket.arrived is not None:
+            row = self.row(ticket.key)
+            row.count(f"refused.{refusal.reason}")
+            if ticket.attempts == 0:
+                row.refused += 1
+        ticket.stage = "over"
+        return refusal
+
+    def _release(self, ticket: Ticket, now: float) -> None:
+        self.waiting.discard(ticket)
+        if ticket.path is not None:
+            ticket.path.waiting.pop(ticket, None)
+        if ticket.lane is not None:
+            for key, amount in ticket.taken:
+                ticket.lane.correct(key, estimated=amount, actual=0.0)
+        self._tell_breaker(ticket, now, "neutral", None)
+        self._leave_line(ticket)
+
+    def abandon(self, ticket: Ticket) -> None:
+        """The caller gave up while it waited: nothing was sent, everything taken goes back."""
+        with self.lock:
+            if ticket.epoch == self.epoch and ticket.stage in ("queued", "funding"):
+                self._release(ticket, self.clock.now())
+                ticket.stage = "over"
+
+    def _leave_line(self, ticket: Ticket) -> None:
+        lane, entry = ticket.lane, ticket.entry
+        if lane is None or entry is None:
+            return
+        lane.line.leave(entry)
+        if lane.line.waiting:
+            self.promote(lane)
+
+    def promote(self, lane: Lane) -> None:
+        """Wake those in line for whom there is room now."""
+        policy = lane.follow(self.snapshot)
+        rule = policy.queue if policy.enforcement == "enforce" else None
+        for entry in lane.line.promote(rule):
+            waiter = getattr(entry.owner, "waiter", None)
+            if waiter is not None:
+                waiter.wake()
+
+    # Settling
+
+    def settle(self, ticket: Ticket, error: BaseException | None, *, last: bool = True) -> None:
+        """An attempt that was let through has ended; with ``last`` its call has, too."""
+        with self.lock:
+            self._settle(ticket, error, last=last)
+
+    def _settle(self, ticket: Ticket, error: BaseException | None, *, last: bool) -> None:
+        if ticket.epoch != self.epoch or ticket.stage != "running" or ticket.lane is None:
+            return
+        failed = isinstance(error, Exception) and not isinstance(error, Refused)
+        failure = outcome.read(error) if failed and error is not None else None
+        now = self.clock.now()
+        self.running.discard(ticket)
+        ticket.stage = "over"
+        ticket.lane.line.took(now - ticket.since)
+        self._leave_line(ticket)
+        verdict: breaker.Outcome = (
+            "success" if error is None else "failure" if failure and failure.provider else "neutral"
+        )
+        self._tell_breaker(ticket, now, verdict, failure)
+        self._account(ticket, error, failure, now)
+        if last:
+            self._end(ticket, error, failure, now)
+
+    def end(self, ticket: Ticket, error: BaseException | None) -> None:
+        """A call whose last attempt was settled before has ended."""
+        failed = isinstance(error, Exception) and not isinstance(error, Refused)
+        with self.lock:
+            if ticket.epoch == self.epoch and ticket.started is not None:
+                self._end(
+                    ticket, error, outcome.read(error) if failed and error is not None else None, self.clock.now()
+                )
+
+    def _tell_breaker(self, ticket: Ticket, now: float, verdict: breaker.Outcome, failure: Failure | None) -> None:
+        permit, ticket.permit = ticket.permit, None
+        if permit is None:
+            return
+        key = (ticket.route, ticket.model)
+        state, rule = self.breakers[key]
+        rule = ticket.policy.breaker or rule
+        took_ms = (now - ticket.since) * 1000
+        why = failure.kind.replace("_", " ") if failure is not None else ""
+        state = breaker.finish(state, rule, permit, now=now, outcome=verdict, took_ms=took_ms, why=why)
+        self.breakers[key] = (state, rule)
+
+    def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
+        """Book what the attempt did cost, once in its lease and once in its window."""
+        cost = self._cost_of(ticket, error, failure)
+        usage, lane = ticket.usage, ticket.lane
+        assert lane is not None  # noqa: S101  the ticket was let through
+        if ticket.slip is not None:
+            self.leases.settle(ticket.slip, bound=ticket.bound, cost=cost)
+        ticket.total_cost += cost
+        row = self.row(ticket.key)
+        row.cost_nusd += cost
+        if usage is None:
+            if cost == 0 and ticket.estimate:
+                self._correct_limits(ticket, lane, 0)
+            return
+        lane.learn(cost, now)
+        fresh, out = usage.input_tokens or 0, usage.output_tokens or 0
+        row.input_tokens += fresh
+        row.cached_input_tokens += usage.cached_input_tokens
+        row.output_tokens += out
+        ticket.total_input += fresh
+        ticket.total_cached += usage.cached_input_tokens
+        ticket.total_output += out
+        if usage.input_tokens is not None or usage.output_tokens is not None:
+            self._correct_limits(ticket, lane, fresh + out)
+
+    def _correct_limits(self, ticket: Ticket, lane: Lane, tokens: int) -> None:
+        for key, amount in ticket.taken:
+            if key[1] == "tokens":
+                lane.correct(key, estimated=amount, actual=float(tokens))
+
+    def _cost_of(self, ticket: Ticket, error: BaseException | None, failure: Failure | None) -> int:
+        """Return the cost in nano-USD; what nobody recorded is presumed to have cost all it may."""
+        usage = ticket.usage
+        if usage is None:
+            if isinstance(error, Refused) or (failure is not None and not failure.billed):
+                return 0
+            if not ticket.estimate and error is None:
+                self.unpriced_calls += 1
+            return ticket.estimate
+        if usage.cost_nusd is not None:
+            return usage.cost_nusd
+        cost = self.book.cost_nusd(
+            usage.model or ticket.model,
+            input_tokens=usage.input_tokens or 0,
+            output_tokens=usage.output_tokens or 0,
+            cached_input_tokens=usage.cached_input_tokens,
+        )
+        if cost is None:
+            if ticket.declared_nusd is None:
+                self.unpriced_calls += 1
+            return ticket.declared_nusd or 0
+        return cost
+
+    def _end(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
+        row = self.row(ticket.key)
+        row.calls += 1
+        row.retries += ticket.retries
+        if isinstance(error, Exception):
+            row.errors += 1
+            row.count(f"error.{failure.kind if failure is not None else 'other'}")
+        elif error is not None:
+            row.count("cancelled")
+        if ticket.started is not None:
+            row.latency_us.add(max(0, int((now - ticket.started) * 1_000_000)))
+        tokens = ticket.total_input + ticket.total_output
+        row.tokens.add(tokens)
+        row.call_cost_nusd.add(ticket.total_cost)
+        if ticket.user:
+            spent_now = Spent(1, tokens, ticket.total_cost)
+            self.report.window(self.clock.wall_ms()).add_user(ticket.key.tenant, ticket.user, spent_now)
+
+    def row(self, key: RowKey) -> Row:
+        """Return the row of the window that is open now."""
+        return self.report.window(self.clock.wall_ms()).row(key)
+
+    def may_retry(self, ticket: Ticket) -> bool:
+        """Take one retry from the lane's budget, if there is one."""
+        rule, lane = ticket.policy.retry, ticket.lane
+        with self.lock:
+            left = spent(lane.retries, rule.budget_ratio) if lane is not None and rule is not None else None
+            if left is None or lane is None:
+                return False
+            lane.retries = left
+            ticket.retries += 1
+            return True
+
+    def fell_back(self, ticket: Ticket) -> None:
+        """A fallback answered in the call's stead."""
+        with self.lock:
+            if ticket.epoch == self.epoch:
+                self.row(ticket.key).fallbacks += 1
+
+    def lane(self, tenant: str | None, route: str) -> Lane:
+        lane = self.lanes.get((tenant, route))
+        if lane is None:
+            if len(self.lanes) >= MAX_LANES:
+                self._forget_idle_lanes()
+            lane = self.lanes[tenant, route] = Lane(tenant, route)
+            lane.shares = self.shares.get((tenant or "", route), {})
+        return lane
+
+    def _forget_idle_lanes(self) -> None:
+        since = self.clock.now() - LANE_IDLE_S
+        busy = {k: v for k, v in self.lanes.items() if v.used_at >= since or v.line.running or v.line.waiting}
+        self.lanes = busy
+
+    # Changes from outside
+
+    def follow(self, snapshot: Snapshot, book: PriceBook) -> None:
+        """Govern by ``snapshot`` from now on; those who wait are judged anew."""
+        with self.lock:
+            self.snapshot, self.book = snapshot, book
+            for lane in self.lanes.values():
+                if lane.line.waiting:
+                    self.promote(lane)
+            self._wake(list(self.waiting))
+
+    def wake_overdue(self) -> None:
+        """Wake those whose waiting is over, after the clock was moved by hand."""
+        now = self.clock.now()
+        with self.lock:
+            self._wake([ticket for ticket in self.waiting if ticket.wait_until <= now])
+
+    def _wake(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            if ticket.waiter is not None:
+                ticket.waiter.wake()
+
+    def wake_unfunded(self) -> None:
+        """Have the calls that wait for funding look again. The caller holds the lock."""
+        self._wake([ticket for ticket in self.waiting if ticket.stage == "funding"])
+
+    def stop(self) -> None:
+        """Let no more calls through; those that wait are refused."""
+        with self.lock:
+            self.closed = True
+            self._wake(list(self.waiting))
+
+    def presume(self) -> None:
+        """Settle calls still in flight as if nobody will ever know: the gate closes without them."""
+        with self.lock:
+            for ticket in list(self.running):
+                self._settle(ticket, SystemExit(), last=True)

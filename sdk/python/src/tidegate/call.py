@@ -1,0 +1,344 @@
+"""One guarded call, as the caller holds it: ``with`` and ``async with`` on the same object."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import ContextVar
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypedDict
+
+from tidegate.core.policy import route_fault
+from tidegate.core.price import parse_usd
+from tidegate.core.queue import MAX_PRIORITY
+from tidegate.errors import Refused
+from tidegate.ticket import Ticket, Usage
+from tidegate.trace import Attributes, Event, Span, parse_traceparent
+from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
+
+if TYPE_CHECKING:
+    from tidegate.guard import Guard
+    from tidegate.trace import Tracer
+
+_log = logging.getLogger("tidegate")
+_current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
+
+Usd = str | int | float | Decimal
+
+
+class CallOptions(TypedDict, total=False):
+    """What may be said of a call. Token counts are upper bounds as far as they are known; ``cost_usd`` bounds the cost itself.
+
+    ``priority``: higher goes first; one level is worth a second of waiting. ``traceparent`` continues a W3C trace.
+    """
+
+    tenant: str | None
+    user: str | None
+    session: str | None
+    category: str | None
+    model: str | None
+    input_tokens: int | None
+    max_output_tokens: int | None
+    cost_usd: Usd | None
+    priority: int
+    traceparent: str | None
+
+
+class Call(Ticket):
+    """A call on a route. Enter it once; ``Refused`` is raised on entry when a gate does not let it through."""
+
+    __slots__ = (
+        "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
+        "span_id", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, guard: Guard, tracer: Tracer, route: str, options: CallOptions) -> None:
+        super().__init__()
+        self._guard = guard
+        self._tracer = tracer
+        self._asynchronous = False
+        self._before: Call | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._spans: list[Span] = []
+        self._begun_ns = self._waited_ns = 0
+        self.trace_id = self.span_id = self.parent_id = 0
+        self._describe(route, **options)
+
+    def _describe(
+        self,
+        route: str,
+        *,
+        tenant: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        category: str | None = None,
+        model: str | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        cost_usd: Usd | None = None,
+        priority: int = 0,
+        traceparent: str | None = None,
+    ) -> None:
+        fault = route_fault(route)
+        if fault is not None:
+            raise ValueError(f"{fault}, got {route!r}.")
+        if tenant is not None and (not isinstance(tenant, str) or not 1 <= len(tenant) <= 64):
+            raise ValueError(f"A tenant's name has 1 to 64 characters, got {tenant!r}.")
+        self.route = route
+        self.tenant = tenant
+        self.user, self.session, self.model = _text(user, "user"), _text(session, "session"), _text(model, "model")
+        self.category = _text(category, "category", 64)
+        self.input_tokens = _count(input_tokens, "input_tokens")
+        self.max_output_tokens = _count(max_output_tokens, "max_output_tokens")
+        self.declared_nusd = None if cost_usd is None else nusd_of(cost_usd)
+        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
+            raise ValueError(f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {priority!r}.")
+        self.priority = priority
+        self._join_trace(traceparent)
+
+    # What the body may ask and say
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds that are left until ``deadline`` (never negative), ``None`` when the policy sets no timeout."""
+        return None if self.deadline is None else max(0.0, self.deadline - self._guard.clock.now())
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C ``traceparent`` to send along, so that what the provider does is a child of this call."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-01"
+
+    def record(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int = 0,
+        cost_usd: Usd | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Say what the call used; the last word counts. ``input_tokens`` include the cached ones.
+
+        Without ``cost_usd`` the cost is that of the price book, for ``model`` when it is not the one that was asked for. What can't
+        be true is logged and ignored: nothing is raised into a call that went well.
+        """
+        try:
+            fresh, out = _count(input_tokens, "input_tokens"), _count(output_tokens, "output_tokens")
+            cached = _count(cached_input_tokens, "cached_input_tokens") or 0
+            known = fresh if fresh is not None else max(self.input_tokens or 0, cached)
+            if cached > known:
+                raise ValueError(f"cached input is part of input: got input {known}, cached input {cached}.")
+            cost = None if cost_usd is None else nusd_of(cost_usd)
+        except ValueError as error:
+            _log.warning("tidegate: call.record was ignored: %s", error)
+            return
+        self.usage = Usage(known, out, cached, cost, model)
+
+    def no_retry(self) -> None:
+        """Say that this attempt must not be repeated, whatever comes of it."""
+        self.final = True
+
+    # Waiting and letting through
+
+    def wait(self, until: float) -> Waiter:
+        return LoopWaiter(until) if self._asynchronous else ThreadWaiter(until)
+
+    def admit(self) -> None:
+        """Wait in this thread until the attempt is let through; raises ``Refused``."""
+        self._begin(asynchronous=False)
+        try:
+            waiter = self._guard.advance(self)
+            while waiter is not None:
+                waiter.block(self._guard.clock)  # type: ignore[attr-defined]  # a thread's, see wait
+                waiter = self._guard.advance(self)
+        except BaseException as error:
+            self._not_let_through(error)
+            raise
+
+    async def admit_async(self) -> None:
+        """Wait in this task until the attempt is let through; raises ``Refused``. Cancellation gives everything back."""
+        self._begin(asynchronous=True)
+        try:
+            waiter = self._guard.advance(self)
+            while waiter is not None:
+                await waiter.wait(self._guard.clock)  # type: ignore[attr-defined]  # a loop's, see wait
+                waiter = self._guard.advance(self)
+        except BaseException as error:
+            self._not_let_through(error)
+            raise
+
+    def _begin(self, *, asynchronous: bool) -> None:
+        if self.stage != "new":
+            raise RuntimeError("A call is entered once; make another one with gate.call(…).")
+        self._asynchronous = asynchronous
+        self._waited_ns = time.time_ns()
+        if not self._begun_ns:
+            self._begun_ns = self._waited_ns
+
+    def _not_let_through(self, error: BaseException) -> None:
+        if isinstance(error, Refused):
+            if not self.attempts:
+                self.trace_end(error)
+        else:
+            self._guard.abandon(self)
+
+    def settle(self, error: BaseException | None, *, last: bool) -> None:
+        """End the attempt that was let through; with ``last``, the call."""
+        self._guard.settle(self, error, last=last)
+        if self._tracer.enabled and (not last or self._spans):
+            self._trace_attempt(error)
+        if last:
+            self.trace_end(error)
+
+    def __enter__(self) -> Self:
+        self.admit()
+        self.become_current()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave_current()
+        self.settle(error, last=True)
+
+    async def __aenter__(self) -> Self:
+        await self.admit_async()
+        await self.start_clock()
+        self.become_current()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave_current()
+        late = await self.stop_clock(error)
+        self.settle(late or error, last=True)
+        if late is not None:
+            raise late from error
+
+    async def start_clock(self) -> None:
+        """From here on the task is cancelled when the call's deadline passes."""
+        if self.deadline is not None:
+            left = self._guard.clock.patience(self.deadline)
+            self._patience = asyncio.timeout(left)
+            await self._patience.__aenter__()
+
+    async def stop_clock(self, error: BaseException | None) -> TimeoutError | None:
+        """Return the error to raise when it was the deadline that ended the attempt."""
+        patience, self._patience = self._patience, None
+        if patience is None:
+            return None
+        try:
+            await patience.__aexit__(type(error) if error is not None else None, error, None)
+        except TimeoutError as late:
+            late.add_note(f"tidegate: the call on {self.route} has a timeout of {self.policy.timeout_ms} ms.")
+            return late
+        return None
+
+    # Traces
+
+    def become_current(self) -> None:
+        self._before = _current.get()
+        _current.set(self)
+
+    def leave_current(self) -> None:
+        if _current.get() is self:
+            _current.set(self._before)
+        self._before = None
+
+    def _join_trace(self, traceparent: str | None) -> None:
+        if not self._tracer.enabled:
+            return
+        given = parse_traceparent(traceparent) if traceparent else None
+        around = _current.get()
+        if given is None and around is not None:
+            given = around.trace_id, around.span_id
+        self.trace_id, self.parent_id = given or (self._tracer.new_trace_id(), 0)
+        self.span_id = self._tracer.new_span_id()
+
+    def _trace_attempt(self, error: BaseException | None) -> None:
+        self._spans.append(
+            Span(
+                self.trace_id, self._tracer.new_span_id(), self.span_id, f"{self.route} attempt {self.attempts}",
+                self._waited_ns, time.time_ns(), {"tidegate.route": self.route, "tidegate.attempt": self.attempts},
+                _said(error), attempt=True,
+            )
+        )  # fmt: skip
+
+    def trace_end(self, error: BaseException | None, events: tuple[Event, ...] = ()) -> None:
+        """Hand the call's span, and those of its attempts, to the tracer."""
+        if not self._tracer.enabled:
+            return
+        now_ns = time.time_ns()
+        attributes = self._attributes(error)
+        if isinstance(error, Refused):
+            told: Attributes = {"reason": error.reason, "blocked_by": error.blocked_by or ""}
+            events = (*events, Event("tidegate.refused", now_ns, told))
+        for span in self._spans:
+            self._tracer.add(span)
+        self._spans = []
+        self._tracer.add(
+            Span(
+                self.trace_id, self.span_id, self.parent_id, f"{self.route} {self.model}".rstrip(), self._begun_ns, now_ns,
+                attributes, _said(error), events,
+            )
+        )  # fmt: skip
+
+    def _attributes(self, error: BaseException | None) -> Attributes:
+        attributes: Attributes = {
+            "tidegate.tenant": self.key.tenant,
+            "tidegate.route": self.route,
+            "tidegate.category": self.category,
+            "tidegate.cost_nusd": self.total_cost,
+            "tidegate.retries": self.retries,
+            "gen_ai.usage.input_tokens": self.total_input,
+            "gen_ai.usage.output_tokens": self.total_output,
+        }
+        for name, value in (("gen_ai.request.model", self.model), ("session.id", self.session), ("user.id", self.user)):
+            if value:
+                attributes[name] = value
+        if isinstance(error, Refused):
+            attributes["tidegate.refused"] = error.reason
+        elif error is not None:
+            attributes["error.type"] = type(error).__qualname__
+        return attributes
+
+
+def current() -> Call | None:
+    """Return the guarded call that this code runs in."""
+    return _current.get()
+
+
+def nusd_of(value: Usd) -> int:
+    """Return dollars as nano-USD, fractions of one rounded half up; ``ValueError`` says what is wrong."""
+    if isinstance(value, str):
+        return parse_usd(value)
+    try:
+        exact = Decimal(str(value)).quantize(Decimal("1e-9"))
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not an amount of dollars.") from None
+    return parse_usd(f"{exact:f}")
+
+
+def _said(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return (str(error) or type(error).__name__)[:300] if isinstance(error, Refused) else type(error).__qualname__
+
+
+def _text(value: str | None, name: str, most: int = 120) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is text, got {type(value).__name__}.")
+    return value[:most]
+
+
+def _count(value: int | None, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**12:
+        raise ValueError(f"{name} is a whole number that is not negative, got {value!r}.")
+    return value

@@ -1,0 +1,278 @@
+"""``connect`` and the ``Gate``: what a host program holds."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import inspect
+import os
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar, Unpack, cast
+
+from tidegate.background import CLOSE_S, Background
+from tidegate.call import Call, CallOptions
+from tidegate.clock import Clock, SystemClock
+from tidegate.config import Store, default_folder
+from tidegate.core.breaker import tally
+from tidegate.errors import Refused
+from tidegate.guard import Guard
+from tidegate.running import Plan, RetryOn, arun, run
+from tidegate.trace import Tracer
+from tidegate.version import VERSION
+from tidegate.wire import abandon_sockets, parse_url
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONNECT_WAIT_S = 1.0
+_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def connect(
+    url: str | None = None,
+    key: str | None = None,
+    *,
+    app: str | None = None,
+    wait_s: float = CONNECT_WAIT_S,
+    traces: bool = True,
+    cache_dir: str | Path | None = None,
+    clock: Clock | None = None,
+) -> Gate:
+    """Return the gate to a control plane, ``TIDEGATE_URL`` and ``TIDEGATE_KEY`` by default.
+
+    Waits at most ``wait_s`` seconds for the first policy, so that the first call is governed. A server that is away is no
+    error: the last known good policy is used, and without one calls pass ungoverned (``gate.status()`` says so).
+    Raises ``ValueError`` when url or key are missing or malformed.
+    """
+    url = url or os.environ.get("TIDEGATE_URL", "")
+    key = key or os.environ.get("TIDEGATE_KEY", "")
+    if not url:
+        raise ValueError("The control plane's url is missing: pass url= or set TIDEGATE_URL.")
+    if not key:
+        raise ValueError("The SDK key is missing: pass key= or set TIDEGATE_KEY.")
+    if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
+        raise ValueError("The SDK key has characters that no key has; copy it again.")
+    folder = Path(cache_dir) if cache_dir is not None else default_folder()
+    gate = Gate(url=url, key=key, app=app or _program(), clock=clock or SystemClock(), traces=traces, folder=folder)
+    gate.start(wait_s)
+    return gate
+
+
+def _program() -> str:
+    import sys
+
+    return (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python")[:120]
+
+
+class Gate:
+    """Guards calls by the policy of a control plane. Safe for threads, event loops and forks; one per process is enough."""
+
+    def __init__(self, *, url: str, key: str, app: str, clock: Clock, traces: bool, folder: Path | None) -> None:
+        address = parse_url(url)
+        store = Store(folder, url=url, key=key)
+        kept = store.load()
+        self._url = url
+        self._lock = threading.Lock()
+        self._closed = False
+        self._tracer = Tracer(enabled=traces)
+        self._guard = Guard(clock, self._poke)
+        if kept is not None:
+            self._guard.follow(kept.snapshot, kept.book)
+        self._background = Background(
+            address=address, key=key, app=app, guard=self._guard, tracer=self._tracer, store=store, kept=kept
+        )
+        _gates.add(self)
+
+    def start(self, wait_s: float) -> None:
+        """Start talking to the control plane; wait at most ``wait_s`` for the first policy."""
+        self._background.start()
+        self._background.ready.wait(wait_s)
+
+    def _poke(self) -> None:
+        self._background.poke()
+
+    def call(self, route: str, **options: Unpack[CallOptions]) -> Call:
+        """Return a call to enter with ``with`` or ``async with``. ``ValueError`` when it is described wrongly."""
+        if self._background.thread is None and not self._closed:
+            self._background.start()
+        return Call(self._guard, self._tracer, route, options)
+
+    def run(
+        self, route: str, fn: Callable[[Call], T], *, retry_on: RetryOn | None = None, **options: Unpack[CallOptions]
+    ) -> T:
+        """Return ``fn(call)`` with the policy's retries, breaker and fallbacks around it (``tidegate.running``).
+
+        A thread can't be interrupted: ``call.timeout_s`` is for ``fn`` to heed; no attempt begins after the deadline.
+        """
+        return run(self._plan(retry_on, options), route, fn)
+
+    async def arun(
+        self,
+        route: str,
+        fn: Callable[[Call], Awaitable[T]],
+        *,
+        retry_on: RetryOn | None = None,
+        **options: Unpack[CallOptions],
+    ) -> T:
+        """Return ``await fn(call)`` with the policy's retries, breaker, timeout and fallbacks around it."""
+        return await arun(self._plan(retry_on, options), route, fn)
+
+    def _plan(self, retry_on: RetryOn | None, options: CallOptions) -> Plan:
+        return Plan(self._guard, lambda route: self.call(route, **options), retry_on)
+
+    def guarded(
+        self, route: str, *, retry_on: RetryOn | None = None, **options: Unpack[CallOptions]
+    ) -> Callable[[F], F]:
+        """Return a decorator for ``def`` or ``async def``. A parameter named ``call`` receives the call."""
+        plan = self._plan(retry_on, options)
+
+        def decorate(fn: F) -> F:
+            if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+                raise ValueError("A generator can't be guarded as a whole: use gate.call inside it.")
+            wants_call = "call" in inspect.signature(fn).parameters
+
+            def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Call], Any]:
+                return lambda call: fn(*args, **kwargs, call=call) if wants_call else fn(*args, **kwargs)
+
+            @functools.wraps(fn)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return run(plan, route, bound(args, kwargs))
+
+            @functools.wraps(fn)
+            async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+                return await arun(plan, route, bound(args, kwargs))
+
+            return cast("F", async_wrapper if inspect.iscoroutinefunction(fn) else wrapper)
+
+        return decorate
+
+    def can_afford(self, route: str, **options: Unpack[CallOptions]) -> bool:
+        """Return whether every budget on the call's path has room for it now.
+
+        Asks the control plane when this process holds too little, for as long as a call would wait; ``False`` when it does not answer.
+        """
+        call = self.call(route, **options)
+        try:
+            waiter = self._guard.probe(call)
+            while waiter is not None:
+                waiter.block(self._guard.clock)  # type: ignore[attr-defined]  # a thread's: the call is not asynchronous
+                waiter = self._guard.probe(call)
+        except Refused:
+            return False
+        finally:
+            self._guard.abandon(call)
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Return what this process knows and holds, for people and health checks. Amounts are nano-USD."""
+        background, guard = self._background, self._guard
+        config = background.config
+        with guard.lock:
+            now, boot = guard.clock.now(), guard.clock.boot()
+            return {
+                "version": VERSION,
+                "url": self._url,
+                "incarnation": background.incarnation,
+                "connected": background.reached,
+                "closed": self._closed,
+                "governed": config is not None,
+                "config": None
+                if config is None
+                else {
+                    "etag": config.etag,
+                    "revision": config.snapshot.revision,
+                    "scope": config.snapshot.scope,
+                    "source": config.source,
+                    "prices": config.prices_etag,
+                    "models": len(config.book),
+                },
+                "refused_config": background.refused,
+                "last_error": background.last_error,
+                "leases": [
+                    {
+                        "number": slip.number,
+                        "budgets": [ref.name for ref in slip.path.refs],
+                        **slip.lease._asdict(),
+                        "room_nusd": slip.lease.room,
+                        "live": slip.live(boot),
+                        "blocked_by": slip.path.denial.blocked_by if slip.path.denial is not None else None,
+                    }
+                    for slip in guard.leases.slips.values()
+                ],
+                "enforced": [
+                    {
+                        "tenant": lane.tenant,
+                        "route": lane.route,
+                        "enforcement": lane.policy.enforcement,
+                        "running": lane.line.running,
+                        "waiting": lane.line.waiting,
+                    }
+                    for lane in guard.lanes.values()
+                ],
+                "breakers": [
+                    {
+                        "route": route,
+                        "model": model,
+                        "phase": state.phase,
+                        "mode": rule.mode,
+                        "cause": state.cause,
+                        **tally(state, rule, now)._asdict(),
+                    }
+                    for (route, model), (state, rule) in guard.breakers.items()
+                ],
+                "in_flight": len(guard.running),
+                "waiting": len(guard.waiting),
+                "unpriced_calls": guard.unpriced_calls,
+                "unconfirmed_windows": guard.report.unconfirmed,
+                "dropped_windows": guard.report.dropped_windows,
+                "dropped_spans": self._tracer.dropped,
+            }
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Let no more calls through, settle, return leases and flush, within about ``timeout_s``. Closing twice is fine.
+
+        Calls in flight get a third of the time to end; what is left then is presumed to have cost all it may.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._guard.stop()
+        until = time.monotonic() + timeout_s
+        while self._guard.running and time.monotonic() < until - timeout_s * 2 / 3:
+            time.sleep(0.005)
+        self._guard.presume()
+        self._background.finish(max(0.2, until - time.monotonic()))
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._guard.reborn()
+        self._tracer = Tracer(enabled=self._tracer.enabled)
+        self._background.forked(self._tracer)
+
+
+def _close_all() -> None:
+    for gate in list(_gates):
+        gate.close()
+
+
+def _after_fork() -> None:
+    """A child holds nothing: its parent goes on with the leases, calls and connections."""
+    abandon_sockets()
+    for gate in list(_gates):
+        gate._forked()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,118 @@
+"""The snapshot and price book that govern: verified, compiled, swapped as one, and kept on disk for the next start.
+
+The file is written whole and renamed into place, so that a reader sees the old or the new one; its first line is the SHA-256
+of the rest, so that a torn or rotten one is not believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tidegate.core.policy import Snapshot, compile_snapshot
+from tidegate.core.price import PriceBook, compile_price_book
+
+Source = Literal["server", "disk"]
+EMPTY_BOOK = PriceBook({})
+
+
+class Config(NamedTuple):
+    """What governs. ``prices_etag`` names the book that is in use, which may be older than the one the snapshot names."""
+
+    etag: str
+    snapshot: Snapshot
+    prices_etag: str | None
+    book: PriceBook
+    source: Source
+
+
+class Document(NamedTuple):
+    """A body as it was served, with the hash that names it."""
+
+    etag: str
+    body: bytes
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def verified(etag: str, body: bytes) -> Document:
+    """Return the document of an answer; ``ValueError`` when the body is not what its ETag names."""
+    name = etag.strip().removeprefix("W/").strip('"')
+    if digest(body) != name:
+        raise ValueError(f"the body's SHA-256 is not its ETag {name[:16]}…")
+    return Document(name, body)
+
+
+def read_snapshot(document: Document) -> Snapshot:
+    """Compile a snapshot; ``ValueError`` (``PolicyError``) names the part that is wrong."""
+    return compile_snapshot(json.loads(document.body))
+
+
+def read_prices(document: Document) -> PriceBook:
+    return compile_price_book(json.loads(document.body))
+
+
+class Store:
+    """The last known good documents of one control plane and key, on disk. Without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None, *, url: str, key: str) -> None:
+        name = hashlib.sha256(f"{url}\n{key}".encode()).hexdigest()[:32]
+        self._path = folder / f"{name}.json" if folder is not None else None
+
+    def load(self) -> Config | None:
+        """Return what was kept, or ``None`` when there is nothing or it can't be believed."""
+        if self._path is None:
+            return None
+        try:
+            checksum, _, rest = self._path.read_bytes().partition(b"\n")
+            if digest(rest) != checksum.decode("ascii"):
+                return None
+            kept = json.loads(rest)
+            snapshot = Document(kept["snapshot"]["etag"], kept["snapshot"]["body"].encode())
+            prices = Document(kept["prices"]["etag"], kept["prices"]["body"].encode()) if kept["prices"] else None
+            book = read_prices(prices) if prices else EMPTY_BOOK
+            return Config(snapshot.etag, read_snapshot(snapshot), prices.etag if prices else None, book, "disk")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def save(self, snapshot: Document, prices: Document | None) -> None:
+        """Keep the documents. Raises ``OSError`` when the disk won't."""
+        if self._path is None:
+            return
+        kept = {
+            "snapshot": {"etag": snapshot.etag, "body": snapshot.body.decode()},
+            "prices": {"etag": prices.etag, "body": prices.body.decode()} if prices else None,
+        }
+        rest = json.dumps(kept).encode()
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(dir=self._path.parent, prefix=".tidegate-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(digest(rest).encode("ascii") + b"\n" + rest)
+            Path(made).replace(self._path)
+        except OSError:
+            Path(made).unlink(missing_ok=True)
+            raise
+
+
+def default_folder() -> Path | None:
+    """Return ``TIDEGATE_CACHE_DIR``, or the user's cache folder of the platform; ``None`` when there is no home."""
+    named = os.environ.get("TIDEGATE_CACHE_DIR")
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "tidegate"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "tidegate" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "tidegate"

@@ -1,0 +1,162 @@
+"""What a sync says and what its answer changes. The guard's lock is held while counters are read or merged, not for I/O."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tidegate.core.breaker import tally
+from tidegate.guard import Guard
+from tidegate.leasing import Line
+from tidegate.report import checked_leases
+
+MAX_LINES = 500
+MAX_BREAKERS = 200
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 60.0
+
+
+class Sent(NamedTuple):
+    """A sync on its way, to be held against its answer."""
+
+    seq: int
+    lines: list[Line]
+    sent_boot: float
+    sent_ms: int
+
+
+class Answer(NamedTuple):
+    """What an answer asks the client to do."""
+
+    config_etag: str | None
+    hurry: bool  # something should be said at once
+
+
+class Exchange:
+    """The conversation of one incarnation with the control plane."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._seq = 0
+        self._measured_at = guard.clock.now()
+
+    def request(
+        self, identity: dict[str, Any], config: dict[str, Any], *, dropped_spans: int, closing: bool
+    ) -> tuple[dict[str, Any], Sent]:
+        """Return the body of the next sync as docs/protocol.md has it, and what to remember of it."""
+        guard = self._guard
+        clock = guard.clock
+        with guard.lock:
+            now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
+            interval_s = guard.link.interval_s
+            self._seq += 1
+            lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)[:MAX_LINES]
+            windows, _ = guard.report.to_send()
+            final = closing and guard.report.all_sent
+            body = {
+                **identity,
+                "seq": self._seq,
+                "sent_ms": wall_ms,
+                "config": config,
+                "leases": guard.leases.as_sent(lines, now=now, interval_s=interval_s),
+                "windows": windows,
+                "sessions": guard.report.sessions(now),
+                "breakers": self._breakers(now, wall_ms),
+                "demand": self._demand(now),
+                "gauges": {
+                    "queue_depth": sum(lane.line.waiting for lane in guard.lanes.values()),
+                    "dropped_windows": guard.report.dropped_windows,
+                    "dropped_spans": dropped_spans,
+                },
+                "final": final,
+            }
+        return body, Sent(self._seq, lines, boot, wall_ms)
+
+    def _breakers(self, now: float, wall_ms: int) -> list[dict[str, Any]]:
+        said = []
+        for (route, model), (state, rule) in self._guard.breakers.items():
+            counts = tally(state, rule, now)
+            if state.phase == "closed" and rule.mode == "auto" and not counts.calls:
+                continue
+            said.append(
+                {
+                    "route": route,
+                    "model": model,
+                    "phase": state.phase,
+                    "mode": rule.mode,
+                    "since_ms": wall_ms - max(0, int((now - state.since) * 1000)),
+                    **counts._asdict(),
+                    "cause": state.cause,
+                }
+            )
+        return said[:MAX_BREAKERS]
+
+    def _demand(self, now: float) -> list[dict[str, Any]]:
+        elapsed_s, self._measured_at = now - self._measured_at, now
+        return [
+            {"tenant": lane.tenant or "", "route": lane.route, "unit": unit, "per_s": round(per_s, 6)}
+            for lane in self._guard.lanes.values()
+            if lane.unmet or lane.demand
+            for unit, per_s in lane.measure(elapsed_s).items()
+        ]
+
+    def answered(self, sent: Sent, answer: Any) -> Answer:
+        """Merge an answer; ``ValueError`` when it is not one, and then nothing is changed."""
+        if not isinstance(answer, dict) or answer.get("seq") != sent.seq:
+            raise ValueError("the answer to a sync is not an object with the seq of its request")
+        leases = checked_leases(_listed(answer, "leases"))
+        shares = [_checked_share(share) for share in _listed(answer, "shares")]
+        acked = _whole(answer, "windows_acked")
+        interval_s = min(MAX_INTERVAL_S, max(MIN_INTERVAL_S, _whole(answer, "next_sync_ms") / 1000))
+        server_ms = _whole(answer, "server_ms")
+        guard = self._guard
+        with guard.lock:
+            now = guard.clock.now()
+            guard.report.acked(acked)
+            guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())
+            hurry = guard.leases.answered(sent.lines, leases, now=now, sent_boot=sent.sent_boot)
+            guard.link.interval_s = interval_s
+            guard.link.next_try_at = float("-inf")
+            self._share_out(shares)
+            guard.wake_unfunded()
+            hurry = hurry or guard.report.backlog
+        etag = answer.get("config_etag")
+        return Answer(etag if isinstance(etag, str) else None, hurry)
+
+    def _share_out(self, shares: list[tuple[str, str, str, float]]) -> None:
+        guard = self._guard
+        for tenant, route, unit, share in shares:
+            guard.shares.setdefault((tenant, route), {})[unit] = share
+        for lane in guard.lanes.values():
+            lane.shares = guard.shares.get((lane.tenant or "", lane.route), lane.shares)
+
+    def failed(self, *, next_try_s: float) -> None:
+        """A sync got no answer that can be used; the next attempt comes after ``next_try_s``."""
+        guard = self._guard
+        with guard.lock:
+            now = guard.clock.now()
+            guard.link.failed_at = now
+            guard.link.next_try_at = now + next_try_s
+            guard.wake_unfunded()
+
+
+def _listed(answer: dict[str, Any], name: str) -> list[Any]:
+    value = answer.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} in the answer to a sync is not a list")
+    return value
+
+
+def _whole(answer: dict[str, Any], name: str) -> int:
+    value = answer.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} in the answer to a sync is {value!r}, not a whole number")
+    return value
+
+
+def _checked_share(share: Any) -> tuple[str, str, str, float]:
+    try:
+        tenant, route, unit, part = share["tenant"] or "", share["route"], share["unit"], float(share["share"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"a share in the answer to a sync is malformed: {error}") from None
+    if not 0 <= part <= 1:
+        raise ValueError(f"a share in the answer to a sync is {part}, not from 0 to 1")
+    return tenant, route, unit, part

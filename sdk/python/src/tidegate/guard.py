@@ -1,0 +1,274 @@
+"""Lets calls through or refuses them, in a few microseconds.
+
+The order of gates: breaker, limits, queue, budgets. A gate that refuses gives back what the earlier ones took.
+"""
+
+from __future__ import annotations
+
+from tidegate.books import Books
+from tidegate.core import breaker
+from tidegate.core.backoff import earned
+from tidegate.core.breaker import Breaker
+from tidegate.core.policy import BudgetRef
+from tidegate.errors import BreakerOpen, BudgetExhausted, Closed, QueueFull, QueueTimeout, RateLimited, Refused, Stale
+from tidegate.leasing import Denial, Path, Slip
+from tidegate.report import RowKey
+from tidegate.ticket import Ticket
+from tidegate.waiting import Waiter
+
+FUNDING_WAIT_S = 0.25
+
+
+class Guard(Books):
+    """Every decision on a call that asks to be let through."""
+
+    def advance(self, ticket: Ticket) -> Waiter | None:
+        """Take ``ticket`` as far as it gets: ``None`` when it was let through, else what it has to wait for before it is
+        advanced again. Raises ``Refused``."""
+        now = self.clock.now()
+        with self.lock:
+            if ticket.stage == "new":
+                self._arrive(ticket, now)
+                self._pass_breaker(ticket, now)
+                self._pass_limits(ticket, now)
+                return self._pass_queue(ticket, now)
+            self.waiting.discard(ticket)
+            if ticket.epoch != self.epoch or self.closed:
+                raise self._refuse(ticket, now, Closed("The gate was closed while the call waited."))
+            if ticket.stage == "queued":
+                return self._wait_in_line(ticket, now)
+            return self._pass_budgets(ticket, now)
+
+    def probe(self, ticket: Ticket) -> Waiter | None:
+        """Ask whether the budgets of a call that has not arrived have room: ``None`` when they have, and then nothing is held.
+
+        Else what to wait for before asking again. Raises ``Refused``; nothing of it counts as a call.
+        """
+        now = self.clock.now()
+        with self.lock:
+            self.waiting.discard(ticket)
+            if ticket.lane is None:
+                ticket.lane, ticket.epoch = self.lane(self._tenant_of(ticket), ticket.route), self.epoch
+                ticket.policy = ticket.lane.follow(self.snapshot)
+            waiter = self._pass_budgets(ticket, now)
+            if waiter is None:
+                self.running.discard(ticket)
+                ticket.stage = "over"
+                if ticket.slip is not None:
+                    self.leases.settle(ticket.slip, bound=ticket.bound, cost=0)
+            return waiter
+
+    def _tenant_of(self, ticket: Ticket) -> str | None:
+        if ticket.tenant is None and self.snapshot is not None:
+            return self.snapshot.scope
+        return ticket.tenant
+
+    def _arrive(self, ticket: Ticket, now: float) -> None:
+        snapshot = self.snapshot
+        tenant = self._tenant_of(ticket)
+        lane = self.lane(tenant, ticket.route)
+        lane.used_at = now
+        ticket.epoch = self.epoch
+        ticket.lane = lane
+        ticket.policy = policy = lane.follow(snapshot)
+        if ticket.arrived is None:
+            ticket.arrived = now
+            ticket.key = RowKey(tenant or "", ticket.route, ticket.model, ticket.category)
+            if policy.timeout_ms is not None:
+                ticket.deadline = now + policy.timeout_ms / 1000
+            if ticket.session:
+                self.report.touch_session(tenant or "", ticket.route, ticket.session, now)
+            if policy.queue is not None:
+                self.row(ticket.key).queue_depth.add(lane.line.waiting)
+            if policy.retry is not None:
+                lane.retries = earned(lane.retries, policy.retry.budget_ratio)
+        if self.closed:
+            raise self._refuse(ticket, now, Closed("The gate was closed; no more calls are let through."))
+
+    def _pass_breaker(self, ticket: Ticket, now: float) -> None:
+        rule = ticket.policy.breaker
+        if rule is None or ticket.policy.enforcement == "off":
+            return
+        key = (ticket.route, ticket.model)
+        known = self.breakers.get(key)
+        resets = ticket.policy.breaker_resets
+        state = known[0] if known is not None else Breaker(since=now, resets=resets)
+        if resets > state.resets:
+            state = breaker.reset(state, now=now, resets=resets)
+        state, ticket.permit, retry_after_s = breaker.ask(state, rule, now)
+        self.breakers[key] = (state, rule)
+        if ticket.permit is None:
+            name = f"{ticket.route} {ticket.model}".rstrip()
+            cause = "an operator forced it open" if rule.mode == "forced_open" else state.cause
+            text = f"The breaker of {name} is open: {cause}."
+            self._object(ticket, now, BreakerOpen(text, blocked_by=name, retry_after_s=retry_after_s))
+
+    def _pass_limits(self, ticket: Ticket, now: float) -> None:
+        policy, lane = ticket.policy, ticket.lane
+        if not policy.limits or policy.enforcement == "off" or lane is None:
+            return
+        for number, limit in enumerate(policy.limits):
+            amount = 1.0
+            if limit.unit == "tokens":
+                amount = float((ticket.input_tokens or 0) + (ticket.max_output_tokens or 0))
+            wait = lane.take(number, limit, amount, now)
+            if wait:
+                name = f"{ticket.key.tenant}/{ticket.route} {limit.unit}"
+                text = f"{name}: the limit of {limit.amount} per {limit.per_s:g} s has no room."
+                after = wait if wait < float("inf") else None
+                self._object(ticket, now, RateLimited(text, blocked_by=name, retry_after_s=after))
+            else:
+                ticket.taken.append(((number, limit.unit, limit.per_s), amount))
+
+    def _pass_queue(self, ticket: Ticket, now: float) -> Waiter | None:
+        policy, lane = ticket.policy, ticket.lane
+        assert lane is not None  # noqa: S101  _arrive has set it
+        rule = policy.queue
+        if rule is not None and policy.enforcement == "enforce":
+            ticket.entry = lane.line.enter(rule, ticket, now=now, priority=ticket.priority)
+        else:
+            ticket.entry = lane.line.push_in(ticket, now=now)
+            if rule is not None and lane.line.running > rule.max_concurrent + rule.max_waiting:
+                self._object(ticket, now, QueueFull(""))
+        if ticket.entry is None and rule is not None:
+            name = f"{ticket.key.tenant}/{ticket.route} queue"
+            text = f"{name}: {rule.max_waiting} calls are waiting already."
+            raise self._refuse(ticket, now, QueueFull(text, blocked_by=name, retry_after_s=lane.line.estimate_s(rule)))
+        if ticket.entry is None or ticket.entry.state == "running" or rule is None:
+            return self._pass_budgets(ticket, now)
+        ticket.stage = "queued"
+        ticket.wait_until = now + rule.max_wait_ms / 1000
+        if ticket.deadline is not None:
+            ticket.wait_until = min(ticket.wait_until, ticket.deadline)
+        return self._wait_in_line(ticket, now)
+
+    def _wait_in_line(self, ticket: Ticket, now: float) -> Waiter | None:
+        if ticket.entry is None or ticket.entry.state == "running":
+            return self._pass_budgets(ticket, now)
+        if now >= ticket.wait_until:
+            name = f"{ticket.key.tenant}/{ticket.route} queue"
+            rule, lane = ticket.policy.queue, ticket.lane
+            after = lane.line.estimate_s(rule) if lane is not None and rule is not None else None
+            text = f"{name}: no slot came free in {now - ticket.entry.at:.1f} s."
+            raise self._refuse(ticket, now, QueueTimeout(text, blocked_by=name, retry_after_s=after))
+        return self._wait(ticket)
+
+    def _wait(self, ticket: Ticket) -> Waiter:
+        ticket.waiter = ticket.wait(ticket.wait_until)
+        self.waiting.add(ticket)
+        return ticket.waiter
+
+    def _pass_budgets(self, ticket: Ticket, now: float) -> Waiter | None:
+        if ticket.stage != "funding":
+            ticket.refs = self.budgets_of(ticket)
+            ticket.estimate = self.estimate(ticket, now)
+            ticket.bound = max(1, ticket.estimate)
+            if not ticket.refs:
+                self._let_through(ticket, now)
+                return None
+        path = ticket.path = self.leases.path(ticket.refs)
+        path.waiting.pop(ticket, None)
+        enforcement = ticket.policy.enforcement
+        boot = self.clock.boot()
+        ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot, force=enforcement == "off")
+        if ticket.slip is None and (enforcement == "shadow" or path.only_warns):
+            ticket.slip = self._overdraw(ticket, path, now=now, boot=boot)
+        if ticket.slip is not None:
+            if not path.slip.live(boot):
+                self._poke()
+            self._let_through(ticket, now)
+            return None
+        return self._wait_for_funding(ticket, path, now)
+
+    def _overdraw(self, ticket: Ticket, path: Path, *, now: float, boot: float) -> Slip | None:
+        if path.denial is not None and not path.only_warns:
+            self._object(ticket, now, BudgetExhausted(""))
+        return self.leases.hold(path, ticket.bound, now=now, boot=boot, force=True)
+
+    def _wait_for_funding(self, ticket: Ticket, path: Path, now: float) -> Waiter:
+        if ticket.stage != "funding":
+            ticket.stage = "funding"
+            ticket.asked_at = now
+            queue = ticket.policy.queue
+            ticket.wait_until = now + max(FUNDING_WAIT_S, queue.max_wait_ms / 1000 if queue is not None else 0.0)
+            if ticket.deadline is not None:
+                ticket.wait_until = min(ticket.wait_until, ticket.deadline)
+        refusal = self._unfunded(ticket, path, now)
+        if refusal is not None:
+            if ticket.arrived is not None:
+                self.leases.deny(path, ticket.bound)
+            raise self._refuse(ticket, now, refusal)
+        path.waiting[ticket] = ticket.bound
+        self._poke()
+        return self._wait(ticket)
+
+    def _unfunded(self, ticket: Ticket, path: Path, now: float) -> Refused | None:
+        """Return why waiting for funding is of no use (any more), or ``None`` while it is."""
+        denial = path.denial
+        recent = denial is not None and (denial.at >= ticket.asked_at or now - denial.at < self.link.interval_s)
+        if denial is not None and recent and ticket.bound >= denial.asked:
+            return _denied(denial, path, now)
+        name = path.refs[0].name
+        if self.link.failed_at >= ticket.asked_at or self.link.next_try_at > now:
+            after = max(0.0, self.link.next_try_at - now)
+            return Stale(
+                f"{name}: the control plane can't be reached to fund the call.", blocked_by=name, retry_after_s=after
+            )
+        if now < ticket.wait_until:
+            return None
+        if path.slip.live(self.clock.boot()):
+            return BudgetExhausted(
+                f"{name} has no room for this call.", blocked_by=name, retry_after_s=self.link.interval_s
+            )
+        text = f"{name}: the control plane did not answer in time to fund the call."
+        return Stale(text, blocked_by=name, retry_after_s=self.link.interval_s)
+
+    def _let_through(self, ticket: Ticket, now: float) -> None:
+        ticket.stage = "running"
+        ticket.attempts += 1
+        ticket.since = now
+        if ticket.started is None:
+            ticket.started = now
+        self.running.add(ticket)
+
+    def budgets_of(self, ticket: Ticket) -> tuple[BudgetRef, ...]:
+        """Return the budgets on the call's path, leaf first."""
+        if self.snapshot is None or ticket.lane is None:
+            return ()
+        return self.snapshot.budgets_for(
+            ticket.lane.tenant, route=ticket.route, category=ticket.category, model=ticket.model, user=ticket.user
+        )
+
+    def estimate(self, ticket: Ticket, now: float) -> int:
+        """Return what the call may cost at most, in nano-USD, as far as anybody can know.
+
+        What the caller declared; else the price of its input and all the output it may make; else the most that a call on
+        this route did cost lately, at least the price of its input. 0: nobody knows anything.
+        """
+        if ticket.declared_nusd is not None:
+            return ticket.declared_nusd
+        known = None
+        if ticket.model and ticket.input_tokens is not None:
+            known = self.book.cost_nusd(
+                ticket.model, input_tokens=ticket.input_tokens, output_tokens=ticket.max_output_tokens or 0
+            )
+        if known is not None and ticket.max_output_tokens is not None:
+            return known
+        learned = ticket.lane.learned(now) if ticket.lane is not None else 0
+        return max(learned, known or 0)
+
+    def _object(self, ticket: Ticket, now: float, refusal: Refused) -> None:
+        """Refuse, or only count it where the policy watches."""
+        if ticket.policy.enforcement == "enforce":
+            raise self._refuse(ticket, now, refusal)
+        self.row(ticket.key).count(f"shadow.{refusal.reason}")
+
+
+def _denied(denial: Denial, path: Path, now: float) -> Refused:
+    name = denial.blocked_by or path.refs[0].name
+    after = None if denial.retry_at is None else max(0.0, denial.retry_at - now)
+    if denial.kind == "unknown":
+        return Stale(
+            f"{name}: the control plane does not know this budget any more.", blocked_by=name, retry_after_s=1.0
+        )
+    return BudgetExhausted(f"{name} is exhausted.", blocked_by=name, retry_after_s=after)

@@ -1,0 +1,249 @@
+"""The leases that one incarnation holds, per path of budgets. The arithmetic is ``core.budget``'s; the guard holds the lock.
+
+``now`` is the guard's monotonic clock, ``boot`` the one that counts suspend, by which leases live and die.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from tidegate.core import budget
+from tidegate.core.budget import Lease, Pace
+from tidegate.core.policy import BudgetRef
+
+IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
+READY_S = 60.0  # a path that was used within this keeps room for one call
+MAX_PERIOD_MS = 10 * 366 * 86_400_000
+
+
+class Denial(NamedTuple):
+    """Why the server granted nothing, and to which need."""
+
+    kind: str
+    blocked_by: str | None
+    retry_at: float | None
+    at: float
+    asked: int
+
+
+class Slip:
+    """One lease, from its opening until the server has confirmed that it is closed."""
+
+    __slots__ = ("closed", "deadline", "denied", "ends", "lease", "number", "path", "retiring")
+
+    def __init__(self, number: int, path: Path) -> None:
+        self.number = number
+        self.path = path
+        self.lease = Lease()
+        self.deadline = -math.inf
+        self.ends = math.inf
+        self.closed = False
+        self.retiring = False
+        self.denied = 0
+
+    def live(self, boot: float) -> bool:
+        return not self.retiring and boot < self.deadline and boot < self.ends
+
+
+class Path:
+    """The budgets that a kind of call touches, and what is known of how it spends."""
+
+    __slots__ = (
+        "denial", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical", "used_at",
+        "waiting",
+    )  # fmt: skip
+
+    def __init__(self, refs: tuple[BudgetRef, ...], slip_number: int) -> None:
+        self.refs = refs
+        self.ids = tuple(ref.id for ref in refs)
+        self.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        self.slip = Slip(slip_number, self)
+        self.pace = Pace()
+        self.peak_held = 0
+        self.spent = 0  # settled on all leases of the path
+        self.short = 0  # bounds denied since the last sync, nano-USD
+        self.typical = 0
+        self.used_at = -math.inf
+        self.denial: Denial | None = None
+        self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
+
+
+class Line(NamedTuple):
+    """A lease as it was sent, to be held against what is answered."""
+
+    slip: Slip
+    sent: Lease
+    final: bool
+    min_useful: int
+
+
+class Leases:
+    """All leases of one incarnation. Numbers start at 1 and are never used twice."""
+
+    def __init__(self) -> None:
+        self.paths: dict[tuple[int, ...], Path] = {}
+        self.slips: dict[int, Slip] = {}
+        self._number = 0
+
+    def path(self, refs: tuple[BudgetRef, ...]) -> Path:
+        """Return the path of ``refs``, known or new."""
+        ids = tuple([ref.id for ref in refs])
+        path = self.paths.get(ids)
+        if path is None:
+            path = self.paths[ids] = Path(refs, self._next())
+            self.slips[path.slip.number] = path.slip
+        elif path.refs is not refs and path.refs != refs:
+            path.refs = refs
+            path.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        return path
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def hold(self, path: Path, bound: int, *, now: float, boot: float, force: bool = False) -> Slip | None:
+        """Hold ``bound`` on the path's lease and return its slip, or ``None`` when the lease is dead or has no room."""
+        slip = self._current(path, boot)
+        path.used_at = now
+        path.typical = max(bound, (7 * path.typical + bound) // 8)
+        if force:
+            slip.lease = budget.hold_unfunded(slip.lease, bound)
+        else:
+            held = budget.hold(slip.lease, bound) if slip.live(boot) else None
+            if held is None:
+                return None
+            slip.lease = held
+        path.peak_held = max(path.peak_held, slip.lease.held)
+        return slip
+
+    def _current(self, path: Path, boot: float) -> Slip:
+        """Return the path's lease, a new one when its period is over or the server has closed it."""
+        slip = path.slip
+        if slip.retiring or boot >= slip.ends:
+            slip.retiring = True
+            path.slip = slip = Slip(self._next(), path)
+            self.slips[slip.number] = slip
+        return slip
+
+    def settle(self, slip: Slip, *, bound: int, cost: int) -> None:
+        slip.lease = budget.settle(slip.lease, bound=bound, cost=cost)
+        slip.path.spent += cost
+
+    def deny(self, path: Path, bound: int) -> None:
+        """Remember that a call was denied for lack of room, so that the next sync asks for it."""
+        path.slip.denied += 1
+        path.short += bound
+
+    def lines(self, *, now: float, boot: float, interval_s: float, closing: bool) -> list[Line]:
+        """Settle what each lease needs, retire those that nobody needs, and return all of them as they are to be sent."""
+        for path in self.paths.values():
+            self._prepare(path, now=now, boot=boot, interval_s=interval_s, closing=closing)
+        return [
+            Line(slip, slip.lease, slip.retiring and slip.lease.held == 0, self._min_useful(slip.path))
+            for slip in self.slips.values()
+        ]
+
+    def _prepare(self, path: Path, *, now: float, boot: float, interval_s: float, closing: bool) -> None:
+        slip = path.slip
+        path.pace = budget.paced(path.pace, settled=path.spent, now=now)
+        if closing or boot >= slip.ends or (now - path.used_at > IDLE_S and not slip.lease.held and not path.waiting):
+            slip.retiring = True
+        if not slip.retiring:
+            spare = self.want(path, now=now, interval_s=interval_s) - slip.lease.held
+            if slip.lease.room > 2 * spare:
+                slip.lease = budget.keep_at_most(slip.lease, spare)
+
+    def want(self, path: Path, *, now: float, interval_s: float) -> int:
+        """Return what the path asks for above G − S − R, in nano-USD."""
+        return budget.wanted(
+            per_s=path.pace.per_s,
+            interval_s=interval_s,
+            held=max(path.peak_held, path.slip.lease.held),
+            denied=path.short + sum(path.waiting.values()),
+            typical=path.typical if now - path.used_at < READY_S else 0,
+        )
+
+    def _min_useful(self, path: Path) -> int:
+        return max(1, min(path.waiting.values(), default=path.typical))
+
+    def as_sent(self, lines: Iterable[Line], *, now: float, interval_s: float) -> list[dict[str, Any]]:
+        """Return ``lines`` as docs/protocol.md has them, and start counting anew what was denied."""
+        sent = []
+        for slip, lease, final, min_useful in lines:
+            current = slip.path.slip is slip and not slip.retiring
+            sent.append(
+                {
+                    "number": slip.number,
+                    "budgets": list(slip.path.ids),
+                    "seen": lease.granted,
+                    "settled": lease.settled,
+                    "returned": lease.returned,
+                    "corrected": lease.corrected,
+                    "held": max(0, lease.held),
+                    "want": self.want(slip.path, now=now, interval_s=interval_s) if current else 0,
+                    "min_useful": min_useful if current else 0,
+                    "denied": slip.denied,
+                    "final": final,
+                }
+            )
+        for path in self.paths.values():
+            path.short = 0
+            path.peak_held = path.slip.lease.held
+        return sent
+
+    def answered(
+        self, lines: Iterable[Line], answers: Iterable[dict[str, Any]], *, now: float, sent_boot: float
+    ) -> bool:
+        """Merge what the server said of ``lines``; return whether rights were given back that it should hear of at once."""
+        asked = {line.slip.number: line for line in lines}
+        returned = False
+        for answer in answers:
+            line = asked.get(answer["number"])
+            if line is not None and line.slip.number in self.slips:
+                returned |= self._merge(line, answer, now=now, sent_boot=sent_boot)
+        return returned
+
+    def _merge(self, line: Line, answer: dict[str, Any], *, now: float, sent_boot: float) -> bool:
+        slip, path = line.slip, line.slip.path
+        if answer["closed"]:
+            slip.closed = slip.retiring = True
+            if line.final and slip.lease == line.sent:
+                self._forget(slip)
+        elif not slip.retiring:
+            slip.lease = budget.merge_grant(slip.lease, answer["granted"])
+            slip.deadline = max(slip.deadline, sent_boot + answer["ttl_ms"] / 1000)
+            period_ms = answer["period_ms"]
+            slip.ends = math.inf if period_ms is None else sent_boot + period_ms / 1000
+        path.denial = self._denial(line, answer, now)
+        before = slip.lease.returned
+        if not slip.retiring:
+            slip.lease = budget.keep_at_most(slip.lease, answer["cap"])
+        return slip.lease.returned > before
+
+    def _denial(self, line: Line, answer: dict[str, Any], now: float) -> Denial | None:
+        path = line.slip.path
+        if line.slip is not path.slip:
+            return path.denial
+        if answer["denied"] is None or answer["denied"] == "closed":
+            return None
+        retry_ms = answer["retry_after_ms"]
+        retry_at = None if retry_ms is None else now + retry_ms / 1000
+        return Denial(answer["denied"], answer["blocked_by"], retry_at, now, line.min_useful)
+
+    def _forget(self, slip: Slip) -> None:
+        del self.slips[slip.number]
+        path = slip.path
+        if path.slip is slip and not path.waiting and self.paths.get(path.ids) is path:
+            del self.paths[path.ids]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left for the server to confirm."""
+        return not self.slips
+
+    def give_up(self) -> None:
+        """Retire every lease: the gate closes."""
+        for slip in self.slips.values():
+            slip.retiring = True

@@ -1,0 +1,124 @@
+"""What the guard knows of one call: what the caller said, what was taken for it, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from tidegate.core.breaker import Permit
+from tidegate.core.policy import NOTHING, BudgetRef, Policy
+from tidegate.core.queue import Entry
+from tidegate.report import RowKey
+
+if TYPE_CHECKING:
+    from tidegate.lanes import BucketKey, Lane
+    from tidegate.leasing import Path, Slip
+    from tidegate.waiting import Waiter
+
+Stage = Literal["new", "queued", "funding", "running", "over"]
+
+
+class Usage:
+    """What the caller recorded of one attempt. Costs are nano-USD."""
+
+    __slots__ = ("cached_input_tokens", "cost_nusd", "input_tokens", "model", "output_tokens")
+
+    def __init__(
+        self,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        cached_input_tokens: int,
+        cost_nusd: int | None,
+        model: str | None,
+    ) -> None:
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.cached_input_tokens = cached_input_tokens
+        self.cost_nusd = cost_nusd
+        self.model = model
+
+
+class Ticket:
+    """One call. The first group is the caller's, the second lasts as long as the call, the third as long as one attempt."""
+
+    __slots__ = (
+        "arrived",
+        "asked_at",
+        "attempts",
+        "bound",
+        "category",
+        "deadline",
+        "declared_nusd",
+        "entry",
+        "epoch",
+        "estimate",
+        "final",
+        "input_tokens",
+        "key",
+        "lane",
+        "max_output_tokens",
+        "model",
+        "path",
+        "permit",
+        "policy",
+        "priority",
+        "refs",
+        "retries",
+        "route",
+        "session",
+        "since",
+        "slip",
+        "stage",
+        "started",
+        "taken",
+        "tenant",
+        "total_cached",
+        "total_cost",
+        "total_input",
+        "total_output",
+        "usage",
+        "user",
+        "wait_until",
+        "waiter",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.tenant: str | None = None
+        self.route = ""
+        self.user = self.session = self.category = self.model = ""
+        self.input_tokens: int | None = None
+        self.max_output_tokens: int | None = None
+        self.declared_nusd: int | None = None
+        self.priority = 0
+        self.epoch = 0
+        self.lane: Lane | None = None
+        self.policy: Policy = NOTHING
+        self.key = RowKey("", "", "", "")
+        self.arrived: float | None = None
+        self.started: float | None = None  # the first attempt was let through
+        self.deadline: float | None = None
+        self.retries = 0
+        self.attempts = 0
+        self.total_cost = self.total_input = self.total_cached = self.total_output = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Get ready for an attempt."""
+        self.stage: Stage = "new"
+        self.since = 0.0  # this attempt was let through
+        self.asked_at = 0.0  # funding was missing since then
+        self.wait_until = 0.0
+        self.waiter: Waiter | None = None
+        self.entry: Entry | None = None
+        self.permit: Permit | None = None
+        self.taken: list[tuple[BucketKey, float]] = []
+        self.refs: tuple[BudgetRef, ...] = ()
+        self.path: Path | None = None
+        self.slip: Slip | None = None
+        self.bound = 0
+        self.estimate = 0
+        self.usage: Usage | None = None
+        self.final = False  # the caller said that this attempt must not be repeated
+
+    def wait(self, until: float) -> Waiter:
+        """Return a way to wait that suits the caller, a thread or an event loop."""
+        raise NotImplementedError

@@ -1,0 +1,127 @@
+"""Spans of guarded calls as OTLP/JSON. Spans are collected in a bounded queue and encoded by the background thread.
+
+W3C Trace Context: a call continues the ``traceparent`` that it is given, else the guarded call around it, else starts a trace.
+Attribute names are those of OpenTelemetry's semantic conventions for generative AI where there are any.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+from collections import deque
+from typing import Any, NamedTuple
+
+MAX_SPANS = 4096
+BATCH = 512
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_INTERNAL, _CLIENT = 1, 3
+_OK, _ERROR = 1, 2
+
+Attributes = dict[str, str | int | float | bool]
+
+
+class Event(NamedTuple):
+    name: str
+    at_ns: int
+    attributes: Attributes
+
+
+class Span(NamedTuple):
+    trace_id: int
+    span_id: int
+    parent_id: int  # 0: a root
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    error: str | None  # None: it went well
+    events: tuple[Event, ...] = ()
+    attempt: bool = False
+
+
+def parse_traceparent(text: str) -> tuple[int, int] | None:
+    """Return trace id and span id of a W3C ``traceparent``, or ``None`` when it is not a valid one."""
+    match = _TRACEPARENT.fullmatch(text.strip().lower())
+    if match is None or text.startswith("ff") or not int(match[1], 16) or not int(match[2], 16):
+        return None
+    return int(match[1], 16), int(match[2], 16)
+
+
+class Tracer:
+    """Collects spans; what does not fit is dropped and counted."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self.dropped = 0
+        self.waiting: deque[Span] = deque()
+        self._ids = random.Random()  # noqa: S311  ids, not secrets; seeded from the system's entropy
+
+    def new_trace_id(self) -> int:
+        return self._ids.getrandbits(128) or 1
+
+    def new_span_id(self) -> int:
+        return self._ids.getrandbits(64) or 1
+
+    def add(self, span: Span) -> None:
+        if len(self.waiting) >= MAX_SPANS:
+            self.dropped += 1
+            return
+        self.waiting.append(span)
+
+    def batch(self) -> list[Span]:
+        """Take the oldest spans out of the queue."""
+        taken: list[Span] = []
+        while self.waiting and len(taken) < BATCH:
+            taken.append(self.waiting.popleft())
+        return taken
+
+
+def encode(spans: list[Span], resource: Attributes, version: str) -> bytes:
+    """Return an ExportTraceServiceRequest in gzipped JSON."""
+    scope = {"name": "tidegate", "version": version}
+    body = {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": _attributes(resource)},
+                "scopeSpans": [{"scope": scope, "spans": [_span(span) for span in spans]}],
+            }
+        ]
+    }
+    return gzip.compress(json.dumps(body, separators=(",", ":")).encode(), compresslevel=5)
+
+
+def _span(span: Span) -> dict[str, Any]:
+    encoded: dict[str, Any] = {
+        "traceId": f"{span.trace_id:032x}",
+        "spanId": f"{span.span_id:016x}",
+        "name": span.name,
+        "kind": _CLIENT if span.attempt else _INTERNAL,
+        "startTimeUnixNano": str(span.start_ns),
+        "endTimeUnixNano": str(span.end_ns),
+        "attributes": _attributes(span.attributes),
+        "status": {"code": _OK} if span.error is None else {"code": _ERROR, "message": span.error},
+    }
+    if span.parent_id:
+        encoded["parentSpanId"] = f"{span.parent_id:016x}"
+    if span.events:
+        encoded["events"] = [
+            {"name": event.name, "timeUnixNano": str(event.at_ns), "attributes": _attributes(event.attributes)}
+            for event in span.events
+        ]
+    return encoded
+
+
+def _attributes(attributes: Attributes) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value(value)} for key, value in attributes.items()]
+
+
+def _value(value: str | float | bool) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    return {"stringValue": value}
