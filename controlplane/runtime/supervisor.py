@@ -35,7 +35,7 @@ class Child:
     """One process: its command, as whom and where it runs, and how it is asked to stop.
 
     ``before`` runs before every start. ``orphaned`` is the signal it gets when its parent dies. Lines that contain one of
-    ``unsaid`` are left out of the log.
+    ``unsaid`` are left out of the log. ``until_done``: it is not started again after it ended with exit code 0.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Child:
     orphaned: signal.Signals = signal.SIGTERM
     before: Callable[[], Awaitable[None]] | None = None
     unsaid: tuple[str, ...] = ()
+    until_done: bool = False
 
 
 def _leash(orphaned: signal.Signals) -> Callable[[], None] | None:
@@ -165,7 +166,7 @@ class Supervisor:
             born = time.monotonic()
             kept.process, said = await spawn(child)
             code = await self._watch(child, kept.process, said)
-            if kept.stopping:
+            if kept.stopping or (child.until_done and code == 0):
                 return
             kept.deaths += 1
             delay_s = back_off(delay_s, lived_s=time.monotonic() - born)

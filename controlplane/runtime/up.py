@@ -14,6 +14,7 @@ from pathlib import Path
 
 from controlplane.runtime import reach
 from controlplane.runtime.console import Console
+from controlplane.runtime.demo.traces import read_trace
 from controlplane.runtime.engines import (
     CannotStart,
     Engine,
@@ -36,13 +37,17 @@ BACKPRESSURE = 20_000  # each SDK keeps one long-poll open; the default of 1,024
 
 @dataclass(frozen=True)
 class Options:
-    """What the person at the terminal asked for. ``demo`` and ``trace`` are about the demo world."""
+    """What the person at the terminal asked for.
+
+    ``demo``: run the demo world, even when it was removed (True); remove it (False); run it unless it was removed (None).
+    ``trace`` is what the demo world replays instead of traffic drawn by itself.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     data_dir: Path = Path(".tidegate")
     workers: int = 1
-    demo: bool = True
+    demo: bool | None = None
     trace: Path | None = None
 
     @property
@@ -54,6 +59,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Run everything until SIGINT or SIGTERM; ``CannotStart`` if it can't start here."""
+    if options.trace is not None:
+        read_trace(options.trace)
     folder = _data_folder(options.data_dir)
     lock = DataLock(folder)
     if options.port == 0:
@@ -146,12 +153,15 @@ class _Up:
         await self._start_engines()
         password_file = self._folder / "admin-password"
         known = password_file.exists()
-        if await self._supervisor.run_once(self._python("prepare", "manage.py", "prepare")):
+        prepare = ["manage.py", "prepare", *(["--remove-demo"] if self._options.demo is False else [])]
+        if await self._supervisor.run_once(self._python("prepare", *prepare)):
             raise CannotStart("The database could not be prepared; the log above says why.")
         self._supervisor.keep(self._server())
         for child in self._helpers():
             self._supervisor.keep(child)
         await self._until_ready()
+        if self._options.demo is not False:
+            self._supervisor.keep(self._demo())
         self._console.say(f"Tidegate is ready: {self._options.url}")
         self._console.say(self._how_to_sign_in(password_file, known=known))
 
@@ -177,12 +187,19 @@ class _Up:
         # SIGINT is its fast shutdown; SIGTERM would wait for clients to leave.
         return _engine_child(engine, stop=signal.SIGINT, before=no_orphans)
 
-    def _python(self, name: str, *arguments: str, unsaid: tuple[str, ...] = ()) -> Child:
+    def _python(self, name: str, *arguments: str, unsaid: tuple[str, ...] = (), until_done: bool = False) -> Child:
         """Return a child of our own: ``manage.py COMMAND`` or ``-m MODULE``."""
         command = list(arguments)
         if command[0] == "manage.py":
             command[0] = str(MANAGE)
-        return Child(name, [sys.executable, *command], env=self._env, cwd=str(MANAGE.parent), unsaid=unsaid)
+        return Child(
+            name,
+            [sys.executable, *command],
+            env=self._env,
+            cwd=str(MANAGE.parent),
+            unsaid=unsaid,
+            until_done=until_done,
+        )
 
     def _server(self) -> Child:
         options = self._options
@@ -216,6 +233,12 @@ class _Up:
                 "beat", *celery, "beat", "--schedule", beat_schedule, "--pidfile", "", "--loglevel", "warning"
             ),
         ]
+
+    def _demo(self) -> Child:
+        options = self._options
+        restore = ["--restore"] if options.demo else []
+        trace = ["--trace", str(options.trace.resolve())] if options.trace else []
+        return self._python("demo", "manage.py", "demo", "--url", options.url, *restore, *trace, until_done=True)
 
     async def _until_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + READY_S

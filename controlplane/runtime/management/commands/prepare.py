@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from controlplane.budgets.actions.prices import refresh_price_book
 from controlplane.runtime import prepare
 from controlplane.runtime.engines import CannotStart
+from controlplane.tenancy.actions.demo import remove_demo
+from controlplane.tenancy.queries import SYSTEM
 
 
 class Command(BaseCommand):
     help = "Migrate the database, collect static files, make the first admin; each only where needed."
     requires_system_checks = ()
 
-    def handle(self, *_: Any, **__: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--remove-demo", action="store_true", help="archive the tenants of the demo world")
+
+    def handle(self, *_: Any, **options: Any) -> None:
         if prepare.migrate():
             self.stdout.write("The database has been migrated.")
         prepare.collect_static()
@@ -22,3 +28,6 @@ class Command(BaseCommand):
             prepare.first_admin()
         except CannotStart as error:
             raise CommandError(str(error)) from None
+        refresh_price_book()
+        if options["remove_demo"] and remove_demo(by=SYSTEM):
+            self.stdout.write("The demo world has been removed.")

@@ -34,8 +34,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--demo",
             action=argparse.BooleanOptionalAction,
-            default=True,
-            help="run the demo world; --no-demo also removes what it left",
+            default=None,
+            help="run the demo world, also when it was removed before; --no-demo removes it",
         )
         parser.add_argument("--trace", type=Path, help="CSV of arrival seconds, input tokens, output tokens to replay")
 

@@ -1,0 +1,155 @@
+"""Who lives in the demo world: tenants, their budgets and policies, and the services that call for them. All invented."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from controlplane.runtime.demo import figures
+
+ROOT = "demo"
+KEY_NAME = "demo services"
+_USD = 1_000_000_000
+
+
+class DemoTenant(NamedTuple):
+    slug: str
+    name: str
+    parent: str | None
+
+
+TENANTS = (
+    DemoTenant(ROOT, "Demo world", None),
+    DemoTenant("demo-northwind", "Northwind (demo)", ROOT),
+    DemoTenant("demo-northwind-shop", "Northwind Shop (demo)", "demo-northwind"),
+    DemoTenant("demo-fabrikam", "Fabrikam (demo)", ROOT),
+    DemoTenant("demo-fabrikam-agents", "Fabrikam Agents (demo)", "demo-fabrikam"),
+    DemoTenant("demo-contoso", "Contoso (demo)", ROOT),
+    DemoTenant("demo-adventure", "Adventure Works (demo)", ROOT),
+)
+
+
+class DemoBudget(NamedTuple):
+    tenant: str
+    slug: str
+    amount_nusd: int
+    period: dict[str, Any]
+    match: dict[str, str] = {}  # noqa: RUF012 - a constant
+    on_exhausted: str = "block"
+    thresholds: tuple[int, ...] = (50, 80, 100)
+
+
+_HOUR = {"kind": "calendar", "unit": "hour", "timezone": "UTC"}
+_DAY = {"kind": "calendar", "unit": "day", "timezone": "UTC"}
+_MONTH = {"kind": "calendar", "unit": "month", "timezone": "UTC"}
+
+AGENTS_BUDGET = ("demo-fabrikam-agents", "agents")
+AGENTS_CALM_NUSD, AGENTS_RUNAWAY_NUSD = 40 * _USD, 2 * _USD  # what is left when calm, and when the agent runs away
+
+BUDGETS = (
+    DemoBudget(ROOT, "everything", 3_000 * _USD, _DAY),
+    DemoBudget("demo-northwind", "support", 150 * _USD, _DAY, {"category": "support"}),
+    DemoBudget("demo-northwind-shop", "search", 600 * _USD, _DAY, {"category": "search"}),
+    DemoBudget("demo-contoso", "month", 5_000 * _USD, _MONTH),
+    DemoBudget(*AGENTS_BUDGET, AGENTS_CALM_NUSD, _HOUR, {"category": "agents"}),
+    DemoBudget("demo-adventure", "trial", 5 * _USD, {"kind": "rolling", "days": 30}, {}, "warn"),
+)
+
+_BUSY = {"value": {"text": "We are busy, please try again in a moment."}}
+POLICIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        ROOT,
+        "*",
+        {
+            "timeout_ms": 30_000,
+            "retry": {"max_attempts": 2, "base_ms": 200, "max_ms": 2_000, "jitter": "full", "budget_ratio": 0.2},
+            "breaker": {
+                "window_s": 20,
+                "min_calls": 10,
+                "failure_rate": 0.5,
+                "slow_call_ms": 15_000,
+                "slow_call_rate": 0.8,
+                "open_s": 10,
+                "half_open_calls": 3,
+                "mode": "auto",
+            },
+        },
+    ),
+    (ROOT, "chat", {"fallbacks": [_BUSY]}),
+    (
+        "demo-contoso",
+        "chat",
+        {"limits": [{"unit": "requests", "amount": 3, "per_s": 1, "burst": 6, "scope": "fleet"}]},
+    ),
+    (
+        "demo-fabrikam-agents",
+        "agent",
+        {"queue": {"max_concurrent": 8, "max_waiting": 16, "max_wait_ms": 3_000}},
+    ),
+)
+
+
+class DemoService(NamedTuple):
+    """A program that calls a model: how often per second and for whom (tenant: weight), and how large its calls are."""
+
+    name: str
+    route: str
+    category: str
+    model: str
+    calls_per_s: float
+    tenants: dict[str, float]
+    input_tokens: figures.Quantiles
+    output_tokens: figures.Quantiles
+    max_output_tokens: int
+    stream: bool
+
+
+SERVICES = (
+    DemoService(
+        "support-bot",
+        "chat",
+        "support",
+        "gpt-4o-mini",
+        4.0,
+        {"demo-northwind": 3.0, "demo-contoso": 1.0, "demo-adventure": 1.0},
+        figures.CHAT_INPUT,
+        figures.CHAT_OUTPUT,
+        1_000,
+        True,
+    ),
+    DemoService(
+        "shop-search",
+        "chat",
+        "search",
+        "claude-haiku-4-5",
+        2.5,
+        {"demo-northwind-shop": 3.0, "demo-adventure": 1.0},
+        figures.CHAT_INPUT,
+        figures.CHAT_OUTPUT,
+        1_000,
+        True,
+    ),
+    DemoService(
+        "code-review",
+        "code",
+        "review",
+        "gpt-4.1-mini",
+        2.0,
+        {"demo-fabrikam": 2.0, "demo-contoso": 1.0},
+        figures.CODE_INPUT,
+        figures.CODE_OUTPUT,
+        2_000,
+        False,
+    ),
+    DemoService(
+        "agent-runner",
+        "agent",
+        "agents",
+        "gpt-4o",
+        0.5,
+        {"demo-fabrikam-agents": 1.0},
+        figures.CODE_INPUT,
+        figures.CHAT_OUTPUT,
+        1_000,
+        False,
+    ),
+)
