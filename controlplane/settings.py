@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from controlplane.runtime.engines import kept_environment
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -31,14 +33,16 @@ def _database(url: str) -> dict[str, object]:
     }
 
 
-SECRET_KEY = os.environ.get("TIDEGATE_SECRET_KEY", "")
+DATA_DIR = Path(os.environ.get("TIDEGATE_DATA_DIR", BASE_DIR / ".tidegate"))
+_KEPT = kept_environment(DATA_DIR)
+
+SECRET_KEY = os.environ.get("TIDEGATE_SECRET_KEY") or _KEPT.get("TIDEGATE_SECRET_KEY", "")
 DEBUG = _flag("TIDEGATE_DEBUG", False)
 ALLOWED_HOSTS = os.environ.get("TIDEGATE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("TIDEGATE_TRUSTED_ORIGINS", "").split(",") if origin]
-DATA_DIR = Path(os.environ.get("TIDEGATE_DATA_DIR", BASE_DIR / ".tidegate"))
 
-DATABASE_URL = os.environ.get("DATABASE_URL", "postgresql:///tidegate")
-VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
+DATABASE_URL = os.environ.get("DATABASE_URL") or _KEPT.get("DATABASE_URL", "postgresql:///tidegate")
+VALKEY_URL = os.environ.get("VALKEY_URL") or _KEPT.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
 DATABASES = {"default": _database(DATABASE_URL)}
 
 # Live figures refresh and SDKs report this often, in milliseconds. The server tells the SDKs, they do not choose.

@@ -22,6 +22,12 @@ from urllib.parse import quote
 
 POSTGRES_MAJOR = "18"
 SERVICE_USER = "tidegate"
+_POSTGRES_URL, _VALKEY_URL = "postgresql://tidegate:{}@127.0.0.1:{}/postgres", "redis://:{}@127.0.0.1:{}/0"
+_KEPT = (
+    ("DATABASE_URL", _POSTGRES_URL, ("postgres/password", "postgres/port")),
+    ("VALKEY_URL", _VALKEY_URL, ("valkey/password", "valkey/port")),
+    ("TIDEGATE_SECRET_KEY", "{}", ("secret-key",)),
+)
 _PASSING_FOLDERS = ((2, "dac_read_search"), (1, "dac_override"))  # capabilities(7), the lesser first
 _POSTGRES_SMALL_TALK = (
     "LOG:  starting PostgreSQL",
@@ -62,6 +68,18 @@ def secret(path: Path) -> str:
     if not path.exists():
         write_secret(path, secrets.token_urlsafe(32))
     return path.read_text().strip()
+
+
+def kept_environment(folder: Path) -> dict[str, str]:
+    """Return what ``manage.py up`` tells its children, as far as the data directory ``folder`` holds it.
+
+    So that other commands (``token``, ``shell``) find the embedded servers too. Empty where nothing is kept, or not for us.
+    """
+    kept = {}
+    for name, template, parts in _KEPT:
+        with contextlib.suppress(OSError):
+            kept[name] = template.format(*(quote((folder / part).read_text().strip()) for part in parts))
+    return kept
 
 
 def free_port() -> int:
@@ -223,7 +241,7 @@ def prepare_postgres(folder: Path) -> Engine:
     return Engine(
         name="postgres",
         command=command,
-        url=f"postgresql://tidegate:{quote(password)}@127.0.0.1:{port}/postgres",
+        url=_POSTGRES_URL.format(quote(password), port),
         user=user.pw_uid if user and not prefix else None,
         group=user.pw_gid if user and not prefix else None,
         unsaid=_POSTGRES_SMALL_TALK,
@@ -315,6 +333,6 @@ def prepare_valkey(folder: Path) -> Engine:
     return Engine(
         name="valkey",
         command=[str(_valkey_binary()), str(config)],
-        url=f"redis://:{quote(password)}@127.0.0.1:{port}/0",
+        url=_VALKEY_URL.format(quote(password), port),
         unsaid=("vm.overcommit_memory", "scheduling shutdown", "ready to exit"),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.running import Running, command_line, eventually, family_of, refused, running
+from tests.runtime.running import ROOT, Running, command_line, environment, eventually, family_of, refused, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")]
 
@@ -79,6 +81,21 @@ def test_up__child_killed__starts_it_again(one: Running, name: str) -> None:
     assert f"{name:<10} | died (killed by SIGKILL)" in one.log
 
 
+def test_token__beside_a_running_up__prints_one_that_is_kept_as_a_digest_only(one: Running, folder: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "token", "create", "deploy-bot", "--role", "operator"],
+        env=environment(TIDEGATE_DATA_DIR=str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("tgo_")
+    assert made.stdout.count("\n") == 1
+
+
 def test_up__sigterm__exits_0_and_leaves_no_process(one: Running, folder: Path) -> None:
     family = {pid: command_line(pid) for pid in family_of(one.process.pid)}
 
@@ -135,3 +152,13 @@ def test_up__folder_that_cant_be_made__says_so(tmp_path: Path) -> None:
 
     assert second.returncode == 1
     assert "can't hold the data" in second.stderr
+
+
+def test_up__trace_with_a_bad_row__says_which(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("0,10,20\n1,ten,20\n")
+
+    second = refused(tmp_path / "data", f"--trace={trace}")
+
+    assert second.returncode == 1
+    assert f"{trace}, line 2: the input tokens 'ten'" in second.stderr
