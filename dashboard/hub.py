@@ -18,6 +18,7 @@ import structlog
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from controlplane import listen
 from controlplane.problems import Problem
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
@@ -165,3 +166,12 @@ def _faceless(role: Role, tenant: Tenant | None) -> Asker:
 
 
 hub = Hub()
+_SHOWN_AT_ONCE = frozenset({"intent", "keys", "budgets", "audit"})  # what people do; the rest is shown with the second
+
+
+def _heard(topics: frozenset[str]) -> None:
+    if topics & _SHOWN_AT_ONCE:
+        hub.changed()
+
+
+listen.on_change(_heard)

@@ -6,5 +6,5 @@ from dashboard.page import Page
 from dashboard.pages import audit, breakers, budgets, clients, overview
 
 PAGES: dict[str, Page] = {
-    page.name: page for page in (overview.PAGE, budgets.PAGE, breakers.PAGE, clients.PAGE, audit.PAGE)
+    page.name: page for page in (overview.PAGE, budgets.PAGE, budgets.NEW, breakers.PAGE, clients.PAGE, audit.PAGE)
 }

@@ -21,7 +21,7 @@ def build(asking: Asking, params: Params) -> Context:
         "chosen": chosen,
         "states": chosen.states[:MOST_CLIENTS] if chosen else [],
         "overrides": [each for each in overrides if each.mode != "auto" or each.resets],
-        "own": asking.asker.tenant,
+        "may_all": asking.asker.tenant is None,
     }
 
 

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from dashboard import figures
+from tidegate.core.price import format_usd
 
 register = template.Library()
 
@@ -19,6 +20,23 @@ register = template.Library()
 def usd(nusd: int | None) -> str:
     """Nano-USD as ``$1,234.50``."""
     return "–" if nusd is None else figures.usd(int(nusd))
+
+
+@register.filter
+def plain_usd(nusd: int) -> str:
+    """Nano-USD as exact decimal dollars, for a field: ``1234.50``."""
+    return format_usd(nusd)
+
+
+@register.filter
+def nusd_h(nusd_per_h: float) -> str:
+    """``$138.00/h``."""
+    return f"{figures.usd(round(nusd_per_h))}/h"
+
+
+@register.filter
+def negated(value: int) -> int:
+    return -value
 
 
 @register.filter

@@ -1,0 +1,212 @@
+"""Figures of calls over a span of time, and their course."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.tenancy.queries import Asker
+from tidegate.core.window import BUCKETS_PER_OCTAVE, quantile
+
+_DISTRIBUTIONS = ("latency_us", "tokens", "call_cost_nusd", "queue_depth", "sessions")
+_COUNTS = (
+    "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
+)  # fmt: skip
+_FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds, longer ones at a minute
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The shape of one metric's values in a span of time. All zero when there were none."""
+
+    count: int = 0
+    min: int = 0
+    max: int = 0
+    mean: float = 0.0
+    p50: int = 0
+    p99: int = 0
+
+    @classmethod
+    def of(cls, packed: Sequence[int] | None) -> Spread:
+        """Read a packed distribution."""
+        if not packed:
+            return cls()
+        count, total, least, greatest = packed[:4]
+        return cls(count, least, greatest, total / count, quantile(packed, 0.5), quantile(packed, 0.99))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Counts and spreads of the calls that ended from ``since`` to ``until``."""
+
+    since: datetime
+    until: datetime
+    calls: int
+    errors: int
+    refused: int
+    fallbacks: int
+    retries: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_nusd: int
+    latency_us: Spread
+    tokens: Spread
+    call_cost_nusd: Spread
+    queue_depth: Spread
+    sessions: Spread
+
+    @property
+    def seconds(self) -> float:
+        return max(1.0, (self.until - self.since).total_seconds())
+
+    @property
+    def calls_per_s(self) -> float:
+        return self.calls / self.seconds
+
+    @property
+    def tokens_used(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors per call, 0 to 1; ``None`` without calls."""
+        return self.errors / self.calls if self.calls else None
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Cached input tokens per input token, 0 to 1; ``None`` without any."""
+        return self.cached_input_tokens / self.input_tokens if self.input_tokens else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One step of a course. ``p99_us`` is ``None`` in a step without calls."""
+
+    at: datetime
+    calls: int = 0
+    errors: int = 0
+    refused: int = 0
+    fallbacks: int = 0
+    retries: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nusd: int = 0
+    p99_us: int | None = None
+    queue_depth: float = 0.0  # mean of the samples
+    sessions: int = 0  # sum of the samples: one per instance, tenant and route at each report
+
+
+def _table(since: datetime, until: datetime) -> str:
+    return "telemetry_window_10s" if until - since <= _FINE_FOR else "telemetry_window_1m"
+
+
+def _merged(column: str) -> str:
+    """Return SQL that merges a column of ``hit`` into one packed distribution, in one pass over all buckets."""
+    return f"""(SELECT ARRAY[sum({column}[1])::bigint, sum({column}[2])::bigint, min({column}[3]), max({column}[4])]
+                FROM hit WHERE cardinality({column}) > 0 HAVING count(*) > 0)
+        || ARRAY(SELECT (bucket << 40) + sum(amount)::bigint
+                 FROM (SELECT packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
+                       FROM hit, unnest({column}[5:]) AS packed) AS unpacked
+                 GROUP BY bucket ORDER BY bucket)"""  # noqa: S608 - a column of ours
+
+
+def figures(
+    asker: Asker,
+    since: datetime,
+    until: datetime,
+    tenant: str | None = None,
+    route: str | None = None,
+    model: str | None = None,
+) -> Figures:
+    """Return the figures of the windows that start from ``since`` (included) to ``until`` (excluded)."""
+    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
+    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _COUNTS)
+    spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
+    sql = f"""WITH hit AS MATERIALIZED (
+                SELECT * FROM {_table(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause})
+              SELECT {sums}, {spreads} FROM hit"""  # noqa: S608 - names of ours, values as parameters
+    row = rows(sql, [since, until, *values])[0]
+    counts: dict[str, Any] = dict(zip(_COUNTS, row, strict=False))
+    shapes: dict[str, Any] = {
+        name: Spread.of(packed) for name, packed in zip(_DISTRIBUTIONS, row[len(_COUNTS) :], strict=True)
+    }
+    return Figures(since=since, until=until, **counts, **shapes)
+
+
+def series(
+    asker: Asker,
+    since: datetime,
+    until: datetime,
+    step_s: int,
+    tenant: str | None = None,
+    route: str | None = None,
+    model: str | None = None,
+    category: str | None = None,
+) -> list[Point]:
+    """Return one point per ``step_s`` seconds from ``since`` to ``until``, empty ones included, the oldest first."""
+    clause, values = where(slugs_read(asker, tenant), route=route, model=model, category=category)
+    sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
+    sql = f"""
+        WITH hit AS MATERIALIZED (
+            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {_table(since, until)}
+            WHERE starts_at >= %s AND starts_at < %s {clause}),
+        buckets AS (
+            SELECT slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
+            FROM hit, unnest(latency_us[5:]) AS packed GROUP BY 1, 2),
+        ranked AS (
+            SELECT slot, bucket, sum(amount) OVER (PARTITION BY slot ORDER BY bucket) AS seen,
+                   sum(amount) OVER (PARTITION BY slot) AS total FROM buckets),
+        tails AS (SELECT slot, min(bucket) AS bucket FROM ranked WHERE seen >= ceil(total * 0.99) GROUP BY slot)
+        SELECT slot, {sums}, min(tails.bucket),
+               coalesce(sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0), 0),
+               coalesce(sum(sessions[2]), 0)::bigint
+        FROM hit LEFT JOIN tails USING (slot) GROUP BY slot ORDER BY slot"""  # noqa: S608 - names of ours
+    found = {}
+    for row in rows(sql, [timedelta(seconds=step_s), since, since, until, *values]):
+        bucket, depth, sessions = row[len(_COUNTS) + 1 :]
+        tail = None if bucket is None else round(2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE))
+        counts = dict(zip(_COUNTS, row[1:], strict=False))
+        found[row[0]] = Point(at=row[0], p99_us=tail, queue_depth=depth, sessions=sessions, **counts)
+    steps = max(0, -(-int((until - since).total_seconds()) // step_s))
+    slots = [since + timedelta(seconds=step_s * number) for number in range(steps)]
+    return [found.get(slot, Point(at=slot)) for slot in slots]
+
+
+def breakdown(
+    asker: Asker, since: datetime, until: datetime, by: Literal["tenant", "route", "model"], limit: int = 200
+) -> dict[str, Figures]:
+    """Return figures per tenant, route or model without spreads, the dearest first, at most ``limit``."""
+    clause, values = where(slugs_read(asker, None))
+    sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
+    sql = f"""SELECT {by}, {sums} FROM {_table(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause}
+              GROUP BY 1 ORDER BY sum(cost_nusd) DESC, 1 LIMIT %s"""  # noqa: S608 - names of ours
+    empty: dict[str, Any] = dict.fromkeys(_DISTRIBUTIONS, Spread())
+    return {
+        row[0]: Figures(since=since, until=until, **dict(zip(_COUNTS, row[1:], strict=True)), **empty)
+        for row in rows(sql, [since, until, *values, limit])
+    }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the calls of one kind did cost in some span of time; ``first_at`` is when the first of them is known of."""
+
+    tenant: str
+    route: str
+    model: str
+    category: str
+    cost_nusd: int
+    first_at: datetime
+
+
+def costs(since: datetime, until: datetime) -> list[Cost]:
+    """Return cost per tenant, route, model and category of the whole installation: to find what a budget burns."""
+    sql = f"""SELECT tenant, route, model, category, sum(cost_nusd)::bigint, min(starts_at) FROM {_table(since, until)}
+              WHERE starts_at >= %s AND starts_at < %s GROUP BY 1, 2, 3, 4
+              ORDER BY 5 DESC LIMIT 20000"""  # noqa: S608 - names of ours
+    return [Cost(*row) for row in rows(sql, [since, until])]
