@@ -12,7 +12,7 @@ setup: .venv/ready
 	@touch $@
 
 up: setup
-	@$(BIN)/python manage.py up $(ARGS)
+	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: setup
 	$(BIN)/ruff check .
@@ -20,3 +20,6 @@ test: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: setup
+	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -147,8 +147,12 @@ class Supervisor:
         finally:
             kill_group(process.pid)
 
-    async def stop(self) -> None:
-        """Stop all children, the latest first; those who do not listen are killed."""
+    async def stop(self, *, together: bool = False) -> None:
+        """Stop all children, the latest first, or ``together`` at once; those who do not listen are killed."""
+        if together:
+            for kept in self._kept:
+                kept.stopping = True
+            await asyncio.gather(*map(self._stop, self._kept))
         for kept in reversed(self._kept):
             kept.stopping = True
             await self._stop(kept)

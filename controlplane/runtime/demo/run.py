@@ -70,11 +70,11 @@ async def _run(console: Console, options: Options, key: str) -> None:
     await stopped.wait()
     living.cancel()
     await asyncio.gather(living, return_exceptions=True)
-    await supervisor.stop()
+    await supervisor.stop(together=True)
 
 
 def _child(name: str, env: dict[str, str], module: str, argument: str) -> Child:
-    return Child(name, [sys.executable, "-m", module, argument], env=env)
+    return Child(name, [sys.executable, "-m", module, argument], env=env, stop_s=7.0)
 
 
 async def _live(console: Console, stopped: asyncio.Event, port: int, began_at: float, *, incidents_on: bool) -> None:
