@@ -49,9 +49,12 @@ def test_calls__budget_used_up__refused_and_never_overspent(plane: FakeControlPl
     plane.put_budget("small", "0.001")
     gate = plane.connect()
 
-    with pytest.raises(tidegate.BudgetExhausted) as refused:
-        for _ in range(100):
+    def spend_all() -> None:
+        while True:
             spend(gate)
+
+    with pytest.raises(tidegate.BudgetExhausted) as refused:
+        spend_all()
     gate.close()
 
     assert refused.value.blocked_by == "acme/small"

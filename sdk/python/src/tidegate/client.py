@@ -6,6 +6,7 @@ import atexit
 import functools
 import inspect
 import os
+import sys
 import threading
 import time
 import weakref
@@ -13,14 +14,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
-from tidegate.background import CLOSE_S, Background
+from tidegate.background import Background
 from tidegate.call import Call, CallOptions
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
-from tidegate.core.breaker import tally
 from tidegate.errors import Refused
 from tidegate.guard import Guard
 from tidegate.running import Plan, RetryOn, arun, run
+from tidegate.status import describe, describe_config
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
 from tidegate.wire import abandon_sockets, parse_url
@@ -29,6 +30,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 CONNECT_WAIT_S = 1.0
+CLOSE_S = 3.0
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
 
@@ -63,8 +65,6 @@ def connect(
 
 
 def _program() -> str:
-    import sys
-
     return (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python")[:120]
 
 
@@ -90,7 +90,7 @@ class Gate:
     def start(self, wait_s: float) -> None:
         """Start talking to the control plane; wait at most ``wait_s`` for the first policy."""
         self._background.start()
-        self._background.ready.wait(wait_s)
+        self._background.poller.ready.wait(wait_s)
 
     def _poke(self) -> None:
         self._background.poke()
@@ -98,8 +98,17 @@ class Gate:
     def call(self, route: str, **options: Unpack[CallOptions]) -> Call:
         """Return a call to enter with ``with`` or ``async with``. ``ValueError`` when it is described wrongly."""
         if self._background.thread is None and not self._closed:
-            self._background.start()
+            self._restart()
         return Call(self._guard, self._tracer, route, options)
+
+    def _restart(self) -> None:
+        """Talk to the control plane from a forked child, too; its first call is what shows that it will need to."""
+        self._background.start()
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            from multiprocessing.util import Finalize  # such a child leaves without running atexit
+
+            Finalize(self, Gate.close, args=(self,), exitpriority=0)
 
     def run(
         self, route: str, fn: Callable[[Call], T], *, retry_on: RetryOn | None = None, **options: Unpack[CallOptions]
@@ -169,68 +178,20 @@ class Gate:
 
     def status(self) -> dict[str, Any]:
         """Return what this process knows and holds, for people and health checks. Amounts are nano-USD."""
-        background, guard = self._background, self._guard
-        config = background.config
-        with guard.lock:
-            now, boot = guard.clock.now(), guard.clock.boot()
-            return {
-                "version": VERSION,
-                "url": self._url,
-                "incarnation": background.incarnation,
-                "connected": background.reached,
-                "closed": self._closed,
-                "governed": config is not None,
-                "config": None
-                if config is None
-                else {
-                    "etag": config.etag,
-                    "revision": config.snapshot.revision,
-                    "scope": config.snapshot.scope,
-                    "source": config.source,
-                    "prices": config.prices_etag,
-                    "models": len(config.book),
-                },
-                "refused_config": background.refused,
-                "last_error": background.last_error,
-                "leases": [
-                    {
-                        "number": slip.number,
-                        "budgets": [ref.name for ref in slip.path.refs],
-                        **slip.lease._asdict(),
-                        "room_nusd": slip.lease.room,
-                        "live": slip.live(boot),
-                        "blocked_by": slip.path.denial.blocked_by if slip.path.denial is not None else None,
-                    }
-                    for slip in guard.leases.slips.values()
-                ],
-                "enforced": [
-                    {
-                        "tenant": lane.tenant,
-                        "route": lane.route,
-                        "enforcement": lane.policy.enforcement,
-                        "running": lane.line.running,
-                        "waiting": lane.line.waiting,
-                    }
-                    for lane in guard.lanes.values()
-                ],
-                "breakers": [
-                    {
-                        "route": route,
-                        "model": model,
-                        "phase": state.phase,
-                        "mode": rule.mode,
-                        "cause": state.cause,
-                        **tally(state, rule, now)._asdict(),
-                    }
-                    for (route, model), (state, rule) in guard.breakers.items()
-                ],
-                "in_flight": len(guard.running),
-                "waiting": len(guard.waiting),
-                "unpriced_calls": guard.unpriced_calls,
-                "unconfirmed_windows": guard.report.unconfirmed,
-                "dropped_windows": guard.report.dropped_windows,
-                "dropped_spans": self._tracer.dropped,
-            }
+        background = self._background
+        return {
+            "version": VERSION,
+            "url": self._url,
+            "incarnation": background.incarnation,
+            "connected": background.contact.reached,
+            "last_error": background.contact.last_error,
+            "closed": self._closed,
+            "governed": background.poller.config is not None,
+            "config": describe_config(background.poller.config),
+            "refused_config": background.poller.said()["refused"],
+            "dropped_spans": self._tracer.dropped,
+            **describe(self._guard),
+        }
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Let no more calls through, settle, return leases and flush, within about ``timeout_s``. Closing twice is fine.
@@ -257,6 +218,7 @@ class Gate:
     def _forked(self) -> None:
         self._lock = threading.Lock()
         self._guard.reborn()
+        self._guard.closed = self._closed
         self._tracer = Tracer(enabled=self._tracer.enabled)
         self._background.forked(self._tracer)
 

@@ -19,6 +19,7 @@ from tidegate.core.price import PriceBook, compile_price_book
 
 Source = Literal["server", "disk"]
 EMPTY_BOOK = PriceBook({})
+_UNBELIEVABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class Config(NamedTuple):
@@ -68,19 +69,35 @@ class Store:
 
     def load(self) -> Config | None:
         """Return what was kept, or ``None`` when there is nothing or it can't be believed."""
+        try:
+            kept = self._read()
+            if kept is None:
+                return None
+            snapshot, prices = kept
+            book = read_prices(prices) if prices is not None else EMPTY_BOOK
+            return Config(
+                snapshot.etag, read_snapshot(snapshot), prices.etag if prices is not None else None, book, "disk"
+            )
+        except _UNBELIEVABLE:
+            return None
+
+    def prices(self, etag: str) -> Document | None:
+        """Return the price book that is kept, when it is the one that ``etag`` names."""
+        try:
+            kept = self._read()
+        except _UNBELIEVABLE:
+            return None
+        return kept[1] if kept is not None and kept[1] is not None and kept[1].etag == etag else None
+
+    def _read(self) -> tuple[Document, Document | None] | None:
         if self._path is None:
             return None
-        try:
-            checksum, _, rest = self._path.read_bytes().partition(b"\n")
-            if digest(rest) != checksum.decode("ascii"):
-                return None
-            kept = json.loads(rest)
-            snapshot = Document(kept["snapshot"]["etag"], kept["snapshot"]["body"].encode())
-            prices = Document(kept["prices"]["etag"], kept["prices"]["body"].encode()) if kept["prices"] else None
-            book = read_prices(prices) if prices else EMPTY_BOOK
-            return Config(snapshot.etag, read_snapshot(snapshot), prices.etag if prices else None, book, "disk")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        checksum, _, rest = self._path.read_bytes().partition(b"\n")
+        if digest(rest).encode("ascii") != checksum:
             return None
+        kept = json.loads(rest)
+        prices = Document(kept["prices"]["etag"], kept["prices"]["body"].encode()) if kept["prices"] else None
+        return Document(kept["snapshot"]["etag"], kept["snapshot"]["body"].encode()), prices
 
     def save(self, snapshot: Document, prices: Document | None) -> None:
         """Keep the documents. Raises ``OSError`` when the disk won't."""

@@ -9,8 +9,8 @@ from tidegate.guard import Guard
 from tidegate.leasing import Line
 from tidegate.report import checked_leases
 
-MAX_LINES = 500
 MAX_BREAKERS = 200
+MAX_DEMAND = 1000
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 60.0
 
 
@@ -48,7 +48,7 @@ class Exchange:
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
             interval_s = guard.link.interval_s
             self._seq += 1
-            lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)[:MAX_LINES]
+            lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)
             windows, _ = guard.report.to_send()
             final = closing and guard.report.all_sent
             body = {
@@ -96,7 +96,7 @@ class Exchange:
             for lane in self._guard.lanes.values()
             if lane.unmet or lane.demand
             for unit, per_s in lane.measure(elapsed_s).items()
-        ]
+        ][:MAX_DEMAND]
 
     def answered(self, sent: Sent, answer: Any) -> Answer:
         """Merge an answer; ``ValueError`` when it is not one, and then nothing is changed."""
@@ -127,6 +127,14 @@ class Exchange:
             guard.shares.setdefault((tenant, route), {})[unit] = share
         for lane in guard.lanes.values():
             lane.shares = guard.shares.get((lane.tenant or "", lane.route), lane.shares)
+
+    def turned_down(self, status: int) -> None:
+        """A sync was answered with an error: one that is too large goes in parts, one that is malformed never again."""
+        with self._guard.lock:
+            if status == 413:
+                self._guard.report.too_large()
+            elif status in (400, 422):
+                self._guard.report.refused()
 
     def failed(self, *, next_try_s: float) -> None:
         """A sync got no answer that can be used; the next attempt comes after ``next_try_s``."""

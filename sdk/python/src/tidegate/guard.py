@@ -159,15 +159,16 @@ class Guard(Books):
         return ticket.waiter
 
     def _pass_budgets(self, ticket: Ticket, now: float) -> Waiter | None:
+        if ticket.path is not None:
+            ticket.path.waiting.pop(ticket, None)
+        refs = self.budgets_of(ticket)
         if ticket.stage != "funding":
-            ticket.refs = self.budgets_of(ticket)
             ticket.estimate = self.estimate(ticket, now)
             ticket.bound = max(1, ticket.estimate)
-            if not ticket.refs:
-                self._let_through(ticket, now)
-                return None
-        path = ticket.path = self.leases.path(ticket.refs)
-        path.waiting.pop(ticket, None)
+        if not refs:
+            self._let_through(ticket, now)
+            return None
+        path = ticket.path = self.leases.path(refs)
         enforcement = ticket.policy.enforcement
         boot = self.clock.boot()
         ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot, force=enforcement == "off")
@@ -261,6 +262,8 @@ class Guard(Books):
         """Refuse, or only count it where the policy watches."""
         if ticket.policy.enforcement == "enforce":
             raise self._refuse(ticket, now, refusal)
+        if ticket.policy.enforcement == "off":
+            return
         self.row(ticket.key).count(f"shadow.{refusal.reason}")
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tidegate.core import budget
@@ -15,7 +15,7 @@ from tidegate.core.policy import BudgetRef
 
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
-MAX_PERIOD_MS = 10 * 366 * 86_400_000
+MAX_LINES = 500
 
 
 class Denial(NamedTuple):
@@ -31,7 +31,7 @@ class Denial(NamedTuple):
 class Slip:
     """One lease, from its opening until the server has confirmed that it is closed."""
 
-    __slots__ = ("closed", "deadline", "denied", "ends", "lease", "number", "path", "retiring")
+    __slots__ = ("closed", "deadline", "denied", "ends", "lease", "number", "path", "retiring", "said")
 
     def __init__(self, number: int, path: Path) -> None:
         self.number = number
@@ -42,6 +42,7 @@ class Slip:
         self.closed = False
         self.retiring = False
         self.denied = 0
+        self.said = 0  # the sync that spoke of it last
 
     def live(self, boot: float) -> bool:
         return not self.retiring and boot < self.deadline and boot < self.ends
@@ -86,6 +87,7 @@ class Leases:
         self.paths: dict[tuple[int, ...], Path] = {}
         self.slips: dict[int, Slip] = {}
         self._number = 0
+        self._syncs = 0
 
     def path(self, refs: tuple[BudgetRef, ...]) -> Path:
         """Return the path of ``refs``, known or new."""
@@ -137,12 +139,21 @@ class Leases:
         path.short += bound
 
     def lines(self, *, now: float, boot: float, interval_s: float, closing: bool) -> list[Line]:
-        """Settle what each lease needs, retire those that nobody needs, and return all of them as they are to be sent."""
+        """Settle what each lease needs, retire those that nobody needs, and return them as they are to be sent.
+
+        Of more than a sync carries, those that calls wait for go first, then those that were not spoken of for longest.
+        """
         for path in self.paths.values():
             self._prepare(path, now=now, boot=boot, interval_s=interval_s, closing=closing)
+        slips = list(self.slips.values())
+        if len(slips) > MAX_LINES:
+            slips = sorted(slips, key=lambda slip: (not slip.path.waiting, slip.said))[:MAX_LINES]
+        self._syncs += 1
+        for slip in slips:
+            slip.said = self._syncs
         return [
             Line(slip, slip.lease, slip.retiring and slip.lease.held == 0, self._min_useful(slip.path))
-            for slip in self.slips.values()
+            for slip in slips
         ]
 
     def _prepare(self, path: Path, *, now: float, boot: float, interval_s: float, closing: bool) -> None:
@@ -168,7 +179,7 @@ class Leases:
     def _min_useful(self, path: Path) -> int:
         return max(1, min(path.waiting.values(), default=path.typical))
 
-    def as_sent(self, lines: Iterable[Line], *, now: float, interval_s: float) -> list[dict[str, Any]]:
+    def as_sent(self, lines: Sequence[Line], *, now: float, interval_s: float) -> list[dict[str, Any]]:
         """Return ``lines`` as docs/protocol.md has them, and start counting anew what was denied."""
         sent = []
         for slip, lease, final, min_useful in lines:
@@ -188,9 +199,9 @@ class Leases:
                     "final": final,
                 }
             )
-        for path in self.paths.values():
-            path.short = 0
-            path.peak_held = path.slip.lease.held
+        for slip, *_ in lines:
+            slip.path.short = 0
+            slip.path.peak_held = slip.path.slip.lease.held
         return sent
 
     def answered(

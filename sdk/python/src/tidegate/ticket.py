@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from tidegate.core.breaker import Permit
-from tidegate.core.policy import NOTHING, BudgetRef, Policy
+from tidegate.core.policy import NOTHING, Policy
 from tidegate.core.queue import Entry
 from tidegate.report import RowKey
 
@@ -61,7 +61,6 @@ class Ticket:
         "permit",
         "policy",
         "priority",
-        "refs",
         "retries",
         "route",
         "session",
@@ -111,7 +110,6 @@ class Ticket:
         self.entry: Entry | None = None
         self.permit: Permit | None = None
         self.taken: list[tuple[BucketKey, float]] = []
-        self.refs: tuple[BudgetRef, ...] = ()
         self.path: Path | None = None
         self.slip: Slip | None = None
         self.bound = 0

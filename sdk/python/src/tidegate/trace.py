@@ -77,6 +77,10 @@ class Tracer:
             taken.append(self.waiting.popleft())
         return taken
 
+    def put_back(self, spans: list[Span]) -> None:
+        """Put a batch that could not be sent yet back where it was."""
+        self.waiting.extendleft(reversed(spans))
+
 
 def encode(spans: list[Span], resource: Attributes, version: str) -> bytes:
     """Return an ExportTraceServiceRequest in gzipped JSON."""

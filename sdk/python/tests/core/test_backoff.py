@@ -1,0 +1,50 @@
+"""Delays and retry budgets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.core.backoff import BUDGET_CAP, RetryBudget, delay_s, earned, spent
+from tidegate.core.policy import RetryRule
+
+RULE = RetryRule(max_attempts=5, base_ms=200, max_ms=8000, jitter="none", budget_ratio=0.2)
+
+
+def test_delay__without_jitter__doubles_up_to_the_most() -> None:
+    delays = [delay_s(RULE, retry=retry, uniform=0.5) for retry in range(1, 9)]
+
+    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 8.0, 8.0]
+
+
+@pytest.mark.parametrize(("jitter", "least", "most"), [("full", 0.0, 0.8), ("equal", 0.4, 0.8), ("none", 0.8, 0.8)])
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 0.999999])
+def test_delay__jitter__stays_in_its_range(jitter: str, least: float, most: float, uniform: float) -> None:
+    delay = delay_s(RULE._replace(jitter=jitter), retry=3, uniform=uniform)
+
+    assert least <= delay <= most
+    assert jitter == "none" or delay == pytest.approx(least + (most - least) * uniform)
+
+
+@given(retry=st.integers(1, 10**6), asked=st.floats(0, 1e6), uniform=st.floats(0, 1, exclude_max=True))
+def test_delay__provider_asked_for_time__never_sooner(retry: int, asked: float, uniform: float) -> None:
+    delay = delay_s(RULE._replace(jitter="full"), retry=retry, uniform=uniform, retry_after_s=asked)
+
+    assert max(asked, 8.0) >= delay >= asked
+
+
+@given(calls=st.integers(0, 500), ratio=st.floats(0.01, 1))
+def test_budget__any_number_of_calls__retries_are_a_fraction_of_them(calls: int, ratio: float) -> None:
+    budget, retries = RetryBudget(), 0
+
+    for _ in range(calls):
+        budget = earned(budget, ratio)
+        while (left := spent(budget, ratio)) is not None:
+            budget, retries = left, retries + 1
+
+    assert retries <= BUDGET_CAP + calls * ratio + 1e-6
+
+
+def test_budget__no_ratio__no_retries() -> None:
+    assert spent(RetryBudget(), 0.0) is None
