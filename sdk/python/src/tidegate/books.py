@@ -213,7 +213,7 @@ class Books:
     def _end(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         row = self.row(ticket.key)
         row.calls += 1
-        row.retries += ticket.retries
+        row.retries += max(0, ticket.attempts - 1)
         if isinstance(error, Exception):
             row.errors += 1
             row.count(f"error.{failure.kind if failure is not None else 'other'}")
@@ -240,7 +240,6 @@ class Books:
             if left is None or lane is None:
                 return False
             lane.retries = left
-            ticket.retries += 1
             return True
 
     def fell_back(self, ticket: Ticket) -> None:

@@ -292,7 +292,7 @@ class Call(Ticket):
             "tidegate.route": self.route,
             "tidegate.category": self.category,
             "tidegate.cost_nusd": self.total_cost,
-            "tidegate.retries": self.retries,
+            "tidegate.retries": max(0, self.attempts - 1),
             "gen_ai.usage.input_tokens": self.total_input,
             "gen_ai.usage.output_tokens": self.total_output,
         }

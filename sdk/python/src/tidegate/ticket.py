@@ -61,7 +61,6 @@ class Ticket:
         "permit",
         "policy",
         "priority",
-        "retries",
         "route",
         "session",
         "since",
@@ -95,7 +94,6 @@ class Ticket:
         self.arrived: float | None = None
         self.started: float | None = None  # the first attempt was let through
         self.deadline: float | None = None
-        self.retries = 0
         self.attempts = 0
         self.total_cost = self.total_input = self.total_cached = self.total_output = 0
         self.renew()

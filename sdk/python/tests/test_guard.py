@@ -1,0 +1,635 @@
+"""Gates in order, what a refusal says and gives back, and what calls come to. No network, no sleeping: the clock is the test's."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import tidegate
+from sdk.python.tests.bench import Bench
+from tidegate.errors import Closed
+
+PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
+BOUND, COST = 540_000, 120_000
+
+
+class Turned(Exception):
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+
+
+def spend(bench: Bench, **options: Any) -> None:
+    with bench.call(**{**PRICED, **options}) as call:
+        call.record(input_tokens=400, output_tokens=100)
+
+
+def fail(bench: Bench, error: BaseException, **options: Any) -> None:
+    with pytest.raises(type(error)), bench.call(**options):
+        raise error
+
+
+# Limits
+
+
+def test_limit__used_up__refused_with_what_and_when(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "requests", "amount": 2, "per_s": 10, "scope": "instance"}]})
+    for _ in range(2):
+        spend(bench)
+
+    with pytest.raises(tidegate.RateLimited) as refused:
+        bench.call().admit()
+
+    assert refused.value.blocked_by == "acme/chat requests"
+    assert refused.value.retry_after_s == pytest.approx(5.0)
+    assert bench.row().refused == 1
+    assert bench.row().calls == 2
+    bench.clock.advance(5.0)
+    spend(bench)
+
+
+def test_limit__tokens__corrected_when_the_truth_is_known(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "tokens", "amount": 1500, "per_s": 60, "scope": "instance"}]})
+
+    spend(bench)  # an estimate of 1200 turns out as 500
+    with bench.call(input_tokens=500, max_output_tokens=500):
+        pass
+
+    with pytest.raises(tidegate.RateLimited):
+        bench.call(input_tokens=1, max_output_tokens=0).admit()
+
+
+def test_limit__two_of_them__the_first_gets_back_what_the_second_refused(bench: Bench) -> None:
+    limits = [
+        {"unit": "requests", "amount": 2, "scope": "instance"},
+        {"unit": "tokens", "amount": 100, "scope": "instance"},
+    ]
+    bench.policy({"limits": limits})
+    with bench.call(input_tokens=99):
+        pass
+    with pytest.raises(tidegate.RateLimited, match="tokens"):
+        bench.call(input_tokens=100).admit()
+
+    with bench.call(input_tokens=1):
+        pass
+
+    with pytest.raises(tidegate.RateLimited, match="requests"):
+        bench.call().admit()
+
+
+def test_limit__fleet_without_a_share__a_tenth_of_it(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "requests", "amount": 100, "scope": "fleet"}]})
+
+    for _ in range(10):
+        spend(bench)
+
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()
+
+
+def test_limit__fleet_with_a_share__the_share_of_it_and_demand_is_said(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "requests", "amount": 100, "per_s": 100, "scope": "fleet"}]})
+    bench.call().admit()
+    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 0.5}])
+
+    bench.clock.advance(100)
+    for _ in range(50):
+        spend(bench)
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()
+    request, _ = bench.sync()
+
+    assert request["demand"][0]["per_s"] == pytest.approx(0.51, rel=0.05)
+
+
+# Breakers
+
+
+def test_breaker__provider_fails__open_for_route_and_model_alone(bench: Bench) -> None:
+    bench.policy({"breaker": {"min_calls": 4, "open_s": 20}})
+    for _ in range(4):
+        fail(bench, TimeoutError(), model="a")
+
+    with pytest.raises(tidegate.BreakerOpen) as refused:
+        bench.call(model="a").admit()
+
+    assert refused.value.blocked_by == "chat a"
+    assert refused.value.retry_after_s == pytest.approx(20)
+    assert "4 of 4 calls failed (timeout)" in str(refused.value)
+    spend(bench, model="b")
+    spend(bench, route="embed", model="a")
+
+
+@pytest.mark.parametrize("error", [Turned(400), Turned(401), KeyboardInterrupt(), tidegate.RateLimited("elsewhere")])
+def test_breaker__not_the_providers_fault__stays_closed(bench: Bench, error: BaseException) -> None:
+    bench.policy({"breaker": {"min_calls": 2}})
+
+    for _ in range(5):
+        fail(bench, error)
+
+    spend(bench)
+
+
+def test_breaker__probe_refused_by_a_later_gate__another_may_probe(bench: Bench) -> None:
+    limits = [{"unit": "requests", "amount": 4, "per_s": 1000, "scope": "instance"}]
+    bench.policy({"breaker": {"min_calls": 4, "open_s": 20, "half_open_calls": 1}, "limits": limits})
+    for _ in range(4):
+        fail(bench, TimeoutError())
+    bench.clock.advance(20)
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()
+
+    bench.clock.advance(1000)
+
+    spend(bench, model=None)
+    assert bench.guard.breakers["chat", ""][0].phase == "closed"
+
+
+def test_breaker__operator_resets_it__closed(bench: Bench) -> None:
+    bench.policy({"breaker": {"min_calls": 4}})
+    for _ in range(4):
+        fail(bench, TimeoutError())
+
+    bench.policy({"breaker": {"min_calls": 4}, "breaker_resets": 1})
+
+    spend(bench)
+
+
+def test_breaker__open__said_in_the_sync_with_its_cause(bench: Bench) -> None:
+    bench.policy({"breaker": {"min_calls": 4}})
+    for _ in range(4):
+        fail(bench, Turned(503), model="m")
+    bench.clock.advance(3)
+
+    request, _ = bench.sync()
+
+    assert request["breakers"] == [
+        {
+            "route": "chat", "model": "m", "phase": "open", "mode": "auto", "since_ms": bench.clock.wall_ms() - 3000,
+            "calls": 4, "failures": 4, "slow": 0, "cause": "4 of 4 calls failed (server)",
+        }
+    ]  # fmt: skip
+
+
+# Queue
+
+
+def test_queue__full__refused_with_an_estimate(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_waiting": 0, "max_wait_ms": 1000}})
+    first = bench.call()
+    with first:
+        bench.clock.advance(2)
+    running = bench.call()
+    running.admit()
+
+    with pytest.raises(tidegate.QueueFull) as refused:
+        bench.call().admit()
+
+    assert refused.value.retry_after_s == pytest.approx(2.0)
+    assert refused.value.blocked_by == "acme/chat queue"
+
+
+def test_queue__slot_comes_free__the_one_with_priority_goes_first(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_waiting": 8, "max_wait_ms": 5000}})
+    running, low, high = bench.call(), bench.call(), bench.call(priority=5)
+    running.admit()
+    assert bench.guard.advance(low) is not None
+    assert bench.guard.advance(high) is not None
+
+    running.settle(None, last=True)
+
+    assert bench.guard.advance(high) is None
+    assert bench.guard.advance(low) is not None
+
+
+def test_queue__waited_as_long_as_allowed__refused(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 1000}})
+    bench.call().admit()
+    heard: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            bench.call().admit()
+        except tidegate.QueueTimeout as error:
+            heard.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not bench.guard.waiting:
+        pass
+    bench.clock.advance(0.9)
+    assert thread.is_alive()
+    bench.clock.advance(0.2)
+    thread.join(5)
+
+    assert len(heard) == 1
+    assert bench.guard.lane("acme", "chat").line.waiting == 0
+
+
+def test_queue__operator_raises_the_limit__those_who_wait_run(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 1000}})
+    bench.call().admit()
+    waiting = bench.call()
+    assert bench.guard.advance(waiting) is not None
+
+    bench.policy({"queue": {"max_concurrent": 2, "max_wait_ms": 1000}})
+
+    assert bench.guard.advance(waiting) is None
+
+
+def test_queue__depth__sampled_when_calls_arrive(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 1000}})
+    calls = [bench.call() for _ in range(3)]
+
+    for call in calls:
+        bench.guard.advance(call)
+
+    assert bench.row().queue_depth.packed()[:4] == [3, 1, 0, 1]
+
+
+# Budgets
+
+
+def test_budget__never_asked__waits_and_asks_at_once(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+
+    assert bench.guard.advance(call) is not None
+    assert bench.pokes == 1
+    request, _ = bench.sync()
+
+    assert request["leases"][0]["min_useful"] == BOUND
+    assert request["leases"][0]["want"] >= BOUND
+    assert bench.guard.advance(call) is None
+
+
+def test_budget__held_and_settled__to_the_nano_dollar(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(10 * BOUND, **PRICED)
+
+    with bench.call(**PRICED) as call:
+        assert call.slip is not None
+        assert call.slip.lease.held == BOUND
+        call.record(input_tokens=400, output_tokens=100)
+    request, _ = bench.sync()
+
+    line = request["leases"][0]
+    assert (line["settled"], line["held"]) == (COST, 0)
+    assert request["windows"][0]["rows"][0]["cost_nusd"] == COST
+
+
+@pytest.mark.parametrize(
+    ("error", "cost"),
+    [(RuntimeError(), BOUND), (TimeoutError(), BOUND), (KeyboardInterrupt(), BOUND), (Turned(500), BOUND), (Turned(429), 0),
+     (Turned(400), 0), (tidegate.RateLimited("nested"), 0)],
+    ids=repr,
+)  # fmt: skip
+def test_budget__call_failed_without_a_record__presumed_billed_unless_it_was_turned_down(
+    bench: Bench, error: BaseException, cost: int
+) -> None:
+    bench.budget("all")
+    bench.fund(BOUND, **PRICED)
+
+    fail(bench, error, **PRICED)
+
+    request, _ = bench.sync()
+    assert request["leases"][0]["settled"] == request["windows"][0]["rows"][0]["cost_nusd"] == cost
+
+
+def test_budget__recorded_and_then_failed__the_record_counts(bench: Bench) -> None:
+    def body() -> None:
+        with bench.call(**PRICED) as call:
+            call.record(cost_usd="0.000000007")
+            raise RuntimeError
+
+    bench.budget("all")
+    bench.fund(BOUND, **PRICED)
+
+    with pytest.raises(RuntimeError):
+        body()
+
+    assert bench.sync()[0]["leases"][0]["settled"] == 7
+
+
+def test_budget__exhausted__refused_by_its_name_and_at_once_for_a_while(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", retry_after_ms=60_000)
+
+    with pytest.raises(tidegate.BudgetExhausted) as refused:
+        bench.guard.advance(call)
+    with pytest.raises(tidegate.BudgetExhausted):
+        bench.guard.advance(bench.call(**PRICED))
+
+    assert refused.value.blocked_by == "acme/all"
+    assert refused.value.retry_after_s == pytest.approx(60)
+    assert bench.sync()[0]["leases"][0]["denied"] == 2
+
+
+def test_budget__exhausted_for_large_calls__small_ones_still_ask(bench: Bench) -> None:
+    bench.budget("all")
+    large = bench.call(**PRICED)
+    bench.guard.advance(large)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all")
+    small = bench.call(cost_usd="0.0001")
+
+    assert bench.guard.advance(small) is not None
+    bench.sync()
+
+    assert bench.guard.advance(small) is None
+
+
+def test_budget__server_unreachable__stale(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    bench.exchange.request({}, {}, dropped_spans=0, closing=False)
+    bench.exchange.failed(next_try_s=8)
+
+    with pytest.raises(tidegate.Stale) as refused:
+        bench.guard.advance(call)
+
+    assert refused.value.retry_after_s == pytest.approx(8)
+    assert refused.value.blocked_by == "acme/all"
+
+
+def test_budget__no_answer_in_time__stale(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(0.26)
+
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(call)
+
+
+def test_budget__lease_expired__not_spent_from_until_it_is_renewed(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(10 * BOUND, **PRICED)
+    bench.clock.advance(15.1)
+    call = bench.call(**PRICED)
+
+    assert bench.guard.advance(call) is not None
+    bench.sync()
+
+    assert bench.guard.advance(call) is None
+    assert call.slip is not None
+    assert call.slip.number == 1
+
+
+def test_budget__period_over__a_new_lease_and_the_old_one_is_finished(bench: Bench) -> None:
+    bench.budget("all")
+    asking = bench.call(**PRICED)
+    bench.guard.advance(asking)
+    bench.sync(period_ms=5000)
+    assert bench.guard.advance(asking) is None
+    bench.clock.advance(5)
+
+    late = bench.call(**PRICED)
+    assert bench.guard.advance(late) is not None
+    request, _ = bench.sync()
+    assert [(line["number"], line["want"] > 0, line["final"]) for line in request["leases"]] == [
+        (1, False, False),
+        (2, True, False),
+    ]
+    assert bench.guard.advance(late) is None
+    asking.settle(None, last=True)
+    request, _ = bench.sync()
+    assert [(line["number"], line["final"]) for line in request["leases"]] == [(1, True), (2, False)]
+    request, _ = bench.sync()
+
+    assert [line["number"] for line in request["leases"]] == [2]
+
+
+def test_budget__server_closed_the_lease__a_new_one_and_costs_still_reach_the_old(bench: Bench) -> None:
+    bench.budget("all")
+    first = bench.call(**PRICED)
+    bench.guard.advance(first)
+    bench.sync()
+    assert bench.guard.advance(first) is None
+    bench.sync(closed=True, denied="closed")
+
+    second = bench.call(**PRICED)
+    assert bench.guard.advance(second) is not None
+    first.record(input_tokens=400, output_tokens=100)
+    first.settle(None, last=True)
+    request, _ = bench.sync()
+
+    assert [(line["number"], line["settled"], line["final"]) for line in request["leases"]] == [
+        (1, COST, True),
+        (2, 0, False),
+    ]
+
+
+def test_budget__cap__idle_rights_go_back_at_once(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(10 * BOUND, **PRICED)
+
+    _, answer = bench.sync(cap=0)
+    request, _ = bench.sync(grant=0)
+
+    assert answer.hurry
+    assert request["leases"][0]["returned"] == 10 * BOUND
+
+
+def test_budget__only_warns__never_denies(bench: Bench) -> None:
+    bench.budget("soft", on_exhausted="warn")
+
+    for _ in range(3):
+        spend(bench)
+
+    assert bench.sync()[0]["leases"][0]["settled"] == 3 * COST
+
+
+def test_budget__match__touched_by_the_calls_that_equal_it(bench: Bench) -> None:
+    bench.budget("support", match={"category": "support"})
+
+    spend(bench, category="sales")
+
+    assert bench.guard.advance(bench.call(category="support")) is not None
+
+
+def test_budget__unused_for_long__lease_goes_back_and_is_closed(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(10 * BOUND, **PRICED)
+    bench.clock.advance(301)
+
+    request, _ = bench.sync()
+
+    assert request["leases"][0]["final"]
+    assert not bench.guard.leases.slips
+
+
+def test_budget__cost_unknown__held_at_what_calls_here_did_cost_lately(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(10 * BOUND)
+    with bench.call() as unknown:
+        assert unknown.bound == 1
+        unknown.record(cost_usd="0.000300")
+
+    with bench.call() as learned:
+        assert learned.bound == 300_000
+        learned.record(cost_usd="0.000001")
+
+    bench.clock.advance(601)
+    assert bench.guard.estimate(bench.call(), bench.clock.now()) == 0
+
+
+def test_cost__nobody_knows_it__nothing_and_counted(bench: Bench) -> None:
+    with bench.call(model="nobody-knows") as call:
+        call.record(input_tokens=1, output_tokens=1)
+    with bench.call():
+        pass
+
+    assert bench.guard.unpriced_calls == 2
+    assert bench.row().cost_nusd == 0
+
+
+# Enforcement
+
+
+def test_shadow__everything_would_refuse__passes_and_is_counted(bench: Bench) -> None:
+    bench.budget("all")
+    limits = [{"unit": "requests", "amount": 1, "per_s": 1000, "scope": "instance"}]
+    bench.policy({"limits": limits, "breaker": {"mode": "forced_open"}, "enforcement": "shadow"})
+    spend(bench)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all")
+
+    spend(bench)
+
+    assert bench.sync()[0]["windows"][0]["rows"][0]["kinds"] == {
+        "shadow.breaker_open": 1,
+        "shadow.rate_limited": 1,
+        "shadow.budget_exhausted": 1,
+    }
+    assert next(iter(bench.guard.leases.slips.values())).lease.settled == 2 * COST
+
+
+def test_off__everything_would_refuse__passes_uncounted_and_accounted(bench: Bench) -> None:
+    bench.budget("all")
+    limits = [{"unit": "requests", "amount": 1, "scope": "instance"}]
+    queue = {"max_concurrent": 1, "max_waiting": 0}
+    bench.policy({"limits": limits, "queue": queue, "breaker": {"mode": "forced_open"}, "enforcement": "off"})
+    bench.call().admit()
+
+    for _ in range(3):
+        spend(bench)
+
+    assert bench.row().kinds == {}
+    assert bench.row().calls == 3
+    assert next(iter(bench.guard.leases.slips.values())).lease.settled == 3 * COST
+
+
+def test_no_policy_yet__passes_ungoverned_and_is_counted(bench: Bench) -> None:
+    spend(bench)
+
+    assert bench.row(tenant="").calls == 1
+
+
+# Ends
+
+
+def test_closed__new_calls_and_those_that_wait__refused(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 1000}})
+    running, waiting = bench.call(), bench.call()
+    running.admit()
+    bench.guard.advance(waiting)
+
+    bench.guard.stop()
+
+    with pytest.raises(Closed):
+        bench.guard.advance(waiting)
+    with pytest.raises(Closed):
+        bench.call().admit()
+    running.settle(None, last=True)
+    assert bench.row().calls == 1
+
+
+def test_presume__calls_still_in_flight__settled_at_their_bound_once(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND, **PRICED)
+    call = bench.call(**PRICED)
+    call.admit()
+
+    bench.guard.presume()
+    call.record(input_tokens=400, output_tokens=100)
+    call.settle(None, last=True)
+
+    request, _ = bench.sync(closing=True)
+    assert request["leases"][0]["settled"] == BOUND
+    assert request["leases"][0]["final"]
+    assert request["final"]
+    assert request["windows"][0]["rows"][0]["kinds"] == {"cancelled": 1}
+
+
+def test_reborn__call_of_the_parent_process__settles_nothing_in_the_child(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND, **PRICED)
+    call = bench.call(**PRICED)
+    call.admit()
+
+    bench.guard.reborn()
+    call.settle(None, last=True)
+
+    assert bench.row().calls == 0
+    assert not bench.guard.leases.slips
+
+
+def test_kinds__errors_and_refusals__by_their_names(bench: Bench) -> None:
+    for error in (TimeoutError(), Turned(429), Turned(502), RuntimeError(), KeyboardInterrupt()):
+        fail(bench, error)
+
+    row = bench.row()
+
+    assert row.kinds == {
+        "error.timeout": 1, "error.rate_limited": 1, "error.server": 1, "error.other": 1, "cancelled": 1,
+    }  # fmt: skip
+    assert (row.calls, row.errors) == (5, 4)
+
+
+def test_sessions__seen_lately__counted_per_tenant_and_route(bench: Bench) -> None:
+    bench.policy({})
+    for session in ("s-1", "s-2", "s-1"):
+        spend(bench, session=session)
+    assert bench.sync()[0]["sessions"] == [{"tenant": "acme", "route": "chat", "active": 2}]
+
+    bench.clock.advance(301)
+
+    assert bench.sync()[0]["sessions"] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"route": ""}, {"route": "a b"}, {"tenant": ""}, {"tenant": "x" * 65}, {"input_tokens": -1}, {"max_output_tokens": 1.5},
+        {"cost_usd": "-1"}, {"cost_usd": "much"}, {"cost_usd": float("nan")}, {"priority": "high"}, {"user": 7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_call__described_wrongly__value_error(bench: Bench, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"[a-z]"):
+        bench.call(**options)
+
+
+def test_record__what_cannot_be_true__logged_and_the_bound_is_settled(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.policy({})
+
+    with bench.call(**PRICED) as call:
+        call.record(input_tokens=10, cached_input_tokens=20)
+
+    assert "call.record was ignored" in caplog.text
+    assert bench.row().cost_nusd == BOUND
+
+
+def test_call__entered_twice__misuse_is_said(bench: Bench) -> None:
+    call = bench.call()
+    with call:
+        pass
+
+    with pytest.raises(RuntimeError, match="once"):
+        call.admit()
