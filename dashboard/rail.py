@@ -19,10 +19,14 @@ class Entry:
 
 ENTRIES = (
     Entry("overview", "Overview", "o", 1),
+    Entry("tenants", "Tenants", "t", 1),
     Entry("budgets", "Budgets", "b", 1),
+    Entry("limits", "Limits", "l", 1),
     Entry("breakers", "Breakers", "r", 1),
+    Entry("traces", "Traces", "x", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("audit", "Audit", "a", 4),
+    Entry("settings", "Settings", "s", 4),
 )
 
 

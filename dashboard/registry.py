@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from dashboard.page import Page
-from dashboard.pages import audit, breakers, budgets, clients, overview
+from dashboard.pages import audit, breakers, budgets, clients, limits, overview, settings, tenants, traces
 
 PAGES: dict[str, Page] = {
-    page.name: page for page in (overview.PAGE, budgets.PAGE, budgets.NEW, breakers.PAGE, clients.PAGE, audit.PAGE)
+    page.name: page
+    for page in (
+        overview.PAGE,
+        tenants.PAGE,
+        tenants.ONE,
+        tenants.NEW,
+        budgets.PAGE,
+        budgets.NEW,
+        limits.PAGE,
+        limits.EDIT,
+        breakers.PAGE,
+        traces.PAGE,
+        traces.ONE,
+        clients.PAGE,
+        audit.PAGE,
+        settings.PAGE,
+    )
 }

@@ -52,8 +52,12 @@ def choice(
 
 @register.inclusion_tag("components/document.html")
 def document(form: object, name: str, label: str, initial: object = "", hint: str = "") -> dict[str, Any]:
-    """A text area for a JSON document."""
-    return _field(form, name, label, initial, {"hint": hint})
+    """A text area for a JSON document. Errors at paths inside of it are shown beside it, as those of no other field."""
+    made = _field(form, name, label, initial, {"hint": hint})
+    if isinstance(form, Form) and not made["error"]:
+        inside = {path: text for path, text in form.errors.items() if path not in form.values}
+        made["error"] = "; ".join(f"{path} {text}" for path, text in inside.items())
+    return made
 
 
 @register.inclusion_tag("components/faults.html")

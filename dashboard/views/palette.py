@@ -9,6 +9,8 @@ from django.urls import reverse
 
 from controlplane.budgets import queries as budgets
 from controlplane.tenancy import queries as tenancy
+from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import Asker
 from dashboard.rail import ENTRIES
 from dashboard.views.show import asker_behind, signed_in
 
@@ -20,14 +22,30 @@ def _entry(kind: str, title: str, href: str, detail: str = "") -> Entry:
     return {"kind": kind, "title": title, "href": href, "detail": detail}
 
 
+def _actions(asker: Asker) -> list[Entry]:
+    found = []
+    if asker.may(Role.OPERATOR):
+        found += [
+            _entry("Action", "New budget", reverse("budget-new")),
+            _entry("Action", "New policy", reverse("policy-edit")),
+        ]
+    if asker.may(Role.ADMIN):
+        found += [
+            _entry("Action", "New tenant", reverse("tenant-new")),
+            _entry("Action", "New operator", reverse("settings")),
+            _entry("Action", "New operator token", reverse("settings")),
+        ]
+    return found
+
+
 @signed_in
 def entries(request: HttpRequest) -> HttpResponse:
     """Answer ``{"entries": [{"kind", "title", "href", "detail"}]}``, at most a few hundred."""
     asker = asker_behind(request)
     found = [_entry("Page", each.title, reverse(each.name)) for each in ENTRIES]
-    overview = reverse("overview")
+    found += _actions(asker)
     found += [
-        _entry("Tenant", tenant.name, f"{overview}?{urlencode({'tenant': tenant.slug})}", tenant.slug)
+        _entry("Tenant", tenant.name, reverse("tenant", kwargs={"slug": tenant.slug}), tenant.slug)
         for tenant in tenancy.tenants_seen_by(asker)[:MOST]
     ]
     for budget in budgets.budgets_seen_by(asker)[:MOST]:

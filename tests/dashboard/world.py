@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease
 from controlplane.domain.periods import period_of, slot_of
 from controlplane.fleet.models import BreakerState, Instance
+from controlplane.policy.actions.breakers import set_mode
+from controlplane.policy.actions.policies import put_policy
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
 from controlplane.tenancy.actions import keys, operators, tenants
 from controlplane.tenancy.models import Operator, SdkKey, Tenant
@@ -47,6 +49,7 @@ def make(now: datetime | None = None, *, spans: bool = True) -> World:
     """Make the world as of ``now``."""
     world = World(now or datetime.now(UTC))
     _people(world)
+    _policies(world)
     _money(world)
     _clients(world)
     _calls(world)
@@ -71,6 +74,17 @@ def _people(world: World) -> None:
         world.operators[name] = operators.create_operator(
             by=SYSTEM, username=name, password=PASSWORD, role=role, tenant=world.tenants.get(owner)
         )
+
+
+def _policies(world: World) -> None:
+    limit = {"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}
+    breaker = {"window_s": 30, "min_calls": 20, "failure_rate": 0.5, "open_s": 20}
+    acme = world.tenants["acme"]
+    put_policy(by=SYSTEM, tenant=None, route="*", document={"breaker": breaker, "timeout_ms": 30000})
+    put_policy(by=SYSTEM, tenant=acme, route="chat", document={"limits": [limit]})
+    louder = {"limits": [{**limit, "amount": 900}], "fallbacks": [{"route": "chat-small"}]}
+    put_policy(by=SYSTEM, tenant=acme, route="chat", document=louder, reason="more traffic before the sale")
+    set_mode(by=SYSTEM, tenant=acme, route="embed", mode="forced_closed", reason="false alarms")
 
 
 def _budget(
@@ -192,7 +206,7 @@ def _calls(world: World) -> None:
         DailyUsage(
             day=day, tenant=tenant, route=route, model=model, category=category, calls=9000 - 100 * number,
             input_tokens=3_780_000, cached_input_tokens=1_300_000, output_tokens=1_100_000,
-            cost_nusd=int((20 - number * 0.3) * USD * world.random.uniform(0.7, 1.2) / (1 + ROUTES.index((route, model, category)))),
+            cost_nusd=int((70 - number * 0.6) * USD * world.random.uniform(0.7, 1.2) / (1 + ROUTES.index((route, model, category)))),
         )
         for number, day in enumerate(days) for tenant in world.tenants for route, model, category in ROUTES
     ]  # fmt: skip

@@ -1,0 +1,53 @@
+"""A policy document in words: one short line per part."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Part(NamedTuple):
+    """``name`` is that of the part in the document; ``text`` what it says."""
+
+    name: str
+    text: str
+
+
+def parts_of(document: dict[str, Any]) -> list[Part]:
+    """Return what a document says, part by part. Absent parts are left out."""
+    made = [Part("limit", _limit(each)) for each in document.get("limits") or []]
+    for name, words in (("queue", _queue), ("breaker", _breaker), ("retry", _retry)):
+        part = document.get(name)
+        if part:
+            made.append(Part(name, words(part)))
+    if document.get("timeout_ms"):
+        made.append(Part("timeout", f"{document['timeout_ms'] / 1000:g} s"))
+    fallbacks = document.get("fallbacks")
+    if fallbacks:
+        made.append(Part("fallback", ", ".join(each.get("route") or "a fixed answer" for each in fallbacks)))
+    if document.get("enforcement") not in (None, "enforce"):
+        made.append(Part("enforcement", str(document["enforcement"])))
+    return made
+
+
+def _limit(part: dict[str, Any]) -> str:
+    burst = f", burst {part['burst']:,}" if part.get("burst") else ""
+    scope = {"fleet": "among all clients", "instance": "per client"}.get(str(part.get("scope", "fleet")), "")
+    return f"{part.get('amount', 0):,} {part.get('unit', '')} per {part.get('per_s', 1):g} s{burst}, {scope}"
+
+
+def _queue(part: dict[str, Any]) -> str:
+    text = f"{part.get('max_concurrent')} at once"
+    if part.get("max_waiting"):
+        text += f", {part['max_waiting']} wait up to {part.get('max_wait_ms', 0) / 1000:g} s"
+    return text
+
+
+def _breaker(part: dict[str, Any]) -> str:
+    if part.get("mode") not in (None, "auto"):
+        return str(part["mode"]).replace("_", " ")
+    text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {part.get('window_s', 30):g} s"
+    return f"{text}, for {part['open_s']:g} s" if part.get("open_s") else text
+
+
+def _retry(part: dict[str, Any]) -> str:
+    return f"up to {part.get('max_attempts')} attempts"

@@ -1,0 +1,69 @@
+// Analysis charts: plotly is fetched when the first chart comes into sight, and drawn in the page's colours.
+const CONFIG = { displayModeBar: false, responsive: true, showSendToCloud: false, plotlyServerURL: "", displaylogo: false };
+let loading = null;
+
+function plotly(source) {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = source;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = reject;
+    document.head.append(script);
+  });
+  return loading;
+}
+
+function paint() {
+  const probe = document.createElement("span");
+  document.body.append(probe);
+  const colour = (token) => {
+    probe.style.color = `var(--${token})`;
+    return getComputedStyle(probe).color;
+  };
+  const tokens = ["s1", "s2", "s3", "s4", "s5", "stable", "canary", "ink", "ink-2", "ink-3", "line", "line-soft", "raised"];
+  const found = Object.fromEntries(tokens.map((token) => [token, colour(token)]));
+  probe.remove();
+  return found;
+}
+
+function themed(chart) {
+  const colours = paint();
+  const font = { family: getComputedStyle(document.body).fontFamily, size: 11, color: colours["ink-3"] };
+  const axis = { gridcolor: colours["line-soft"], linecolor: colours.line, zerolinecolor: colours.line, tickfont: font };
+  const layout = {
+    ...chart.layout,
+    font,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, font: { ...font, color: colours.ink } },
+    xaxis: { ...chart.layout.xaxis, ...axis, showgrid: false },
+    yaxis: { ...chart.layout.yaxis, ...axis },
+    legend: { ...chart.layout.legend, font: { ...font, color: colours["ink-2"] } },
+  };
+  const data = chart.data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: colours[trace.meta?.tone ?? "s1"] } }));
+  return { data, layout };
+}
+
+async function draw(element) {
+  const [lib, answer] = await Promise.all([plotly(element.dataset.plotly), fetch(element.dataset.chart)]);
+  if (!answer.ok) return;
+  const chart = await answer.json();
+  const show = () => {
+    const { data, layout } = themed(chart);
+    lib.react(element, data, layout, CONFIG);
+  };
+  show();
+  document.addEventListener("theme", show);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+}
+
+export function charts() {
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      seen.unobserve(entry.target);
+      draw(entry.target);
+    }
+  });
+  for (const element of document.querySelectorAll("[data-chart]")) seen.observe(element);
+}
