@@ -6,4 +6,39 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
 from django.core.asgi import get_asgi_application
 
-application = get_asgi_application()
+django = get_asgi_application()  # before anything below touches a model
+
+from controlplane.edge.app import PREFIXES, Edge
+from controlplane.edge.http import Receive, Scope, Send
+
+
+class Application:
+    """Looks at the path first: what SDKs ask never enters Django."""
+
+    def __init__(self) -> None:
+        self._edge: Edge | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._edge is not None and scope["path"].startswith(PREFIXES):
+                await self._edge(scope, receive, send)
+            else:
+                await django(scope, receive, send)  # type: ignore[arg-type]  # ASGI's types differ by library
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._edge = Edge()  # pools and events belong to the loop that runs them
+                await self._edge.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                if self._edge is not None:
+                    await self._edge.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+application = Application()

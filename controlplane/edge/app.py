@@ -1,0 +1,106 @@
+"""The raw ASGI application for SDKs, exporters and load balancers. No framework and no ORM on this path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from controlplane import listen
+from controlplane.edge import health
+from controlplane.edge.announce import Announcer
+from controlplane.edge.batch import Batcher
+from controlplane.edge.config import config, prices
+from controlplane.edge.database import make_pool
+from controlplane.edge.http import Disconnected, Receive, Request, Response, Scope, Send, problem, respond
+from controlplane.edge.mirror import Mirror
+from controlplane.edge.sync import sync
+from controlplane.edge.traces import traces
+from controlplane.problems import NotFound, Problem, Unavailable
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+PREFIXES = ("/sdk/", "/v1/", "/healthz", "/readyz", "/metrics")
+
+
+class WrongMethod(Problem):
+    status, kind, title = 405, "wrong-method", "The path does not know this method"
+
+
+class Edge:
+    """One edge per process: its pool, its memory, and the handlers of its paths."""
+
+    def __init__(self) -> None:
+        self._pool = make_pool()
+        self._announcer = Announcer()
+        self._mirror = Mirror(self._pool)
+        self._batcher = Batcher(self._pool, self._announcer.tell)
+        self._answered: Counter[tuple[str, int]] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/sdk/v1/config": ("GET", lambda request: config(self._mirror, request)),
+            "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
+            "/v1/traces": ("POST", lambda request: traces(self._mirror, self._pool, self._announcer.tell, request)),
+            "/healthz": ("GET", self._healthz),
+            "/readyz": ("GET", self._readyz),
+            "/metrics": ("GET", self._metrics),
+        }
+        self._prices: tuple[str, Handler] = ("GET", lambda request: prices(self._mirror, request))
+
+    async def start(self) -> None:
+        """Open the pool and start keeping up; succeeds without a database, too."""
+        await self._pool.open(wait=False)
+        listen.on_change(self._mirror.note)
+        for work in (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run()):
+            self._tasks.append(asyncio.create_task(work))
+
+    async def stop(self) -> None:
+        """Stop keeping up and close the pool."""
+        pending = set(self._tasks)
+        while pending:  # more than once: a client library may take a cancellation for the timeout of its own
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)
+        await self._pool.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        request = Request(scope, receive)
+        name, response = request.path, None
+        try:
+            name, handler = self._handler(request)
+            response = await handler(request)
+        except Problem as refused:
+            response = problem(refused)
+        except Disconnected:
+            return
+        except Exception:
+            log.exception("edge.failed", path=request.path)
+            response = problem(Unavailable("Something went wrong here: try again.", retry_after_s=1))
+        self._answered[name, response.status] += 1
+        await respond(send, response)
+
+    def _handler(self, request: Request) -> tuple[str, Handler]:
+        """Return the name that a path is counted under, and its handler."""
+        name = request.path
+        found = self._routes.get(name)
+        if found is None and name.startswith("/sdk/v1/prices/"):
+            name, found = "/sdk/v1/prices/", self._prices
+        if found is None:
+            raise NotFound("There is nothing at this path; docs/protocol.md names those that there are.")
+        method, handler = found
+        if request.method != method:
+            raise WrongMethod(f"{name} takes {method}.")
+        return name, handler
+
+    async def _healthz(self, _: Request) -> Response:
+        return health.healthz()
+
+    async def _readyz(self, _: Request) -> Response:
+        return health.readyz(self._mirror)
+
+    async def _metrics(self, _: Request) -> Response:
+        return health.metrics(self._mirror, self._batcher, self._answered)

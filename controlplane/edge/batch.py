@@ -1,0 +1,233 @@
+"""Group commit: syncs that arrive while the last group is being written are written together in the next one.
+
+All SDKs of a tenant meet on the same account rows, so contention makes this faster: fewer rows, one flush of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+from django.conf import settings
+from django.utils import timezone
+from psycopg import AsyncConnection
+
+from controlplane.budgets.actions import leases
+from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
+from controlplane.edge.database import Gone, Pool
+from controlplane.edge.mirror import Key
+from controlplane.edge.schemas import SyncRequest
+from controlplane.fleet.actions import sightings
+from controlplane.fleet.schemas import ShareLine, Sighting
+from controlplane.problems import Invalid, Problem, Unavailable
+from controlplane.telemetry.actions import windows
+from controlplane.telemetry.actions.windows import Counted
+from controlplane.telemetry.schemas import SessionsRow, UserRow, Window, WindowRow
+
+log = structlog.get_logger(__name__)
+
+Row = TypeVar("Row", WindowRow, UserRow, SessionsRow)
+MAX_GROUP = 256
+MAX_QUEUED = 10_000
+
+
+class Outcome(NamedTuple):
+    """What the transaction made of one sync."""
+
+    windows_acked: int
+    leases: list[LeaseAnswer]
+    shares: list[ShareLine]
+
+
+class Arrival(NamedTuple):
+    """One sync with the key that brought it."""
+
+    key: Key
+    request: SyncRequest
+    at: datetime
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    arrival: Arrival
+    outcome: asyncio.Future[Outcome]
+
+
+class Batcher:
+    """Writes syncs in groups, one group at a time. ``told`` is called with what changed after each commit."""
+
+    def __init__(self, pool: Pool, told: Callable[[frozenset[str]], None]) -> None:
+        self._pool = pool
+        self._told = told
+        self._queue: list[_Waiting] = []
+        self._arrived = asyncio.Event()
+        self.groups = 0
+        self.syncs = 0
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    async def submit(self, key: Key, request: SyncRequest) -> Outcome:
+        """Return what became of a sync once it is durable; ``Unavailable`` when it can't be now, ``Invalid`` when never."""
+        if len(self._queue) >= MAX_QUEUED:
+            raise Unavailable("More syncs are waiting than can be written: try again.", retry_after_s=2)
+        waiting = _Waiting(Arrival(key, request, timezone.now()), asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._arrived.set()
+        return await waiting.outcome
+
+    async def run(self) -> None:
+        """Write groups until cancelled."""
+        while True:
+            await self._arrived.wait()
+            group = self._next_group()
+            try:
+                await self._write(group)
+            except Exception:
+                log.exception("sync.group_failed")
+                _fail(group, Unavailable("The sync could not be written: try again.", retry_after_s=1))
+
+    def _next_group(self) -> list[_Waiting]:
+        """Take the next group from the queue: in one transaction every incarnation comes at most once."""
+        group: dict[UUID, _Waiting] = {}
+        rest: list[_Waiting] = []
+        for waiting in self._queue:
+            incarnation = waiting.arrival.request.incarnation
+            if len(group) < MAX_GROUP and incarnation not in group:
+                group[incarnation] = waiting
+            else:
+                rest.append(waiting)
+        self._queue = rest
+        if not rest:
+            self._arrived.clear()
+        return list(group.values())
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        try:
+            outcomes = await self._commit([waiting.arrival for waiting in group])
+        except Problem as problem:
+            _fail(group, problem)
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as error:
+            await self._alone(group, error)
+        else:
+            self.groups += 1
+            self.syncs += len(group)
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                if not waiting.outcome.done():
+                    waiting.outcome.set_result(outcome)
+            self._told(frozenset({"telemetry", "fleet", "budgets"}))
+
+    async def _alone(self, group: list[_Waiting], error: Exception) -> None:
+        """Write a group that broke one by one, so that the one that broke it harms nobody else."""
+        if len(group) == 1:
+            log.warning("sync.refused", error=str(error), incarnation=str(group[0].arrival.request.incarnation))
+            _fail(group, Invalid(f"The sync can't be written: {str(error).splitlines()[0]}"))
+            return
+        for waiting in group:
+            await self._write([waiting])
+
+    async def _commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        with Gone():
+            async with self._pool.connection() as connection:
+                try:
+                    return await write(connection, arrivals)
+                except psycopg.errors.DeadlockDetected:
+                    await connection.rollback()
+                    return await write(connection, arrivals)
+
+
+def _fail(group: Sequence[_Waiting], problem: Problem) -> None:
+    for waiting in group:
+        if not waiting.outcome.done():
+            waiting.outcome.set_exception(problem)
+
+
+async def write(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    """Write one group, each incarnation at most once, in a fixed number of statements; the caller commits."""
+    now = timezone.now()
+    seen = [_sighting(arrival) for arrival in arrivals]
+    acked = await sightings.touch(connection, seen)
+    fresh = {
+        arrival.request.incarnation: [
+            w for w in arrival.request.windows if w.number > acked[arrival.request.incarnation]
+        ]
+        for arrival in arrivals
+    }
+    counted = [
+        item
+        for arrival in arrivals
+        for item in _counted(arrival, fresh[arrival.request.incarnation], acked[arrival.request.incarnation])
+    ]
+    await windows.fold(connection, counted, now=now)
+    raised = {incarnation: max(w.number for w in new) for incarnation, new in fresh.items() if new}
+    await sightings.acknowledge(connection, raised)
+    await sightings.note_breakers(connection, seen)
+    shares = await sightings.divide(connection, seen, now=now)
+    reports = [report for arrival in arrivals for report in _reports(arrival)]
+    answers = await leases.merge(connection, reports, now=now, ttl_ms=settings.LEASE_TTL_MS)
+    return [
+        Outcome(
+            windows_acked=raised.get(arrival.request.incarnation, acked[arrival.request.incarnation]),
+            leases=[answers[arrival.request.incarnation, line.number] for line in arrival.request.leases],
+            shares=shares.get(arrival.request.incarnation, []),
+        )
+        for arrival in arrivals
+    ]
+
+
+def _sighting(arrival: Arrival) -> Sighting:
+    key, request = arrival.key, arrival.request
+    return Sighting(
+        incarnation=request.incarnation,
+        key_id=key.id,
+        scope_id=key.scope_id,
+        app=request.app,
+        host=request.host,
+        pid=request.pid,
+        sdk=request.sdk,
+        seq=request.seq,
+        skew_ms=request.sent_ms - int(arrival.at.timestamp() * 1000),
+        config=request.config,
+        active_sessions=min(2**31 - 1, sum(line.active for line in request.sessions)),
+        gauges=request.gauges,
+        final=request.final,
+        breakers=request.breakers,
+        demand=request.demand,
+        seen_at=arrival.at,
+    )
+
+
+def _counted(arrival: Arrival, fresh: Sequence[Window], acked: int) -> list[Counted]:
+    """Return what to fold, every tenant checked. A first report, or one with new windows, samples the sessions."""
+    tenant_of = arrival.key.tenant_of
+    counted = [
+        Counted(
+            starts_ms=window.starts_ms,
+            rows=[_checked(row, tenant_of(row.tenant)) for row in window.rows],
+            users=[_checked(user, tenant_of(user.tenant)) for user in window.users],
+        )
+        for window in fresh
+    ]
+    if arrival.request.sessions and (fresh or not acked):
+        checked = [_checked(line, tenant_of(line.tenant)) for line in arrival.request.sessions]
+        counted.append(Counted(int(arrival.at.timestamp() * 1000), sessions=checked))
+    return counted
+
+
+def _checked(row: Row, tenant: str) -> Row:
+    return row if row.tenant == tenant else msgspec.structs.replace(row, tenant=tenant)
+
+
+def _reports(arrival: Arrival) -> list[LeaseReport]:
+    request = arrival.request
+    return [
+        line.reported_by(request.incarnation, seq=request.seq, allowed=arrival.key.payers) for line in request.leases
+    ]

@@ -1,0 +1,246 @@
+"""What the edge keeps in memory: live keys with their scopes, and the newest snapshot of each scope.
+
+Read again whenever a change is announced, and every second in case an announcement was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from controlplane.edge.database import Gone, Pool
+from controlplane.policy.actions.publishing import ensure_snapshot
+from controlplane.problems import Unauthorized, Unavailable
+from controlplane.tenancy.secrets import SDK_KEY, proves, selector_of
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 1.0
+# Without an announcement everything is read again this often all the same.
+FULL_S = 5.0
+# Calls can be governed as long as the database was seen this lately.
+FRESH_S = 5.0
+_TOPICS = frozenset({"intent", "keys"})
+
+
+@dataclass(slots=True)
+class Key:
+    """A live SDK key. ``tenants`` are the slugs whose calls it may report, ``payers`` those whose budgets it may touch."""
+
+    id: int
+    digest: bytes
+    scope_id: int | None
+    scope: str | None
+    tenants: frozenset[str] | None  # None: all
+    payers: frozenset[str] | None
+    expires_at: datetime | None
+
+    def tenant_of(self, claimed: str) -> str:
+        """Return the tenant that a call counts for: the one that it claims, if the key may say so, else the key's own."""
+        if self.tenants is None or claimed in self.tenants:
+            return claimed
+        return self.scope or ""
+
+
+@dataclass(slots=True)
+class Head:
+    """The newest snapshot of a scope, its answers made ready, and the long-polls that wait for the next one."""
+
+    etag: str
+    quoted: bytes
+    body: bytes
+    waiting: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def release(self) -> None:
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiting.clear()
+
+
+class Mirror:
+    """Keys and heads of one edge process."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._keys: dict[str, Key] = {}
+        self._proven: dict[bytes, Key] = {}
+        self._used: set[int] = set()
+        self._heads: dict[int | None, Head] = {}
+        self._prices: dict[str, bytes] = {}
+        self._stale = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._seen_at = 0.0
+        self._read_at = 0.0
+        self._mark: tuple[Any, ...] = ()
+
+    # Answers from memory.
+
+    def key_of(self, authorization: bytes | None) -> Key:
+        """Return the live key behind an Authorization header; ``Unauthorized`` for anything else."""
+        key = self._proven.get(authorization or b"")
+        if key is None:
+            key = self._prove(authorization or b"")
+        if key.expires_at is not None and key.expires_at <= timezone.now():
+            raise Unauthorized("This SDK key has expired: make a new one in the dashboard.")
+        return key
+
+    def _prove(self, authorization: bytes) -> Key:
+        text = authorization[7:].decode("latin-1") if authorization[:7].lower() == b"bearer " else ""
+        selector = selector_of(text, SDK_KEY)
+        key = self._keys.get(selector) if selector else None
+        if key is None or not proves(text, key.digest):
+            raise Unauthorized("Send 'Authorization: Bearer <SDK key>' with a key that is live.")
+        self._proven[authorization] = key
+        self._used.add(key.id)
+        return key
+
+    def head_now(self, scope_id: int | None) -> Head | None:
+        """Return the head of a scope if it is in memory."""
+        return self._heads.get(scope_id)
+
+    async def head_of(self, scope_id: int | None) -> Head:
+        """Return the head of a scope, compiling its first snapshot if need be; ``Unavailable`` without a database."""
+        head = self._heads.get(scope_id)
+        if head is None:
+            with Gone():
+                await sync_to_async(ensure_snapshot)(scope_id)
+                await self.read()
+            head = self._heads.get(scope_id)
+        if head is None:
+            raise Unavailable("There is no snapshot for this key: its tenant may have been archived.", retry_after_s=30)
+        return head
+
+    async def prices(self, etag: str) -> bytes | None:
+        """Return a price book, from memory if possible, or ``None``."""
+        if etag not in self._prices:
+            with Gone():
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute("SELECT body FROM budgets_pricebook WHERE etag = %s", [etag])
+                    row = await cursor.fetchone()
+            if row is None:
+                return None
+            self._prices[etag] = bytes(row[0])
+        return self._prices[etag]
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be governed: keys and snapshots are in memory, and the database was there a moment ago."""
+        return bool(self._mark) and time.monotonic() - self._seen_at < FRESH_S
+
+    @property
+    def waiting(self) -> int:
+        """How many long-polls are open."""
+        return sum(len(head.waiting) for head in self._heads.values())
+
+    # Keeping up.
+
+    def note(self, topics: frozenset[str]) -> None:
+        """Read again soon when ``topics`` say that something kept here changed."""
+        if topics & _TOPICS:
+            self._stale.set()
+
+    async def run(self) -> None:
+        """Keep up with the database until cancelled."""
+        while True:
+            try:
+                announced = self._stale.is_set()
+                self._stale.clear()
+                if announced or time.monotonic() - self._read_at > FULL_S or await self._changed():
+                    await self.read()
+            except Exception as error:  # noqa: BLE001  (whatever is wrong with the database, memory still serves)
+                log.warning("mirror.not_refreshed", error=str(error).strip())
+            try:
+                await asyncio.wait_for(self._stale.wait(), POLL_S)
+            except TimeoutError:
+                continue
+
+    async def _changed(self) -> bool:
+        async with self._pool.connection() as connection:
+            mark = await _mark(connection)
+        self._seen_at = time.monotonic()
+        return mark != self._mark
+
+    async def read(self) -> None:
+        """Read keys and heads, note which keys were used, and release the long-polls of what changed."""
+        async with self._lock, self._pool.connection() as connection:
+            mark = await _mark(connection)
+            keys = await _read_keys(connection)
+            await self._read_heads(connection)
+            used, self._used = self._used, set()
+            await _note_use(connection, used)
+        self._keys = keys
+        self._proven = {}
+        self._mark = mark
+        self._read_at = self._seen_at = time.monotonic()
+
+    async def _read_heads(self, connection: AsyncConnection) -> None:
+        cursor = await connection.execute(
+            """
+            SELECT scope_id, etag, CASE WHEN etag = ANY(%s) THEN NULL ELSE body END FROM policy_snapshot
+            WHERE id IN (SELECT max(id) FROM policy_snapshot GROUP BY scope_id)
+            """,
+            [[head.etag for head in self._heads.values()]],
+        )
+        for scope_id, etag, body in await cursor.fetchall():
+            before = self._heads.get(scope_id)
+            if before is not None and before.etag == etag:
+                continue
+            kept = body if body is not None else next(h.body for h in self._heads.values() if h.etag == etag)
+            self._heads[scope_id] = Head(etag, f'"{etag}"'.encode(), bytes(kept))
+            if before is not None:
+                before.release()
+
+
+async def _mark(connection: AsyncConnection) -> tuple[Any, ...]:
+    """Return what changes with every write: the newest entries of the audit trail and of the revisions."""
+    cursor = await connection.execute(
+        "SELECT (SELECT max(id) FROM tenancy_auditentry), (SELECT max(id) FROM policy_snapshot), "
+        "(SELECT max(id) FROM tenancy_sdkkey)"
+    )
+    return tuple(await cursor.fetchone() or ())
+
+
+async def _read_keys(connection: AsyncConnection) -> dict[str, Key]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("SELECT id, slug, lineage FROM tenancy_tenant")
+        tenants = {row["id"]: row for row in await cursor.fetchall()}
+        await cursor.execute(
+            "SELECT key.* FROM tenancy_sdkkey AS key LEFT JOIN tenancy_tenant AS tenant ON tenant.id = key.tenant_id "
+            "WHERE key.revoked_at IS NULL AND tenant.archived_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+        )
+        rows = await cursor.fetchall()
+    below: dict[int, set[str]] = {}
+    for tenant in tenants.values():
+        for ancestor in tenant["lineage"]:
+            below.setdefault(ancestor, set()).add(tenant["slug"])
+    return {row["selector"]: _key(row, tenants, below) for row in rows}
+
+
+def _key(row: dict[str, Any], tenants: dict[int, dict[str, Any]], below: dict[int, set[str]]) -> Key:
+    scope = tenants.get(row["tenant_id"])
+    seen = frozenset(below.get(row["tenant_id"], ())) if scope else None
+    above = {tenants[ancestor]["slug"] for ancestor in scope["lineage"]} if scope else set()
+    return Key(
+        id=row["id"],
+        digest=bytes(row["digest"]),
+        scope_id=row["tenant_id"],
+        scope=scope["slug"] if scope else None,
+        tenants=seen,
+        payers=seen | above if seen is not None else None,
+        expires_at=row["expires_at"],
+    )
+
+
+async def _note_use(connection: AsyncConnection, ids: set[int]) -> None:
+    if ids:
+        await connection.execute("UPDATE tenancy_sdkkey SET last_used_at = now() WHERE id = ANY(%s)", [sorted(ids)])

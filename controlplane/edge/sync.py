@@ -1,0 +1,52 @@
+"""``POST /sdk/v1/sync``: usage up, leases down."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from django.conf import settings
+
+from controlplane.edge.batch import Batcher
+from controlplane.edge.encoding import read_body
+from controlplane.edge.http import JSON, Request, Response
+from controlplane.edge.mirror import Mirror
+from controlplane.edge.schemas import SyncAnswer, SyncRequest
+from controlplane.problems import Invalid
+
+MAX_BYTES = 16 * 1024 * 1024
+_decoder = msgspec.json.Decoder(SyncRequest)
+_encoder = msgspec.json.Encoder()
+
+
+async def sync(mirror: Mirror, batcher: Batcher, request: Request) -> Response:
+    """Answer once everything in the request is durable."""
+    key = mirror.key_of(request.headers.get(b"authorization"))
+    said = parse(await read_body(request, limit=MAX_BYTES))
+    outcome = await batcher.submit(key, said)
+    head = mirror.head_now(key.scope_id)
+    answer = SyncAnswer(
+        seq=said.seq,
+        windows_acked=outcome.windows_acked,
+        next_sync_ms=settings.SYNC_INTERVAL_MS,
+        server_ms=time.time_ns() // 1_000_000,
+        config_etag=head.etag if head else None,
+        leases=outcome.leases,
+        shares=outcome.shares,
+    )
+    return Response(200, _encoder.encode(answer), (JSON,))
+
+
+def parse(body: bytes) -> SyncRequest:
+    """Return the request in ``body``; ``Invalid`` says which field is wrong."""
+    try:
+        said = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        raise Invalid(f"The sync is not valid: {error}.", errors={path.strip("`.") or "": text}) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"The sync is not JSON: {error}.") from None
+    numbers = [line.number for line in said.leases]
+    if len(set(numbers)) != len(numbers):
+        raise Invalid("The sync names a lease twice.", errors={"leases": "every number at most once"})
+    return said

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from controlplane.budgets.actions.budgets import create_budget
+from controlplane.budgets.models import Budget, Lease
+from controlplane.fleet.models import BreakerState, Instance
+from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import SYSTEM
+from tests.edge.conftest import Caller
+from tidegate.core.window import Distribution
+
+
+@pytest.fixture
+def me() -> str:
+    return str(uuid4())
+
+
+@pytest.fixture
+async def budget(acme: Tenant) -> Budget:
+    return await sync_to_async(create_budget)(
+        by=SYSTEM, tenant=acme, slug="all", amount_nusd=1000, period={"kind": "total"}, now=timezone.now()
+    )
+
+
+def packed(*values: int) -> list[int]:
+    made = Distribution()
+    for value in values:
+        made.add(value)
+    return made.packed()
+
+
+def window(number: int, **more: Any) -> dict[str, Any]:
+    row = {
+        "tenant": "acme", "route": "chat", "model": "gpt-4o-mini", "category": "support", "calls": 2, "errors": 1,
+        "input_tokens": 30, "output_tokens": 12, "cost_nusd": 500, "kinds": {"error.timeout": 1},
+        "latency_us": packed(900, 1100), **more,
+    }  # fmt: skip
+    starts_ms = int(timezone.now().timestamp() * 1000)
+    users = [{"tenant": row["tenant"], "user": "u-1", "calls": 2, "tokens": 42, "cost_nusd": 500}]
+    return {"number": number, "starts_ms": starts_ms, "rows": [row], "users": users}
+
+
+async def test_sync__windows__are_folded_into_every_rollup_once(ask: Caller, me: str) -> None:
+    first = await ask.sync(incarnation=me, windows=[window(1)])
+    again = await ask.sync(incarnation=me, seq=2, windows=[window(1), window(2)])
+
+    assert (first.json()["windows_acked"], again.json()["windows_acked"]) == (1, 2)
+    rows = [row async for row in CallWindow10s.objects.all()]
+    assert sum(row.calls for row in rows) == 4
+    merged = Distribution()
+    for row in rows:
+        merged.merge(Distribution.from_packed(row.latency_us))
+    assert merged.packed() == packed(900, 1100, 900, 1100)
+    assert sum(row.kinds["error.timeout"] for row in rows) == 2
+    assert sum([row.cost_nusd async for row in CallWindow1m.objects.all()]) == 1000
+    daily = await DailyUsage.objects.aget()
+    assert (daily.calls, daily.input_tokens, daily.output_tokens, daily.cost_nusd) == (4, 60, 24, 1000)
+    user = await DailyUserUsage.objects.aget()
+    assert (user.user, user.calls, user.tokens, user.cost_nusd) == ("u-1", 4, 84, 1000)
+
+
+async def test_sync__a_lease__is_granted_and_kept(ask: Caller, me: str, budget: Budget) -> None:
+    lease = {"number": 1, "budgets": [budget.pk], "want": 200, "min_useful": 50}
+
+    reply = await ask.sync(incarnation=me, leases=[lease])
+
+    (answer,) = reply.json()["leases"]
+    assert (answer["granted"], answer["ttl_ms"], answer["period_ms"]) == (200, 15000, None)
+    assert (await Lease.objects.aget()).granted_nusd == 200
+
+
+async def test_sync__calls_of_another_tenant__count_for_the_key_s_own(
+    ask: Caller, ask_everywhere: Caller, me: str
+) -> None:
+    await ask.sync(incarnation=me, windows=[window(1, tenant="globex")])
+    await ask_everywhere.sync(incarnation=str(uuid4()), windows=[window(1, tenant="globex")])
+
+    seen = {row.tenant: row.calls async for row in DailyUsage.objects.all()}
+    assert seen == {"acme": 2, "globex": 2}
+
+
+async def test_sync__an_instance__is_known_with_what_it_runs(ask: Caller, me: str) -> None:
+    breaker = {"route": "chat", "model": "m", "phase": "open", "since_ms": 1_790_000_000_000, "calls": 9, "failures": 8}
+    config = {"etag": "ab" * 32, "refused": "queue.max_concurrent: must be a whole number"}
+
+    await ask.sync(incarnation=me, app="bot", host="h1", pid=7, sdk="python/0.1.0", config=config, breakers=[breaker])
+
+    instance = await Instance.objects.aget()
+    assert (instance.app, instance.pid, instance.config_etag) == ("bot", 7, "ab" * 32)
+    assert instance.refused_reason.startswith("queue.max_concurrent")
+    assert (await BreakerState.objects.aget()).phase == "open"
+
+
+async def test_sync__two_instances_ask_of_one_limit__get_shares_that_add_up(ask: Caller) -> None:
+    def demand(per_s: float) -> list[dict[str, Any]]:
+        return [{"tenant": "acme", "route": "chat", "unit": "requests", "per_s": per_s}]
+
+    one, two = str(uuid4()), str(uuid4())
+    await ask.sync(incarnation=one, demand=demand(30.0))
+    second = await ask.sync(incarnation=two, demand=demand(10.0))
+    first = await ask.sync(incarnation=one, seq=2, demand=demand(30.0))
+
+    shares = [reply.json()["shares"][0]["share"] for reply in (first, second)]
+    assert shares == pytest.approx([0.725, 0.275])
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"incarnation": "me"}, "incarnation"),
+        (
+            {"incarnation": str(uuid4()), "leases": [{"number": 1, "budgets": [1], "settled": -1}]},
+            "leases[0].settled",
+        ),
+        ({"incarnation": str(uuid4()), "leases": [{"number": 1, "budgets": [1]}] * 2}, "leases"),
+        ({"incarnation": str(uuid4()), "app": "a\x00b"}, "app"),
+    ],
+)
+async def test_sync__a_wrong_field__is_refused_by_its_name(ask: Caller, said: dict[str, Any], field: str) -> None:
+    reply = await ask.sync(**said)
+
+    assert reply.status == 422
+    assert list(reply.json()["errors"]) == [field]
+
+
+async def test_sync__a_broken_distribution__harms_only_its_own_sync(ask: Caller, me: str) -> None:
+    broken = window(1, latency_us=[5, 1, 1, 1, 1])
+    good, bad = await asyncio.gather(
+        ask.sync(incarnation=me, windows=[window(1)]), ask.sync(incarnation=str(uuid4()), windows=[broken])
+    )
+
+    assert (good.status, bad.status) == (200, 422)
+    assert (await DailyUsage.objects.aget()).calls == 2
+
+
+async def test_sync__not_json__is_refused(ask: Caller) -> None:
+    reply = await ask("POST", "/sdk/v1/sync", b"{")
+
+    assert reply.status == 422
+
+
+async def test_sync__many_at_once__are_written_in_few_groups(ask: Caller, budget: Budget) -> None:
+    lease = {"number": 1, "budgets": [budget.pk], "want": 10, "min_useful": 10}
+    replies = await asyncio.gather(*(ask.sync(incarnation=str(uuid4()), leases=[lease]) for _ in range(50)))
+
+    granted = sum(reply.json()["leases"][0]["granted"] for reply in replies)
+    assert {reply.status for reply in replies} == {200}
+    assert granted == 500
+    assert ask.edge._batcher.groups <= 3
+
+
+async def test_traces__json_and_gzip__are_in_the_table_once(ask: Caller) -> None:
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "name": "chat", "kind": 3,
+        "startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001500000000",
+        "attributes": [
+            {"key": "gen_ai.request.model", "value": {"stringValue": "gpt-4o-mini"}},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "30"}},
+        ],
+    }  # fmt: skip
+    lost = {**span, "traceId": "0" * 32}
+    body = orjson.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": [span, lost]}]}]})
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+
+    reply = await ask("POST", "/v1/traces", gzip.compress(body), headers)
+    await ask("POST", "/v1/traces", gzip.compress(body), headers)
+
+    kept = await Span.objects.aget()
+    assert reply.json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert (kept.tenant, kept.model, kept.input_tokens, kept.duration_us) == ("acme", "gpt-4o-mini", 30, 1_500_000)
