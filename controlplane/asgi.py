@@ -8,8 +8,13 @@ from django.core.asgi import get_asgi_application
 
 django = get_asgi_application()  # before anything below touches a model
 
+from channels.routing import URLRouter
+
 from controlplane.edge.app import PREFIXES, Edge
 from controlplane.edge.http import Receive, Scope, Send
+from dashboard.routing import websocket_urlpatterns
+
+sockets = URLRouter(websocket_urlpatterns)
 
 
 class Application:
@@ -24,6 +29,8 @@ class Application:
                 await self._edge(scope, receive, send)
             else:
                 await django(scope, receive, send)  # type: ignore[arg-type]  # ASGI's types differ by library
+        elif scope["type"] == "websocket":
+            await sockets(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
