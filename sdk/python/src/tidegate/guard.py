@@ -163,7 +163,7 @@ class Guard(Books):
             ticket.path.waiting.pop(ticket, None)
         refs = self.budgets_of(ticket)
         if ticket.stage != "funding":
-            ticket.estimate = self.estimate(ticket, now)
+            ticket.estimate = self.estimate(ticket, now, learn=bool(refs))
             ticket.bound = max(1, ticket.estimate)
         if not refs:
             self._let_through(ticket, now)
@@ -240,22 +240,20 @@ class Guard(Books):
             ticket.lane.tenant, route=ticket.route, category=ticket.category, model=ticket.model, user=ticket.user
         )
 
-    def estimate(self, ticket: Ticket, now: float) -> int:
-        """Return what the call may cost at most, in nano-USD, as far as anybody can know.
+    def estimate(self, ticket: Ticket, now: float, *, learn: bool) -> int:
+        """Return what the call may cost at most, in nano-USD, as far as anybody can know; 0: nobody knows anything.
 
-        What the caller declared; else the price of its input and all the output it may make; else the most that a call on
-        this route did cost lately, at least the price of its input. 0: nobody knows anything.
+        What the caller declared; else the price of its input and all the output it may make. When that is not known and a
+        budget depends on it (``learn``), the most that a call on this route did cost lately.
         """
         if ticket.declared_nusd is not None:
             return ticket.declared_nusd
         known = None
         if ticket.model and ticket.input_tokens is not None:
-            known = self.book.cost_nusd(
-                ticket.model, input_tokens=ticket.input_tokens, output_tokens=ticket.max_output_tokens or 0
-            )
-        if known is not None and ticket.max_output_tokens is not None:
-            return known
-        learned = ticket.lane.learned(now) if ticket.lane is not None else 0
+            out = ticket.max_output_tokens or 0
+            known = self.book.cost_nusd(ticket.model, input_tokens=ticket.input_tokens, output_tokens=out)
+        whole = known is not None and ticket.max_output_tokens is not None
+        learned = ticket.lane.learned(now) if learn and not whole and ticket.lane is not None else 0
         return max(learned, known or 0)
 
     def _object(self, ticket: Ticket, now: float, refusal: Refused) -> None:

@@ -109,7 +109,7 @@ class FakeControlPlane:
         self.spans: list[dict[str, Any]] = []
         self.windows: dict[tuple[str, int], dict[str, Any]] = {}
         self._acked: dict[str, int] = {}
-        self._revision = 1
+        self.revision = 1
         self._server: _Server | None = None
         self._port = 0
         self.up()
@@ -189,7 +189,7 @@ class FakeControlPlane:
             self._changed()
 
     def _changed(self) -> None:
-        self._revision += 1
+        self.revision += 1
         self.lock.notify_all()
 
     # What a test may ask
@@ -237,7 +237,7 @@ class FakeControlPlane:
         rules = {"routes": {name: i for i, name in enumerate(names)}, "budgets": list(self.accounts)}
         document = {
             "format": 1,
-            "revision": self._revision,
+            "revision": self.revision,
             "scope": self.scope,
             "prices": hashlib.sha256(self.book()).hexdigest(),
             "sync_ms": self.sync_ms,
