@@ -20,6 +20,7 @@ from tidegate.wire import Unreachable
 
 GAP_S = 0.01  # between two syncs, however urgent
 CLOSING_GAP_S = 0.1
+CLOSING_TRIES = 10  # in a row, before a server that is away is given up
 
 
 class Syncer:
@@ -86,14 +87,16 @@ class Syncer:
         }
 
     async def finish(self) -> None:
-        """Sync until the server has confirmed every window and every lease, as long as there is time."""
+        """Sync until the server has confirmed every window and every lease, as long as there is time and hope."""
         backoff = Backoff()
-        while time.monotonic() < self._contact.deadline:
-            failed_for_s = await self._sync(backoff, closing=True)
+        failures = 0
+        while time.monotonic() < self._contact.deadline and failures < CLOSING_TRIES:
+            failed = bool(await self._sync(backoff, closing=True))
+            failures = failures + 1 if failed else 0
             with self._guard.lock:
                 if self._guard.leases.settled and not self._guard.report.unconfirmed:
                     return
-            await asyncio.sleep(CLOSING_GAP_S if failed_for_s else GAP_S)
+            await asyncio.sleep(CLOSING_GAP_S if failed else GAP_S)
 
     def close(self) -> None:
         self._connection.close()

@@ -48,3 +48,8 @@ def test_budget__any_number_of_calls__retries_are_a_fraction_of_them(calls: int,
 
 def test_budget__no_ratio__no_retries() -> None:
     assert spent(RetryBudget(), 0.0) is None
+
+
+def test_delay__retry_before_the_first__refused() -> None:
+    with pytest.raises(ValueError, match="number 1"):
+        delay_s(RULE, retry=0, uniform=0.5)

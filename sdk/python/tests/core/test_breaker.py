@@ -108,14 +108,26 @@ def test_half_open__probes_go_well__closes_with_a_clean_window() -> None:
     assert breaker.tally(world.state, RULE, world.now).calls == 0
 
 
-def test_half_open__one_of_two_probes_fails__opens_at_once() -> None:
+def test_half_open__as_many_probes_fail_as_the_rate_says__opens_again_for_as_long() -> None:
     world = World().opened()
     world.now += 5
 
+    world.call("success")
     world.call("failure", why="server")
 
     assert world.state.phase == "open"
-    assert world.state.cause.startswith("when probed, 1 of 1 calls failed (server)")
+    assert world.state.cause == "when probed, 1 of 2 calls failed (server)"
+    assert world.ask() is None
+    assert world.retry_after_s == 5
+
+
+def test_breaker__enough_calls_with_a_success_as_the_last__judged_all_the_same() -> None:
+    world = World()
+
+    world.call("failure", times=3)
+    world.call("success")
+
+    assert world.state.phase == "open"
 
 
 def test_half_open__probes_never_come_back__new_ones_after_a_while() -> None:

@@ -14,7 +14,10 @@ def delay_s(rule: RetryRule, *, retry: int, uniform: float, retry_after_s: float
 
     Exponential from ``base_ms`` up to ``max_ms``; jitter ``full`` draws from all of it, ``equal`` from its upper half, ``none``
     waits it out (AWS Architecture Blog, "Exponential Backoff and Jitter"). Never sooner than the provider asked for.
+    ``ValueError`` for a retry before the first.
     """
+    if retry < 1:
+        raise ValueError(f"The first retry is number 1, got {retry}.")
     whole = min(float(rule.max_ms), float(rule.base_ms) * 2.0 ** min(retry - 1, 40)) / 1000
     if rule.jitter == "full":
         whole *= uniform

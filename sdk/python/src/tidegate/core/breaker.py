@@ -100,7 +100,7 @@ def finish(
         return breaker
     if breaker.phase == "half_open":
         return _judge_probes(breaker, rule, now, why)
-    return _judge_window(breaker, rule, now, why) if failed or slow else breaker
+    return _judge_window(breaker, rule, now, why)
 
 
 def _index(rule: BreakerRule, now: float) -> int:
@@ -118,25 +118,25 @@ def _judge_window(breaker: Breaker, rule: BreakerRule, now: float, why: str) -> 
     counts = tally(breaker, rule, now)
     if counts.calls < rule.min_calls:
         return breaker
-    cause = _cause(counts, rule, counts.calls, why)
+    cause = _cause(counts, rule, why)
     return _opened(breaker, now, cause) if cause else breaker
 
 
 def _judge_probes(breaker: Breaker, rule: BreakerRule, now: float, why: str) -> Breaker:
-    """Open as soon as the probes can't come out well, close when all of them came back and did."""
+    """Open or close by the same rates, once as many probes as the rule says have come back."""
     counts = tally(breaker, rule, now)
-    cause = _cause(counts, rule, max(counts.calls, rule.half_open_calls), why)
+    if counts.calls < rule.half_open_calls:
+        return breaker
+    cause = _cause(counts, rule, why)
     if cause:
         return _opened(breaker, now, f"when probed, {cause}")
-    if counts.calls >= rule.half_open_calls:
-        return Breaker("closed", now, breaker.generation + 1, resets=breaker.resets)
-    return breaker
+    return Breaker("closed", now, breaker.generation + 1, resets=breaker.resets)
 
 
-def _cause(counts: Tally, rule: BreakerRule, of: int, why: str) -> str:
-    if counts.failures and counts.failures >= rule.failure_rate * of:
+def _cause(counts: Tally, rule: BreakerRule, why: str) -> str:
+    if counts.failures and counts.failures >= rule.failure_rate * counts.calls:
         return f"{counts.failures} of {counts.calls} calls failed" + (f" ({why})" if why else "")
-    if rule.slow_call_ms is not None and counts.slow and counts.slow >= rule.slow_call_rate * of:
+    if rule.slow_call_ms is not None and counts.slow and counts.slow >= rule.slow_call_rate * counts.calls:
         return f"{counts.slow} of {counts.calls} calls took longer than {rule.slow_call_ms:g} ms"
     return ""
 
