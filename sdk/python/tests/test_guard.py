@@ -635,3 +635,10 @@ def test_call__entered_twice__misuse_is_said(bench: Bench) -> None:
 
     with pytest.raises(RuntimeError, match="once"):
         call.admit()
+
+
+def test_call__names_that_no_database_takes__cleaned_rather_than_lost(bench: Bench) -> None:
+    with bench.call(user="a\0b", category="\ud800", model="m" * 500) as call:
+        pass
+
+    assert (call.user, call.category, call.model) == ("a\ufffdb", "?", "m" * 120)

@@ -22,6 +22,7 @@ from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.ticket import Ticket
 
 MAX_LANES = 10_000
+MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LANE_IDLE_S = 600.0
 
 
@@ -159,7 +160,7 @@ class Books:
 
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""
-        cost = self._cost_of(ticket, error, failure)
+        cost = min(MAX_CALL_NUSD, self._cost_of(ticket, error, failure))
         usage, lane = ticket.usage, ticket.lane
         assert lane is not None  # noqa: S101  the ticket was let through
         if ticket.slip is not None:

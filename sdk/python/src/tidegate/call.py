@@ -17,6 +17,7 @@ from tidegate.errors import Refused
 from tidegate.ticket import Ticket, Usage
 from tidegate.trace import Attributes, Event, Span, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
+from tidegate.wire import clean
 
 if TYPE_CHECKING:
     from tidegate.guard import Guard
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tidegate")
 _current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
+
+MAX_TOKENS = 10**9
 
 Usd = str | int | float | Decimal
 
@@ -84,7 +87,9 @@ class Call(Ticket):
         fault = route_fault(route)
         if fault is not None:
             raise ValueError(f"{fault}, got {route!r}.")
-        if tenant is not None and (not isinstance(tenant, str) or not 1 <= len(tenant) <= 64):
+        if tenant is not None and (
+            not isinstance(tenant, str) or not 1 <= len(tenant) <= 64 or clean(tenant, 64) != tenant
+        ):
             raise ValueError(f"A tenant's name has 1 to 64 characters, got {tenant!r}.")
         self.route = route
         self.tenant = tenant
@@ -333,12 +338,12 @@ def _text(value: str | None, name: str, most: int = 120) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{name} is text, got {type(value).__name__}.")
-    return value[:most]
+    return clean(value, most)
 
 
 def _count(value: int | None, name: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**12:
-        raise ValueError(f"{name} is a whole number that is not negative, got {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
+        raise ValueError(f"{name} is a whole number from 0 to {MAX_TOKENS:,}, got {value!r}.")
     return value

@@ -24,7 +24,7 @@ from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.status import describe, describe_config
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
-from tidegate.wire import abandon_sockets, parse_url
+from tidegate.wire import abandon_sockets, clean, parse_url
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,7 +59,9 @@ def connect(
     if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
         raise ValueError("The SDK key has characters that no key has; copy it again.")
     folder = Path(cache_dir) if cache_dir is not None else default_folder()
-    gate = Gate(url=url, key=key, app=app or _program(), clock=clock or SystemClock(), traces=traces, folder=folder)
+    gate = Gate(
+        url=url, key=key, app=clean(app or _program(), 120), clock=clock or SystemClock(), traces=traces, folder=folder
+    )
     gate.start(wait_s)
     return gate
 

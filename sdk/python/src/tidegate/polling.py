@@ -9,7 +9,7 @@ from tidegate.config import EMPTY_BOOK, Config, Document, Store, read_prices, re
 from tidegate.contact import Backoff, Contact, pause
 from tidegate.core.price import PriceBook
 from tidegate.guard import Guard
-from tidegate.wire import Reply, Unreachable
+from tidegate.wire import Reply, Unreachable, clean
 
 WAIT_S = 25
 MARGIN_S = 10.0
@@ -64,11 +64,10 @@ class Poller:
             await asyncio.sleep(FIRST_PAUSE_S)  # somebody waits in connect
 
     async def _ask(self) -> Reply:
-        """The first request is answered at once, the later ones when there is something new."""
-        wait_s = WAIT_S if self.ready.is_set() else 0
-        headers = {"If-None-Match": f'"{self.seen_etag}"'} if self.seen_etag else {}
-        path = f"/sdk/v1/config?wait={wait_s}" if wait_s else "/sdk/v1/config"
-        return await self._connection.request("GET", path, headers=headers, timeout_s=wait_s + MARGIN_S)
+        """Ask for the snapshot: the first time whatever it is, then when it is another one."""
+        known = {"If-None-Match": f'"{self.seen_etag}"'} if self.seen_etag and self.ready.is_set() else {}
+        path = f"/sdk/v1/config?wait={WAIT_S}"
+        return await self._connection.request("GET", path, headers=known, timeout_s=WAIT_S + MARGIN_S)
 
     async def _answered(self, reply: Reply, backoff: Backoff) -> None:
         try:
@@ -97,7 +96,7 @@ class Poller:
         try:
             snapshot = read_snapshot(document)
         except ValueError as error:
-            self.refused = (document.etag, str(error)[:500])
+            self.refused = (document.etag, clean(str(error), 500))
             self.seen_etag = document.etag
             raise
         prices_etag, book = await self._book(snapshot.prices)

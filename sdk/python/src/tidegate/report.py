@@ -19,6 +19,7 @@ MAX_USERS = 200
 WINDOWS_PER_SYNC = 60
 SESSION_S = 300.0
 MAX_SESSIONS = 50_000
+MAX_SESSION_ROWS = 5000
 OTHERS = "(others)"
 
 _COUNTS = (
@@ -214,7 +215,8 @@ class Report:
         active: dict[tuple[str, str], int] = {}
         for tenant, route, _ in self._sessions:
             active[tenant, route] = active.get((tenant, route), 0) + 1
-        return [{"tenant": tenant, "route": route, "active": count} for (tenant, route), count in active.items()]
+        rows = [{"tenant": tenant, "route": route, "active": count} for (tenant, route), count in active.items()]
+        return rows[:MAX_SESSION_ROWS]
 
     def see_server_clock(self, *, server_ms: int, sent_ms: int, received_ms: int) -> None:
         """Follow the server's clock when it is off by more than the trip can explain."""

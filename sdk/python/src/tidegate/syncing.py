@@ -16,7 +16,7 @@ from tidegate.guard import Guard
 from tidegate.polling import Poller
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
-from tidegate.wire import Unreachable
+from tidegate.wire import Unreachable, clean
 
 GAP_S = 0.01  # between two syncs, however urgent
 CLOSING_GAP_S = 0.1
@@ -81,7 +81,7 @@ class Syncer:
         return {
             "incarnation": self.incarnation,
             "app": self._app,
-            "host": platform.node()[:120],
+            "host": clean(platform.node(), 255),
             "pid": os.getpid(),
             "sdk": f"python/{VERSION}",
         }

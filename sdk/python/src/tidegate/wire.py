@@ -60,6 +60,13 @@ def parse_url(url: str) -> Address:
     return Address(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 
 
+def clean(text: str, most: int) -> str:
+    """Return ``text`` as every server takes it: no NUL, no lone surrogates, at most ``most`` characters."""
+    if text.isascii() and "\0" not in text:
+        return text[:most]
+    return text[:most].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def abandon_sockets() -> None:
     """In a forked child: let go of the parent's connections without a word on them."""
     for sock in list(_SOCKETS):
