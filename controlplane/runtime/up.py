@@ -286,6 +286,6 @@ def _is_ready(options: Options) -> bool:
     with contextlib.closing(connection):
         try:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status in (200, 404)
+            return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

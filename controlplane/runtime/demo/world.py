@@ -40,16 +40,15 @@ class DemoBudget(NamedTuple):
 
 _HOUR = {"kind": "calendar", "unit": "hour", "timezone": "UTC"}
 _DAY = {"kind": "calendar", "unit": "day", "timezone": "UTC"}
-_MONTH = {"kind": "calendar", "unit": "month", "timezone": "UTC"}
 
 AGENTS_BUDGET = ("demo-fabrikam-agents", "agents")
-AGENTS_CALM_NUSD, AGENTS_RUNAWAY_NUSD = 40 * _USD, 2 * _USD  # what is left when calm, and when the agent runs away
+AGENTS_CALM_NUSD, AGENTS_RUNAWAY_NUSD = 12 * _USD, 3 * _USD // 2  # what is left when calm, and when the agent runs away
 
 BUDGETS = (
-    DemoBudget(ROOT, "everything", 3_000 * _USD, _DAY),
-    DemoBudget("demo-northwind", "support", 150 * _USD, _DAY, {"category": "support"}),
-    DemoBudget("demo-northwind-shop", "search", 600 * _USD, _DAY, {"category": "search"}),
-    DemoBudget("demo-contoso", "month", 5_000 * _USD, _MONTH),
+    DemoBudget(ROOT, "everything", 60 * _USD, _HOUR),
+    DemoBudget("demo-northwind", "support", 4 * _USD, _HOUR, {"category": "support"}),
+    DemoBudget("demo-northwind-shop", "search", 20 * _USD, _HOUR, {"category": "search"}),
+    DemoBudget("demo-contoso", "day", 90 * _USD, _DAY),
     DemoBudget(*AGENTS_BUDGET, AGENTS_CALM_NUSD, _HOUR, {"category": "agents"}),
     DemoBudget("demo-adventure", "trial", 5 * _USD, {"kind": "rolling", "days": 30}, {}, "warn"),
 )
