@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from controlplane.api.app import api
 from dashboard.urls import app_urls
 
-urlpatterns: list[URLPattern | URLResolver] = [path("", include(app_urls))]
+urlpatterns: list[URLPattern | URLResolver] = [path("api/v1/", api.urls), path("", include(app_urls))]

@@ -109,6 +109,14 @@ def tokens_seen_by(asker: Asker) -> QuerySet[OperatorToken]:
     return tokens.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else tokens
 
 
+def token_seen_by(asker: Asker, pk: int) -> OperatorToken:
+    """Return one operator token; ``NotFound`` outside the asker's scope."""
+    token = tokens_seen_by(asker).filter(pk=pk).first()
+    if token is None:
+        raise NotFound("There is no such token that you may see.")
+    return token
+
+
 def audit_seen_by(asker: Asker) -> QuerySet[AuditEntry]:
     """Return the audit trail in the asker's scope, the newest first."""
     entries = AuditEntry.objects.select_related("tenant").order_by("-at", "-id")

@@ -1,0 +1,69 @@
+"""The management API under ``/api/v1/``: the apps' routers, one shape for errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from controlplane.budgets.api import router as budgets
+from controlplane.fleet.api import router as fleet
+from controlplane.policy.api import router as policy
+from controlplane.problems import Invalid, NotFound, Problem, Unauthorized
+from controlplane.telemetry.api import router as telemetry
+from controlplane.tenancy.api import router as tenancy
+from controlplane.tenancy.bearer import OperatorBearer
+
+api = NinjaAPI(
+    title="Tidegate management API",
+    version="1",
+    description="For operators' programs. Errors are problem+json; money is decimal dollars as text; lists have cursors.",
+    auth=OperatorBearer(),
+    urls_namespace="api",
+)
+for router in (tenancy, policy, budgets, telemetry, fleet):
+    api.add_router("", router)
+
+
+def as_response(problem: Problem) -> HttpResponse:
+    """Return a problem as problem+json."""
+    response = HttpResponse(
+        orjson.dumps(problem.as_json()), status=problem.status, content_type="application/problem+json"
+    )
+    if problem.status == Unauthorized.status:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@api.exception_handler(Problem)
+def _problem(_: HttpRequest, problem: Problem) -> HttpResponse:
+    return as_response(problem)
+
+
+@api.exception_handler(AuthenticationError)
+def _nobody(_: HttpRequest, error: AuthenticationError) -> HttpResponse:  # noqa: ARG001
+    return as_response(Unauthorized("Send 'Authorization: Bearer <operator token>'."))
+
+
+@api.exception_handler(Http404)
+def _nothing(_: HttpRequest, error: Http404) -> HttpResponse:  # noqa: ARG001
+    return as_response(NotFound("There is nothing at this path; /api/v1/docs lists those that there are."))
+
+
+@api.exception_handler(ValidationError)
+def _invalid(_: HttpRequest, error: ValidationError) -> HttpResponse:
+    fields = {_field(item["loc"]): str(item["msg"]) for item in error.errors}
+    return as_response(Invalid("The request is not valid: nothing was changed.", errors=fields))
+
+
+@api.exception_handler(HttpError)
+def _unreadable(_: HttpRequest, error: HttpError) -> HttpResponse:
+    return as_response(Problem(str(error)))
+
+
+def _field(place: tuple[Any, ...]) -> str:
+    """Return the path of a field without where in the request it stood: ``limits.0.amount``."""
+    return ".".join(str(part) for part in place if part not in {"body", "query", "path", "data"}) or "body"

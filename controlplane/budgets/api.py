@@ -1,0 +1,238 @@
+"""Management API: budgets and prices. Money is decimal dollars as text."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils import timezone
+from ninja import Field, Router, Schema, Status
+
+from controlplane.budgets import queries
+from controlplane.budgets.actions import budgets, prices
+from controlplane.budgets.models import PriceOverride
+from controlplane.budgets.queries import Standing
+from controlplane.paging import by_name
+from controlplane.problems import Invalid
+from controlplane.tenancy.bearer import asker
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import Asker, tenant_seen_by
+from tidegate.core.price import format_usd, parse_usd
+
+router = Router(tags=["budgets"])
+
+
+class BudgetIn(Schema):
+    slug: str
+    amount_usd: str
+    period: dict[str, Any]
+    match: dict[str, Any] = Field(default_factory=dict)
+    on_exhausted: str = "block"
+    thresholds: list[int] = Field(default_factory=list)
+
+
+class AmountIn(Schema):
+    amount_usd: str
+    reason: str = ""
+
+
+class BudgetOut(Schema):
+    """A budget and how it stands in its present period."""
+
+    slug: str
+    tenant: str | None
+    amount_usd: str
+    period: dict[str, Any]
+    match: dict[str, str]
+    on_exhausted: str
+    thresholds: list[int]
+    spent_usd: str
+    leased_usd: str
+    free_usd: str
+    ends_at: datetime | None
+    exhausted_at: datetime | None
+
+
+class BudgetList(Schema):
+    items: list[BudgetOut]
+    next: str | None = None
+
+
+class EffectOut(Schema):
+    """What a change of the amount would do."""
+
+    amount_usd: str
+    free_usd: str
+    over_usd: str
+    at_risk_usd: str
+    drains_within_s: float
+    clients: int
+
+
+class PriceIn(Schema):
+    rates: dict[str, str]
+
+
+class PriceOut(Schema):
+    model: str
+    rates: dict[str, str]
+    created_by: str
+    created_at: datetime
+
+
+class PricePage(Schema):
+    items: list[PriceOut]
+    next: str | None
+
+
+def _usd(text: str) -> int:
+    try:
+        return parse_usd(text)
+    except ValueError as error:
+        raise Invalid("The amount is not one.", errors={"amount_usd": str(error)}) from None
+
+
+def _out(standing: Standing) -> dict[str, Any]:
+    free = standing.amount_nusd - standing.spent_nusd - standing.leased_nusd
+    return {
+        **budgets.document_of(standing.budget),
+        "spent_usd": format_usd(standing.spent_nusd),
+        "leased_usd": format_usd(standing.leased_nusd),
+        "free_usd": format_usd(free),
+        "ends_at": standing.period.ends_at,
+        "exhausted_at": standing.exhausted_at,
+    }
+
+
+def _list(who: Asker, tenant: Tenant | None) -> dict[str, Any]:
+    standings = queries.standings(who, timezone.now())
+    wanted = tenant.pk if tenant else None
+    return {"items": [_out(standing) for standing in standings if standing.budget.tenant_id == wanted]}
+
+
+def _create(who: Asker, tenant: Tenant | None, body: BudgetIn) -> dict[str, Any]:
+    now = timezone.now()
+    budget = budgets.create_budget(
+        by=who,
+        tenant=tenant,
+        slug=body.slug,
+        amount_nusd=_usd(body.amount_usd),
+        period=body.period,
+        match=body.match,
+        on_exhausted=body.on_exhausted,
+        thresholds=body.thresholds,
+        now=now,
+    )
+    return _out(queries.standing_of(budget, now))
+
+
+def _change(who: Asker, slug: str | None, name: str, body: AmountIn) -> dict[str, Any]:
+    budget = queries.budget_seen_by(who, slug, name)
+    budgets.change_amount(by=who, budget=budget, amount_nusd=_usd(body.amount_usd), reason=body.reason)
+    return _out(queries.standing_of(budget, timezone.now()))
+
+
+def _effect(who: Asker, slug: str | None, name: str, amount_usd: str) -> dict[str, Any]:
+    budget = queries.budget_seen_by(who, slug, name)
+    effect = queries.preview_amount(budget, _usd(amount_usd), timezone.now())
+    return {
+        "amount_usd": format_usd(effect.amount_nusd),
+        "free_usd": format_usd(effect.free_nusd),
+        "over_usd": format_usd(effect.over_nusd),
+        "at_risk_usd": format_usd(effect.at_risk_nusd),
+        "drains_within_s": effect.drains_within_s,
+        "clients": effect.clients,
+    }
+
+
+@router.get("/tenants/{slug}/budgets/", response=BudgetList)
+def list_budgets(request: HttpRequest, slug: str) -> Any:
+    """A tenant's own budgets and how they stand."""
+    who = asker(request)
+    return _list(who, tenant_seen_by(who, slug))
+
+
+@router.post("/tenants/{slug}/budgets/", response={201: BudgetOut})
+def create_budget(request: HttpRequest, slug: str, body: BudgetIn) -> Any:
+    """Create a budget for a tenant and everything below it."""
+    who = asker(request)
+    return Status(201, _create(who, tenant_seen_by(who, slug), body))
+
+
+@router.get("/tenants/{slug}/budgets/{budget}/", response=BudgetOut)
+def get_budget(request: HttpRequest, slug: str, budget: str) -> Any:
+    """One budget and how it stands."""
+    return _out(queries.standing_of(queries.budget_seen_by(asker(request), slug, budget), timezone.now()))
+
+
+@router.delete("/tenants/{slug}/budgets/{budget}/", response={204: None})
+def archive_budget(request: HttpRequest, slug: str, budget: str) -> Any:
+    """Archive a budget: it stops governing calls."""
+    who = asker(request)
+    budgets.archive_budget(by=who, budget=queries.budget_seen_by(who, slug, budget), now=timezone.now())
+    return Status(204, None)
+
+
+@router.post("/tenants/{slug}/budgets/{budget}/amount", response=BudgetOut)
+def change_amount(request: HttpRequest, slug: str, budget: str, body: AmountIn) -> Any:
+    """Raise or lower a budget; callers obey with their next sync."""
+    return _change(asker(request), slug, budget, body)
+
+
+@router.get("/tenants/{slug}/budgets/{budget}/effect", response=EffectOut)
+def preview_amount(request: HttpRequest, slug: str, budget: str, amount_usd: str) -> Any:
+    """What a change of the amount would do, without doing it."""
+    return _effect(asker(request), slug, budget, amount_usd)
+
+
+@router.get("/budgets/", response=BudgetList)
+def list_installation_budgets(request: HttpRequest) -> Any:
+    """The installation's own budgets."""
+    return _list(asker(request), None)
+
+
+@router.post("/budgets/", response={201: BudgetOut})
+def create_installation_budget(request: HttpRequest, body: BudgetIn) -> Any:
+    """Create a budget for all tenants together."""
+    return Status(201, _create(asker(request), None, body))
+
+
+@router.get("/budgets/{budget}/", response=BudgetOut)
+def get_installation_budget(request: HttpRequest, budget: str) -> Any:
+    """One of the installation's own budgets."""
+    return _out(queries.standing_of(queries.budget_seen_by(asker(request), None, budget), timezone.now()))
+
+
+@router.delete("/budgets/{budget}/", response={204: None})
+def archive_installation_budget(request: HttpRequest, budget: str) -> Any:
+    """Archive one of the installation's own budgets."""
+    who = asker(request)
+    budgets.archive_budget(by=who, budget=queries.budget_seen_by(who, None, budget), now=timezone.now())
+    return Status(204, None)
+
+
+@router.post("/budgets/{budget}/amount", response=BudgetOut)
+def change_installation_amount(request: HttpRequest, budget: str, body: AmountIn) -> Any:
+    """Raise or lower one of the installation's own budgets."""
+    return _change(asker(request), None, budget, body)
+
+
+@router.get("/prices/", response=PricePage)
+def list_prices(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any:
+    """The operators' own prices, which go before the price list's."""
+    asker(request)
+    return by_name(PriceOverride.objects.all(), "model", cursor=cursor, limit=limit)
+
+
+@router.put("/prices/{path:model}", response=PriceOut)
+def set_price(request: HttpRequest, model: str, body: PriceIn) -> Any:
+    """Set the price of a model in dollars per million tokens, by class: input, cached_input, output."""
+    return prices.set_override(by=asker(request), model=model, rates=body.rates)
+
+
+@router.delete("/prices/{path:model}", response={204: None})
+def delete_price(request: HttpRequest, model: str) -> Any:
+    """Let the list price of a model count again."""
+    prices.delete_override(by=asker(request), model=model)
+    return Status(204, None)

@@ -1,0 +1,122 @@
+"""Management API: usage and traces."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from django.http import HttpRequest
+from django.utils import timezone
+from ninja import Router, Schema
+
+from controlplane.paging import limited
+from controlplane.problems import Invalid
+from controlplane.telemetry.queries.daily import usage
+from controlplane.telemetry.queries.traces import TraceFilter, trace_seen_by, traces_seen_by
+from controlplane.tenancy.bearer import asker
+
+router = Router(tags=["telemetry"])
+
+
+class UsageOut(Schema):
+    name: str
+    calls: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_nusd: int
+
+
+class UsageList(Schema):
+    items: list[UsageOut]
+
+
+class TraceOut(Schema):
+    trace_id: str
+    starts_at: datetime
+    duration_us: int
+    tenant: str
+    service: str
+    name: str
+    route: str
+    model: str
+    spans: int
+    errors: int
+    tokens: int
+    cost_nusd: int
+
+
+class TracePage(Schema):
+    items: list[TraceOut]
+    next: str | None
+
+
+class SpanOut(Schema):
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    starts_at: datetime
+    duration_us: int
+    tenant: str
+    service: str
+    name: str
+    kind: int
+    status: int
+    status_message: str
+    route: str
+    model: str
+    session: str
+    user: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_nusd: int | None
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+    events: list[Any]
+
+
+class SpanList(Schema):
+    items: list[SpanOut]
+
+
+@router.get("/usage/", response=UsageList)
+def get_usage(
+    request: HttpRequest,
+    by: Literal["tenant", "route", "model", "category", "user"] = "tenant",
+    tenant: str | None = None,
+    days: int = 30,
+) -> Any:
+    """Calls, tokens and cost of the last UTC days, today included, by one of tenant, route, model, category, user."""
+    if not 1 <= days <= 400:
+        raise Invalid("The range can't be that long.", errors={"days": "must be from 1 to 400"})
+    return {"items": usage(asker(request), by=by, tenant=tenant, days=days)}
+
+
+@router.get("/traces/", response=TracePage)
+def list_traces(
+    request: HttpRequest,
+    tenant: str = "",
+    route: str = "",
+    model: str = "",
+    status: Literal["", "ok", "error"] = "",
+    text: str = "",
+    trace_id: str = "",
+    hours: int = 24,
+    cursor: str = "",
+    limit: int = 50,
+) -> Any:
+    """Traces by their root spans, the newest first."""
+    wanted = TraceFilter(tenant, route, model, status, text, trace_id)
+    since = timezone.now() - timedelta(hours=max(1, min(hours, 24 * 90)))
+    try:
+        found = traces_seen_by(asker(request), wanted, since, cursor, limited(limit) + 1)
+    except ValueError:
+        raise Invalid("Pass the cursor as it was given.", errors={"cursor": "is not one of ours"}) from None
+    more = len(found) > limit
+    return {"items": found[:limit], "next": found[limit - 1].cursor if more else None}
+
+
+@router.get("/traces/{trace_id}/", response=SpanList)
+def get_trace(request: HttpRequest, trace_id: str) -> Any:
+    """The spans of one trace, in order of start."""
+    return {"items": trace_seen_by(asker(request), trace_id)}
