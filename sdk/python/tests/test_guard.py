@@ -435,6 +435,18 @@ def test_budget__cap__idle_rights_go_back_at_once(bench: Bench) -> None:
     assert request["leases"][0]["returned"] == 10 * BOUND
 
 
+def test_budget__same_call_denied_again_and_again__asks_for_some_calls_not_for_everything(bench: Bench) -> None:
+    bench.budget("all")
+    bench.guard.advance(bench.call(**PRICED))
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all")
+
+    for _ in range(1000):
+        with pytest.raises(tidegate.BudgetExhausted):
+            bench.guard.advance(bench.call(**PRICED))
+
+    assert 32 * BOUND <= bench.sync(grant=0)[0]["leases"][0]["want"] <= 34 * BOUND
+
+
 def test_budget__only_warns__never_denies(bench: Bench) -> None:
     bench.budget("soft", on_exhausted="warn")
 

@@ -196,7 +196,7 @@ class Guard(Books):
                 ticket.wait_until = min(ticket.wait_until, ticket.deadline)
         refusal = self._unfunded(ticket, path, now)
         if refusal is not None:
-            if ticket.arrived is not None:
+            if ticket.arrived is not None and isinstance(refusal, BudgetExhausted):
                 self.leases.deny(path, ticket.bound)
             raise self._refuse(ticket, now, refusal)
         path.waiting[ticket] = ticket.bound

@@ -16,6 +16,7 @@ from tidegate.core.policy import BudgetRef
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
 MAX_LINES = 500
+MAX_SHORT_CALLS = 32
 
 
 class Denial(NamedTuple):
@@ -134,9 +135,12 @@ class Leases:
         slip.path.spent += cost
 
     def deny(self, path: Path, bound: int) -> None:
-        """Remember that a call was denied for lack of room, so that the next sync asks for it."""
+        """Remember that a call was denied for lack of room, so that the next sync asks for it.
+
+        A caller that asks again and again must not ask for everything: only so many calls' worth is remembered.
+        """
         path.slip.denied += 1
-        path.short += bound
+        path.short = min(path.short + bound, max(bound, MAX_SHORT_CALLS * path.typical))
 
     def lines(self, *, now: float, boot: float, interval_s: float, closing: bool) -> list[Line]:
         """Settle what each lease needs, retire those that nobody needs, and return them as they are to be sent.

@@ -113,3 +113,9 @@ def test_paced__spending_begins__rises_at_once() -> None:
 
     assert pace.per_s == 500
     assert budget.wanted(per_s=pace.per_s, interval_s=1.0, held=10, denied=5, typical=100) == 1615
+
+
+def test_paced__two_syncs_in_an_instant__measured_together_with_what_follows() -> None:
+    pace = budget.paced(Pace(0.0, 0.0, 0), settled=500, now=0.01)
+
+    assert budget.paced(pace, settled=600, now=1.0).per_s == 600

@@ -12,6 +12,7 @@ from typing import NamedTuple
 MAX_NUSD = 10**18
 WANT_INTERVALS = 3
 PACE_TAU_S = 5.0
+PACE_LEAST_S = 0.25
 
 
 class Lease(NamedTuple):
@@ -65,11 +66,12 @@ def paced(pace: Pace, *, settled: int, now: float) -> Pace:
     if pace.at is None:
         return Pace(0.0, now, settled)
     elapsed = now - pace.at
-    if elapsed <= 0:
-        return pace
+    if elapsed < PACE_LEAST_S:
+        return pace  # a burst of calls within an instant says nothing about a second
     seen = max(0, settled - pace.settled) / elapsed
     kept = math.exp(-elapsed / PACE_TAU_S)
-    return Pace(max(seen, 0.0) * (1 - kept) + pace.per_s * kept if seen < pace.per_s else seen, now, settled)
+    per_s = seen if seen >= pace.per_s else seen * (1 - kept) + pace.per_s * kept
+    return Pace(per_s, now, settled)
 
 
 def wanted(*, per_s: float, interval_s: float, held: int, denied: int, typical: int) -> int:
