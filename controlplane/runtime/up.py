@@ -31,6 +31,7 @@ from controlplane.runtime.supervisor import Child, Supervisor
 ENGINE_START_S, READY_S = 60.0, 120.0
 HOPELESS_DEATHS = 5
 SAME_WISH_S = 1.0
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 BACKPRESSURE = 20_000  # each SDK keeps one long-poll open; the default of 1,024 would leave no room for its syncs
 
@@ -118,6 +119,8 @@ class _Up:
         env["PYTHONUNBUFFERED"] = "1"
         if not env.get("TIDEGATE_SECRET_KEY"):
             env["TIDEGATE_SECRET_KEY"] = secret(self._folder / "secret-key")
+        if not env.get("TIDEGATE_ALLOWED_HOSTS"):
+            env["TIDEGATE_ALLOWED_HOSTS"] = ",".join([*LOCAL_NAMES, self._options.host])
         return env
 
     async def run(self) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.runtime.running import ROOT, Running, command_line, environment, eventually, family_of, refused, running
@@ -162,3 +163,19 @@ def test_up__trace_with_a_bad_row__says_which(tmp_path: Path) -> None:
 
     assert second.returncode == 1
     assert f"{trace}, line 2: the input tokens 'ten'" in second.stderr
+
+
+def test_up__servers_named__uses_them_and_starts_none_of_its_own(tmp_path: Path) -> None:
+    cluster = os.environ["DATABASE_URL"]
+    with psycopg.connect(cluster, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS named WITH (FORCE)")
+        connection.execute("CREATE DATABASE named")
+    named = cluster.rpartition("/")[0] + "/named"
+
+    with running(tmp_path / "data", DATABASE_URL=named, VALKEY_URL=os.environ["VALKEY_URL"]) as up:
+        children = [command_line(pid) for pid in family_of(up.process.pid)]
+        code = up.stop()
+
+    assert code == 0
+    assert not [line for line in children if "postgres -D" in line or "valkey-server" in line]
+    assert not (tmp_path / "data" / "postgres").exists()
