@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from controlplane.edge.http import JSON, Request, Response
-from controlplane.edge.mirror import Head, Mirror
+from controlplane.edge.mirror import NO_REST, REST, REVALIDATE, Head, Mirror
 from controlplane.problems import Invalid, NotFound
 
 MAX_WAIT_S = 30.0
-# How long to rest before asking again: a long-poll paces itself, anything else comes back after a second.
-_NO_REST = (b"tidegate-poll-ms", b"0")
-_REST = (b"tidegate-poll-ms", b"1000")
-_REVALIDATE = (b"cache-control", b"private, no-cache")
 _FOREVER = (b"cache-control", b"public, max-age=31536000, immutable")
 
 
@@ -24,16 +20,16 @@ def known_already(head: Head, request: Request) -> bool:
 
 async def config(mirror: Mirror, request: Request) -> Response:
     """Answer 200 with the snapshot of the key's scope, or 304, at once or after waiting for a change."""
-    key = mirror.key_of(request.headers.get(b"authorization"))
+    key = await mirror.key_of(request.headers.get(b"authorization"))
     head = mirror.head_now(key.scope_id) or await mirror.head_of(key.scope_id)
     wait_s = _wait_of(request)
     if wait_s and known_already(head, request):
         await _change_of(head, wait_s)
         head = mirror.head_now(key.scope_id) or head
-    rest = _NO_REST if wait_s else _REST
+    rest = NO_REST if wait_s else REST
     if known_already(head, request):
-        return Response(304, b"", ((b"etag", head.quoted), rest, _REVALIDATE))
-    return Response(200, head.body, (JSON, (b"etag", head.quoted), rest, _REVALIDATE))
+        return Response(304, b"", ((b"etag", head.quoted), rest, REVALIDATE))
+    return Response(200, head.body, (JSON, (b"etag", head.quoted), rest, REVALIDATE))
 
 
 def _wait_of(request: Request) -> float:
@@ -71,7 +67,7 @@ async def _change_of(head: Head, wait_s: float) -> None:
 
 async def prices(mirror: Mirror, request: Request) -> Response:
     """Answer with the price book of that etag, which never changes."""
-    mirror.key_of(request.headers.get(b"authorization"))
+    await mirror.key_of(request.headers.get(b"authorization"))
     etag = request.path.rpartition("/")[2]
     body = await mirror.prices(etag)
     if body is None:

@@ -15,6 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
+NO_BODY = {"type": "http.response.body", "body": b""}
 PROBLEM = (b"content-type", b"application/problem+json")
 
 

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import structlog
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
+from psycopg_pool import PoolTimeout
 
 from controlplane.edge.database import Gone, Pool
+from controlplane.edge.http import Scope
 from controlplane.policy.actions.publishing import ensure_snapshot
 from controlplane.problems import Unauthorized, Unavailable
 from controlplane.tenancy.secrets import SDK_KEY, proves, selector_of
@@ -29,7 +32,14 @@ POLL_S = 1.0
 FULL_S = 5.0
 # Calls can be governed as long as the database was seen this lately.
 FRESH_S = 5.0
+# Whoever presents keys that nobody made waits for this long in line.
+UNKNOWN_REST_S = 0.1
 _TOPICS = frozenset({"intent", "keys"})
+
+# How long to rest before asking again: a long-poll paces itself, anything else comes back after a second.
+NO_REST = (b"tidegate-poll-ms", b"0")
+REST = (b"tidegate-poll-ms", b"1000")
+REVALIDATE = (b"cache-control", b"private, no-cache")
 
 
 @dataclass(slots=True)
@@ -56,9 +66,15 @@ class Head:
     """The newest snapshot of a scope, its answers made ready, and the long-polls that wait for the next one."""
 
     etag: str
-    quoted: bytes
     body: bytes
+    quoted: bytes = field(init=False)
+    unchanged: dict[str, Any] = field(init=False)  # the start of the answer to a poll that has this snapshot
     waiting: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.quoted = f'"{self.etag}"'.encode()
+        headers = ((b"etag", self.quoted), REST, REVALIDATE)
+        self.unchanged = {"type": "http.response.start", "status": 304, "headers": headers}
 
     def release(self) -> None:
         for waiter in self.waiting:
@@ -79,30 +95,60 @@ class Mirror:
         self._prices: dict[str, bytes] = {}
         self._stale = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._asked = asyncio.Lock()
         self._seen_at = 0.0
         self._read_at = 0.0
         self._mark: tuple[Any, ...] = ()
 
     # Answers from memory.
 
-    def key_of(self, authorization: bytes | None) -> Key:
-        """Return the live key behind an Authorization header; ``Unauthorized`` for anything else."""
+    async def key_of(self, authorization: bytes | None) -> Key:
+        """Return the live key behind an Authorization header; ``Unauthorized`` for anything else.
+
+        One that is not known yet is looked for in the database: it may have been made a moment ago.
+        """
         key = self._proven.get(authorization or b"")
         if key is None:
-            key = self._prove(authorization or b"")
+            key = await self._prove(authorization or b"")
         if key.expires_at is not None and key.expires_at <= timezone.now():
             raise Unauthorized("This SDK key has expired: make a new one in the dashboard.")
         return key
 
-    def _prove(self, authorization: bytes) -> Key:
+    async def _prove(self, authorization: bytes) -> Key:
         text = authorization[7:].decode("latin-1") if authorization[:7].lower() == b"bearer " else ""
         selector = selector_of(text, SDK_KEY)
+        if selector and selector not in self._keys:
+            await self._read_since(time.monotonic())
         key = self._keys.get(selector) if selector else None
         if key is None or not proves(text, key.digest):
             raise Unauthorized("Send 'Authorization: Bearer <SDK key>' with a key that is live.")
         self._proven[authorization] = key
         self._used.add(key.id)
         return key
+
+    async def _read_since(self, moment: float) -> None:
+        """Make sure that the keys were read after ``moment``. Callers that wait share one reading, ten a second at most."""
+        async with self._asked:
+            if self._read_at < moment:
+                try:
+                    await self.read()
+                except (OSError, psycopg.Error, PoolTimeout) as error:
+                    log.warning("mirror.not_refreshed", error=str(error).strip())
+                await asyncio.sleep(UNKNOWN_REST_S)
+
+    def unchanged(self, scope: Scope) -> dict[str, Any] | None:
+        """Return the start of the 304 for a plain poll by a key that was seen before, ``None`` for all other requests."""
+        authorization = known = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"if-none-match":
+                known = value
+        key = self._proven.get(authorization)
+        if key is None or key.expires_at is not None:
+            return None
+        head = self._heads.get(key.scope_id)
+        return head.unchanged if head is not None and head.quoted == known else None
 
     def head_now(self, scope_id: int | None) -> Head | None:
         """Return the head of a scope if it is in memory."""
@@ -173,6 +219,7 @@ class Mirror:
     async def read(self) -> None:
         """Read keys and heads, note which keys were used, and release the long-polls of what changed."""
         async with self._lock, self._pool.connection() as connection:
+            began = time.monotonic()
             mark = await _mark(connection)
             keys = await _read_keys(connection)
             await self._read_heads(connection)
@@ -181,7 +228,7 @@ class Mirror:
         self._keys = keys
         self._proven = {}
         self._mark = mark
-        self._read_at = self._seen_at = time.monotonic()
+        self._read_at = self._seen_at = began
 
     async def _read_heads(self, connection: AsyncConnection) -> None:
         cursor = await connection.execute(
@@ -196,7 +243,7 @@ class Mirror:
             if before is not None and before.etag == etag:
                 continue
             kept = body if body is not None else next(h.body for h in self._heads.values() if h.etag == etag)
-            self._heads[scope_id] = Head(etag, f'"{etag}"'.encode(), bytes(kept))
+            self._heads[scope_id] = Head(etag, bytes(kept))
             if before is not None:
                 before.release()
 

@@ -21,7 +21,7 @@ _encoder = msgspec.json.Encoder()
 
 async def sync(mirror: Mirror, batcher: Batcher, request: Request) -> Response:
     """Answer once everything in the request is durable."""
-    key = mirror.key_of(request.headers.get(b"authorization"))
+    key = await mirror.key_of(request.headers.get(b"authorization"))
     said = parse(await read_body(request, limit=MAX_BYTES))
     outcome = await batcher.submit(key, said)
     head = mirror.head_now(key.scope_id)

@@ -25,7 +25,7 @@ class UnknownType(Problem):
 
 async def traces(mirror: Mirror, pool: Pool, told: Callable[[frozenset[str]], None], request: Request) -> Response:
     """Store the spans of an export request; say what could not be kept."""
-    key = mirror.key_of(request.headers.get(b"authorization"))
+    key = await mirror.key_of(request.headers.get(b"authorization"))
     kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     decode = _DECODERS.get(kind)
     if decode is None:
