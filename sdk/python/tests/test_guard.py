@@ -173,6 +173,21 @@ def test_breaker__open__said_in_the_sync_with_its_cause(bench: Bench) -> None:
     ]  # fmt: skip
 
 
+def test_breaker__host_makes_up_models__quiet_ones_are_forgotten(bench: Bench) -> None:
+    bench.policy({"breaker": {"window_s": 10}})
+    slow = bench.call(model="m-0")
+    slow.admit()
+    for number in range(1, 1500):
+        with bench.call(model=f"m-{number}"):
+            pass
+    bench.clock.advance(11)
+
+    bench.sync()
+    slow.settle(TimeoutError(), last=True)
+
+    assert not bench.guard.breakers
+
+
 # Queue
 
 

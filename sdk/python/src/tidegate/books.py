@@ -148,11 +148,11 @@ class Books:
 
     def _tell_breaker(self, ticket: Ticket, now: float, verdict: breaker.Outcome, failure: Failure | None) -> None:
         permit, ticket.permit = ticket.permit, None
-        if permit is None:
-            return
         key = (ticket.route, ticket.model)
-        state, rule = self.breakers[key]
-        rule = ticket.policy.breaker or rule
+        known = self.breakers.get(key)
+        if permit is None or known is None:
+            return
+        state, rule = known[0], ticket.policy.breaker or known[1]
         took_ms = (now - ticket.since) * 1000
         why = failure.kind.replace("_", " ") if failure is not None else ""
         state = breaker.finish(state, rule, permit, now=now, outcome=verdict, took_ms=took_ms, why=why)

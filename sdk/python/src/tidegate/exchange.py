@@ -10,6 +10,7 @@ from tidegate.leasing import Line
 from tidegate.report import checked_leases
 
 MAX_BREAKERS = 200
+MANY_BREAKERS = 1000
 MAX_DEMAND = 1000
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 60.0
 
@@ -71,10 +72,15 @@ class Exchange:
         return body, Sent(self._seq, lines, boot, wall_ms)
 
     def _breakers(self, now: float, wall_ms: int) -> list[dict[str, Any]]:
+        """Return the breakers that have something to say; of very many, forget those that have not."""
+        breakers = self._guard.breakers
+        crowded = len(breakers) > MANY_BREAKERS
         said = []
-        for (route, model), (state, rule) in self._guard.breakers.items():
+        for (route, model), (state, rule) in list(breakers.items()):
             counts = tally(state, rule, now)
             if state.phase == "closed" and rule.mode == "auto" and not counts.calls:
+                if crowded:
+                    del breakers[route, model]
                 continue
             said.append(
                 {
