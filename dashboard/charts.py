@@ -41,7 +41,7 @@ def daily_cost(found: Sequence[DayCost], today: date, days: int) -> dict[str, An
         "bargap": 0.25,
         "hovermode": "x unified",
         "showlegend": len(names) > 1,
-        "legend": {"orientation": "h", "y": -0.16, "x": 0},
+        "legend": {"orientation": "h", "y": -0.14, "x": 0, "traceorder": "normal"},
         "margin": {"l": 56, "r": 8, "t": 8, "b": 32},
         "xaxis": {"type": "date", "tickformat": "%-d %b", "fixedrange": True, "hoverformat": "%A, %-d %B"},
         "yaxis": {"tickprefix": "$", "rangemode": "tozero", "fixedrange": True, "nticks": 5},

@@ -13,6 +13,8 @@ from dashboard import figures
 from dashboard.figures import Figure
 from dashboard.page import Range
 
+LATE_S = 2  # reports of a step arrive until then
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,7 +34,7 @@ class Entry:
 
 def strip_of(now: Figures, before: Figures, course: Sequence[Point], chosen: Range, at: datetime) -> list[Entry]:
     """Return the seven figures. The last step of the course is left out while it is filling."""
-    whole = [point for point in course if (at - point.at).total_seconds() >= chosen.step_s]
+    whole = [point for point in course if (at - point.at).total_seconds() >= chosen.step_s + LATE_S]
     return [
         _latency(now, before, whole),
         _tokens(now, before, whole),
@@ -159,7 +161,7 @@ def _sessions(before: Figures, now: Figures, course: Sequence[Point], chosen: Ra
     """Every instance samples its sessions once per report, so the samples of a step add up to reports x sessions."""
     reports = chosen.step_s * 1000 / settings.SYNC_INTERVAL_MS
     active = [point.sessions / reports for point in course]
-    newest = active[-1] if active else 0.0
+    newest = sorted(active[-3:])[len(active[-3:]) // 2] if active else 0.0  # one late report moves nothing
     was = before.sessions.mean * before.sessions.count / (before.seconds * 1000 / settings.SYNC_INTERVAL_MS)
     return Entry(
         "active_sessions",

@@ -19,6 +19,8 @@ def build(asking: Asking, params: Params) -> Context:
         "open_count": sum(breaker.open > 0 for breaker in asking.breakers),
         "clients": len(asking.live_instances),
         "chosen": chosen,
+        "chosen_route": chosen.route if chosen else "*",
+        "chosen_model": chosen.model if chosen else "",
         "states": chosen.states[:MOST_CLIENTS] if chosen else [],
         "overrides": [each for each in overrides if each.mode != "auto" or each.resets],
         "may_all": asking.asker.tenant is None,

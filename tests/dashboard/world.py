@@ -225,6 +225,7 @@ def _traces(world: World) -> None:
         at = world.now - timedelta(seconds=20 + number * 31)
         tenant = ("acme", "acme-eu", "globex")[number % 3]
         failed = number % 7 == 3
+        slow = world.random.uniform(0.3, 2.2)
         steps: tuple[tuple[str, str, int, int, dict[str, object]], ...] = (
             ("", "support.answer", 2_400_000, 0, {}),
             ("0", "retrieve", 320_000, 40_000, {"db.system": "pgvector"}),
@@ -250,7 +251,7 @@ def _traces(world: World) -> None:
             made.append(
                 Span(
                     trace_id=trace_id, span_id=ids[place], parent_span_id=ids[int(parent)] if parent else "",
-                    starts_at=at + timedelta(microseconds=offset), duration_us=duration, tenant=tenant,
+                    starts_at=at + timedelta(microseconds=offset * slow), duration_us=int(duration * slow), tenant=tenant,
                     service="support-bot", name=name, kind=3 if parent else 2,
                     status=2 if failed and place in (0, 2, 3) else 1,
                     status_message="upstream timed out" if failed and place == 3 else "",

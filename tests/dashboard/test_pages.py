@@ -1,0 +1,164 @@
+"""Every page, seen by an admin, a viewer, and an operator of another tenant, with a pinned number of queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from controlplane.tenancy.queries import asker_of
+from dashboard.page import Page, Params, context_of, render
+from dashboard.registry import PAGES
+from tests.dashboard.world import World
+
+# What each page may ask of the database, the session and the operator behind it included.
+MOST_QUERIES = {
+    "/": 22,
+    "/tenants/": 16,
+    "/tenants/of/acme/": 26,
+    "/tenants/new/": 14,
+    "/budgets/": 18,
+    "/budgets/new/": 14,
+    "/limits/?policy=acme/chat": 24,
+    "/limits/edit/?policy=acme/chat": 14,
+    "/breakers/": 14,
+    "/traces/": 14,
+    "/clients/": 16,
+    "/audit/": 14,
+    "/settings/": 18,
+}
+WRITES = re.compile(r"<form(?![^>]*method=\"get\")[^>]*action=\"(?!/sign-out/)|formaction=")
+SignIn = Callable[[str], Client]
+
+
+def _params(page: Page, world: World) -> Params:
+    known = {"slug": "acme", "trace_id": world.trace_id, "policy": "acme/chat"}
+    return Params.taken(page.params, known)
+
+
+@pytest.mark.parametrize("path", MOST_QUERIES)
+def test_page__admin__is_shown_with_few_queries(path: str, sign_in: SignIn) -> None:
+    client = sign_in("anna")
+    client.get(path)
+
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        response = client.get(path)
+
+    assert response.status_code == 200
+    assert len(queries) <= MOST_QUERIES[path], [query["sql"][:120] for query in queries]
+
+
+@pytest.mark.parametrize("path", [path for path in MOST_QUERIES if "/new/" not in path and "/edit/" not in path])
+def test_page__viewer__has_nothing_to_write_with(path: str, sign_in: SignIn) -> None:
+    html = sign_in("vera").get(path).content.decode()
+
+    assert WRITES.findall(html) == []
+
+
+@pytest.mark.parametrize("path", MOST_QUERIES)
+def test_page__nobody__is_sent_to_the_door(path: str, client: Client, db: None) -> None:
+    response = client.get(path)
+
+    assert response.status_code == 302
+    assert response["Location"].startswith("/sign-in/")
+
+
+@pytest.mark.parametrize("path", ["/tenants/of/acme/", "/tenants/of/acme/cost.json"])
+def test_page__operator_of_another_tenant__is_told_that_there_is_none(path: str, sign_in: SignIn) -> None:
+    assert sign_in("gus").get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/tenants/", "/budgets/", "/limits/", "/breakers/", "/traces/", "/clients/", "/audit/", "/settings/"]
+)
+def test_page__operator_of_another_tenant__names_nothing_of_the_others(path: str, sign_in: SignIn) -> None:
+    html = sign_in("gus").get(path).content.decode()
+
+    assert "globex" in html.casefold()
+    assert not re.search(r"acme|batch-summariser|installation ·", html.casefold())
+
+
+@pytest.mark.parametrize("path", ["/tenants/new/", "/budgets/new/", "/limits/edit/"])
+def test_form__viewer__is_refused(path: str, sign_in: SignIn) -> None:
+    assert sign_in("vera").get(path).status_code == 403
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_parts__any_page__have_their_name_as_the_id_of_their_root(name: str, world: World) -> None:
+    page = PAGES[name]
+    context = context_of(page, asker_of(world.operators["anna"]), _params(page, world), timezone.now())
+
+    for part, html in render(page, context).items():
+        assert re.match(rf"\s*<\w+[^>]*\sid=\"{part}\"", html), f"{name}: {part}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_parts__of_two_askers_alike__are_the_same(name: str, world: World) -> None:
+    page, now = PAGES[name], timezone.now()
+    first = asker_of(world.operators["anna"])
+    second = type(first)(name="somebody else", role=first.role)
+
+    pictures = [render(page, context_of(page, asker, _params(page, world), now)) for asker in (first, second)]
+
+    assert pictures[0] == pictures[1]
+
+
+def test_page__first_response__holds_the_parts_as_frames_would(sign_in: SignIn, world: World) -> None:
+    html = sign_in("anna").get("/audit/").content.decode()
+
+    assert html.count('id="audit_list"') == 1
+    assert 'data-page="audit"' in html
+    assert 'data-query=""' in html
+
+
+def test_page__hostile_parameters__are_only_text(sign_in: SignIn) -> None:
+    html = sign_in("anna").get("/clients/", {"q": '"><script>alert(1)</script>\0'}).content.decode()
+
+    assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    "path", ["/audit/?cursor=x", "/audit/?entry=99999999999999999999", "/?tenant=none", "/?range=9y", "/budgets/?budget=no",
+             "/limits/?policy=no/way", "/breakers/?route=none", "/clients/?state=odd", "/tenants/of/acme/?by=odd"]
+)  # fmt: skip
+def test_page__parameters_that_fit_nothing__is_still_shown(path: str, sign_in: SignIn) -> None:
+    assert sign_in("anna").get(path).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "status"), [("/traces/?cursor=odd~1", 422), ("/traces/00/", 404), ("/nothing/", 404)])
+def test_page__that_is_not_there__says_so(path: str, status: int, sign_in: SignIn) -> None:
+    assert sign_in("anna").get(path).status_code == status
+
+
+def test_palette__operator__finds_pages_tenants_budgets_and_what_they_may_do(sign_in: SignIn) -> None:
+    entries = sign_in("otto").get("/palette.json").json()["entries"]
+
+    titles = {entry["title"] for entry in entries}
+    assert {"Overview", "Acme Europe", "acme · support", "New budget"} <= titles
+    assert "New tenant" not in titles
+
+
+def test_trace__its_page__shows_every_span_once(sign_in: SignIn, world: World) -> None:
+    html = sign_in("anna").get(f"/traces/{world.trace_id}/").content.decode()
+
+    assert len(re.findall(r'<tr id="s_[0-9a-f]{16}"', html)) == 5
+
+
+def test_traces__pages__follow_each_other_without_a_gap(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+    first = client.get("/traces/").content.decode()
+    older = re.search(r'href="(\?cursor=[^"]+)">Older', first)
+    assert older is not None
+
+    second = client.get("/traces/" + older[1].replace("&amp;", "&")).content.decode()
+
+    ids = [set(re.findall(r'id="t_([0-9a-f]{32})"', html)) for html in (first, second)]
+    assert [len(found) for found in ids] == [50, 20]
+    assert not ids[0] & ids[1]

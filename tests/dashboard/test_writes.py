@@ -1,0 +1,213 @@
+"""The forms: what they change, what they say when they may not, and who may not at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from controlplane.budgets.models import Budget
+from controlplane.policy.models import BreakerOverride, Revision, RoutePolicy
+from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, SdkKey, Tenant
+from tests.dashboard.world import USD, World
+
+SignIn = Callable[[str], Client]
+BUDGET = {"tenant": "acme", "slug": "new", "amount_usd": "12.50", "period": "calendar:month", "on_exhausted": "block"}
+OPERATORS = [
+    ("/budgets/create/", BUDGET),
+    ("/budgets/amount/", {"budget": "acme/support", "amount_usd": "3000"}),
+    ("/budgets/archive/", {"budget": "acme/support"}),
+    ("/limits/put/", {"tenant": "acme", "route": "chat", "document": "{}"}),
+    ("/limits/delete/", {"policy": "acme/chat"}),
+    ("/breakers/hand/", {"tenant": "acme", "route": "chat", "do": "forced_open"}),
+]
+ADMINS = [
+    ("/tenants/create/", {"slug": "new", "name": "New"}),
+    ("/tenants/of/globex/rename/", {"name": "Other"}),
+    ("/tenants/of/globex/archive/", {}),
+    ("/tenants/of/acme/keys/", {"name": "second"}),
+    ("/settings/operators/", {"username": "new", "password": "long enough for us", "role": "viewer"}),
+    ("/settings/tokens/", {"name": "bot", "role": "viewer"}),
+    ("/settings/keys/", {"name": "gateway"}),
+    ("/settings/prices/", {"model": "own", "rates.input": "1.5"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "typed"), [*OPERATORS, *ADMINS])
+def test_write__viewer__is_refused_and_changes_nothing(
+    path: str, typed: dict[str, str], sign_in: SignIn, world: World
+) -> None:
+    before = AuditEntry.objects.count()
+
+    response = sign_in("vera").post(path, typed)
+
+    assert response.status_code == 403
+    assert AuditEntry.objects.count() == before
+
+
+@pytest.mark.parametrize(("path", "typed"), ADMINS)
+def test_write__operator_where_an_admin_is_needed__is_refused(
+    path: str, typed: dict[str, str], sign_in: SignIn
+) -> None:
+    assert sign_in("otto").post(path, typed).status_code == 403
+
+
+@pytest.mark.parametrize(("path", "typed"), OPERATORS)
+def test_write__operator__is_done_and_told_of(path: str, typed: dict[str, str], sign_in: SignIn, world: World) -> None:
+    before = AuditEntry.objects.count()
+
+    response = sign_in("otto").post(path, typed)
+
+    assert response.status_code == 302
+    assert AuditEntry.objects.count() == before + 1
+
+
+@pytest.mark.parametrize(("path", "typed"), ADMINS)
+def test_write__admin__is_done(path: str, typed: dict[str, str], sign_in: SignIn, world: World) -> None:
+    before = AuditEntry.objects.count()
+
+    response = sign_in("anna").post(path, typed)
+
+    assert response.status_code in (200, 302)
+    assert AuditEntry.objects.count() > before
+
+
+@pytest.mark.parametrize(("path", "typed"), OPERATORS)
+def test_write__operator_of_another_tenant__finds_nothing(path: str, typed: dict[str, str], sign_in: SignIn) -> None:
+    assert sign_in("gus").post(path, typed).status_code == 404
+
+
+@pytest.mark.parametrize(("path", "typed"), [*OPERATORS, *ADMINS])
+def test_write__by_get__is_not_allowed(path: str, typed: dict[str, str], sign_in: SignIn) -> None:
+    assert sign_in("anna").get(path, typed).status_code == 405
+
+
+def test_change_amount__as_typed_by_people__is_the_amount(sign_in: SignIn, world: World) -> None:
+    sign_in("otto").post("/budgets/amount/", {"budget": "acme/support", "amount_usd": "$3,000.50", "reason": "sale"})
+
+    assert Budget.objects.get(slug="support").amount_nusd == 3000 * USD + USD // 2
+    assert AuditEntry.objects.latest("id").reason == "sale"
+
+
+def test_change_amount__unreadable__is_shown_beside_the_field_with_what_was_typed(sign_in: SignIn) -> None:
+    response = sign_in("otto").post("/budgets/amount/", {"budget": "acme/support", "amount_usd": "lots"})
+
+    html = response.content.decode()
+    assert response.status_code == 422
+    assert re.search(r'name="amount_usd"[^>]*value="lots"[^>]*aria-invalid="true"', html)
+
+
+def test_preview__more_and_less__says_what_it_does_in_numbers(sign_in: SignIn) -> None:
+    client = sign_in("otto")
+
+    raised, lowered = (
+        client.get("/budgets/preview/", {"budget": "acme/support", "amount_usd": amount}).content.decode()
+        for amount in ("3000", "1850")
+    )
+
+    assert "Raise by $600.00" in raised
+    assert "$1,096.73 will be free to lease" in raised
+    assert "Lower by $550.00" in lowered
+    assert "At worst $53.27 that is leased already is still spent" in lowered
+    assert Budget.objects.get(slug="support").amount_nusd == 2400 * USD
+
+
+def test_preview__viewer__is_refused(sign_in: SignIn) -> None:
+    query = {"budget": "acme/support", "amount_usd": "3000"}
+
+    assert sign_in("vera").get("/budgets/preview/", query).status_code == 403
+
+
+def test_create_budget__several_wrong_fields__names_each(sign_in: SignIn) -> None:
+    typed = {**BUDGET, "slug": "No Good", "period.timezone": "Mars/Base"}
+
+    html = sign_in("otto").post("/budgets/create/", typed).content.decode()
+
+    assert len(re.findall(r'aria-invalid="true"', html)) == 2
+    assert "Mars/Base" in html
+
+
+def test_put_policy__wrong_fields__names_them_and_keeps_the_text(sign_in: SignIn, world: World) -> None:
+    document = '{"timeout_ms": -1, "nonsense": 1}'
+
+    response = sign_in("otto").post("/limits/put/", {"tenant": "acme", "route": "chat", "document": document})
+
+    html = response.content.decode()
+    assert response.status_code == 422
+    assert "<code>timeout_ms</code>" in html
+    assert "&quot;nonsense&quot;: 1" in html
+    assert RoutePolicy.objects.get(tenant=world.tenants["acme"]).document["limits"][0]["amount"] == 900
+
+
+def test_put_policy__text_that_is_no_json__is_refused(sign_in: SignIn) -> None:
+    response = sign_in("otto").post("/limits/put/", {"tenant": "acme", "route": "chat", "document": "{"})
+
+    assert response.status_code == 422
+    assert "not JSON" in response.content.decode()
+
+
+def test_restore__an_older_revision__is_the_policy_again(sign_in: SignIn, world: World) -> None:
+    older = Revision.objects.filter(kind="policy", subject="acme/chat").earliest("id")
+
+    sign_in("otto").post(f"/limits/restore/{older.pk}/")
+
+    assert RoutePolicy.objects.get(tenant=world.tenants["acme"]).document == older.after
+
+
+def test_hand__forced_and_handed_back__is_kept(sign_in: SignIn) -> None:
+    client = sign_in("otto")
+
+    modes = []
+    for mode in ("forced_open", "auto"):
+        client.post("/breakers/hand/", {"tenant": "", "route": "chat", "do": mode})
+        modes.append(BreakerOverride.objects.get(tenant=None, route="chat").mode)
+
+    assert modes == ["forced_open", "auto"]
+
+
+def test_create_key__its_text__is_shown_once_and_kept_nowhere(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+
+    shown = client.post("/tenants/of/acme/keys/", {"name": "second"}).content.decode()
+    found = re.search(r"<code>(tg_[^<]+)</code>", shown)
+
+    assert found is not None
+    assert found[1] not in client.get("/tenants/of/acme/").content.decode()
+    assert SdkKey.objects.filter(tenant=world.tenants["acme"], name="second").count() == 1
+
+
+def test_revoke_key__and_token__are_revoked(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+    client.post("/settings/tokens/", {"name": "bot", "role": "viewer"})
+    token = OperatorToken.objects.get(name="bot")
+
+    client.post(f"/keys/{world.keys['acme'].pk}/revoke/")
+    client.post(f"/settings/tokens/{token.pk}/revoke/")
+
+    assert SdkKey.objects.get(pk=world.keys["acme"].pk).revoked_at is not None
+    assert OperatorToken.objects.get(pk=token.pk).revoked_at is not None
+
+
+def test_archive_tenant__with_one_below__is_told_why_not(sign_in: SignIn) -> None:
+    response = sign_in("anna").post("/tenants/of/acme/archive/")
+
+    assert response.status_code == 409
+    assert "tenants below it" in response.content.decode()
+    assert Tenant.objects.get(slug="acme").archived_at is None
+
+
+def test_deactivate_operator__the_last_admin__stays(sign_in: SignIn, world: World) -> None:
+    response = sign_in("anna").post(f"/settings/operators/{world.operators['anna'].pk}/deactivate/")
+
+    assert response.status_code == 409
+    assert Operator.objects.get(username="anna").is_active
+
+
+def test_write__without_the_token_of_the_form__is_refused(world: World) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.operators["anna"])
+
+    assert client.post("/budgets/archive/", {"budget": "acme/support"}).status_code == 403
+    assert Budget.objects.get(slug="support").archived_at is None
