@@ -12,6 +12,7 @@ from controlplane.telemetry.queries import Point
 from dashboard.page import Range
 
 WIDTH, HEIGHT, FOOT = 760.0, 170.0, 188.0
+TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,21 @@ def _times(whole: Sequence[Point]) -> list[Mark]:
 
 def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
     starts, ends = whole[0].at, whole[-1].at
-    inside = [change for change in changes if starts < change.at < ends][:4]
     length = (ends - starts).total_seconds()
+    groups: list[list[Revision]] = []
+    for change in sorted((each for each in changes if starts < each.at < ends), key=lambda each: each.pk):
+        if groups and (change.at - groups[-1][0].at).total_seconds() < length * TOO_NEAR:
+            groups[-1].append(change)
+        else:
+            groups.append([change])
     return [
-        Mark(WIDTH * (change.at - starts).total_seconds() / length, 13, f"{change.kind} r{change.pk}", "start")
-        for change in inside
+        Mark(round(WIDTH * (group[0].at - starts).total_seconds() / length, 1), 13, _event(group), "start")
+        for group in groups[-4:]
     ]
+
+
+def _event(group: Sequence[Revision]) -> str:
+    kinds = {change.kind for change in group}
+    what = kinds.pop() if len(kinds) == 1 else "changes"
+    numbers = f"r{group[0].pk}" + (f"–r{group[-1].pk}" if len(group) > 1 else "")
+    return f"{what} {numbers}"

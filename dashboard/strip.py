@@ -97,9 +97,9 @@ def _tokens(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
     return Entry(
         "tokens_used",
         "Tokens",
-        Figure(figures.count(used / now.seconds), "/s"),
+        Figure(figures.count(used / now.known_s), "/s"),
         f"{figures.percent(share, 0)} input" if used else "none used",
-        _relative(used / now.seconds, was / before.seconds if was else None),
+        _relative(used / now.known_s, was / before.known_s if was else None),
         "",
         [float(point.input_tokens + point.output_tokens) for point in course],
         "accent",
@@ -112,9 +112,9 @@ def _cost(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
     return Entry(
         "cost_usd",
         "Cost",
-        Figure(figures.usd(round(now.cost_nusd / now.seconds * 3600)), "/h"),
+        Figure(figures.usd(round(now.cost_nusd / now.known_s * 3600)), "/h"),
         f"{figures.usd(now.cost_nusd)} so far",
-        _relative(now.cost_nusd / now.seconds, before.cost_nusd / before.seconds if before.cost_nusd else None),
+        _relative(now.cost_nusd / now.known_s, before.cost_nusd / before.known_s if before.cost_nusd else None),
         "",
         [float(point.cost_nusd) for point in course],
         "accent",
@@ -162,7 +162,7 @@ def _sessions(before: Figures, now: Figures, course: Sequence[Point], chosen: Ra
     reports = chosen.step_s * 1000 / settings.SYNC_INTERVAL_MS
     active = [point.sessions / reports for point in course]
     newest = sorted(active[-3:])[len(active[-3:]) // 2] if active else 0.0  # one late report moves nothing
-    was = before.sessions.mean * before.sessions.count / (before.seconds * 1000 / settings.SYNC_INTERVAL_MS)
+    was = before.sessions.mean * before.sessions.count / (before.known_s * 1000 / settings.SYNC_INTERVAL_MS)
     return Entry(
         "active_sessions",
         "Active sessions",

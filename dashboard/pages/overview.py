@@ -20,7 +20,7 @@ def build(asking: Asking, params: Params) -> Context:
     present = telemetry.figures(asking.asker, since, asking.now, tenant)
     before = telemetry.figures(asking.asker, *chosen.before(asking.now), tenant)
     found = needs.needs_of(asking)
-    changes = list(policy.revisions_seen_by(asking.asker)[:8])
+    changes = list(policy.revisions_seen_by(asking.asker)[:30])
     return {
         "title": "Overview",
         "range": chosen,

@@ -42,28 +42,32 @@ def icon(name: str) -> SafeString:
     return format_html('<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d="{}"/></svg>', ICONS[name])
 
 
-def _points(values: Sequence[float], width: float, height: float, top: float) -> list[tuple[float, float]]:
-    low, high = min(values), max(values)
+def _points(values: Sequence[float | None], width: float, height: float, top: float) -> list[tuple[float, float]]:
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
     room = high - low
     step = width / max(1, len(values) - 1)
     return [
         (step * number, height if high <= 0 else top + (height - top) * (1 - (value - low) / room if room else 0.5))
         for number, value in enumerate(values)
+        if value is not None
     ]
 
 
 @register.simple_tag
 def sparkline(values: Sequence[float | None], tone: str = "accent") -> SafeString:
     """Draw the course of ``values`` as a line over an area; gaps are bridged. ``tone`` is a class of the styles."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
+    if sum(value is not None for value in values) < 2:
         return mark_safe('<svg class="spark none" viewBox="0 0 150 26" aria-hidden="true"></svg>')
-    drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in _points(known, 150, 24, 2))
+    points = _points(values, 150, 24, 2)
+    drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return format_html(
         '<svg class="spark {}" viewBox="0 0 150 26" preserveAspectRatio="none" aria-hidden="true">'
-        '<polygon class="area" points="0,26 {} 150,26"/><polyline class="line" points="{}"/></svg>',
+        '<polygon class="area" points="{},26 {} {},26"/><polyline class="line" points="{}"/></svg>',
         tone,
+        f"{points[0][0]:.1f}",
         drawn,
+        f"{points[-1][0]:.1f}",
         drawn,
     )
 

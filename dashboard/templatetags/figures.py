@@ -90,6 +90,12 @@ def ago(context: template.Context, at: datetime | None) -> SafeString | str:
 
 
 @register.simple_tag(takes_context=True)
+def lasted(context: template.Context, since: datetime) -> SafeString:
+    """How long since then: ``5 h``."""
+    return _time(since, figures.span((context["now"] - since).total_seconds()))
+
+
+@register.simple_tag(takes_context=True)
 def at(context: template.Context, moment: datetime | None) -> SafeString | str:
     """The time of day for today's, the date for others, with the absolute time as a tooltip."""
     if moment is None:

@@ -44,6 +44,7 @@ class Figures:
 
     since: datetime
     until: datetime
+    known_s: float  # of that span, how long anything has been known of at all: less on a fresh installation
     calls: int
     errors: int
     refused: int
@@ -60,12 +61,8 @@ class Figures:
     sessions: Spread
 
     @property
-    def seconds(self) -> float:
-        return max(1.0, (self.until - self.since).total_seconds())
-
-    @property
     def calls_per_s(self) -> float:
-        return self.calls / self.seconds
+        return self.calls / self.known_s
 
     @property
     def tokens_used(self) -> int:
@@ -129,13 +126,19 @@ def figures(
     spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
     sql = f"""WITH hit AS MATERIALIZED (
                 SELECT * FROM {_table(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause})
-              SELECT {sums}, {spreads} FROM hit"""  # noqa: S608 - names of ours, values as parameters
+              SELECT {sums}, {spreads}, (SELECT min(starts_at) FROM {_table(since, until)}) FROM hit
+              """  # noqa: S608 - names of ours, values as parameters
     row = rows(sql, [since, until, *values])[0]
     counts: dict[str, Any] = dict(zip(_COUNTS, row, strict=False))
     shapes: dict[str, Any] = {
-        name: Spread.of(packed) for name, packed in zip(_DISTRIBUTIONS, row[len(_COUNTS) :], strict=True)
+        name: Spread.of(packed) for name, packed in zip(_DISTRIBUTIONS, row[len(_COUNTS) : -1], strict=True)
     }
-    return Figures(since=since, until=until, **counts, **shapes)
+    return Figures(since=since, until=until, known_s=_known_s(since, until, row[-1]), **counts, **shapes)
+
+
+def _known_s(since: datetime, until: datetime, first: datetime | None) -> float:
+    known = max(since, first) if first is not None else since
+    return max(1.0, (until - known).total_seconds())
 
 
 def series(
@@ -183,11 +186,19 @@ def breakdown(
     """Return figures per tenant, route or model without spreads, the dearest first, at most ``limit``."""
     clause, values = where(slugs_read(asker, None))
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
-    sql = f"""SELECT {by}, {sums} FROM {_table(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause}
+    table = _table(since, until)
+    sql = f"""SELECT {by}, {sums}, (SELECT min(starts_at) FROM {table}) FROM {table}
+              WHERE starts_at >= %s AND starts_at < %s {clause}
               GROUP BY 1 ORDER BY sum(cost_nusd) DESC, 1 LIMIT %s"""  # noqa: S608 - names of ours
     empty: dict[str, Any] = dict.fromkeys(_DISTRIBUTIONS, Spread())
     return {
-        row[0]: Figures(since=since, until=until, **dict(zip(_COUNTS, row[1:], strict=True)), **empty)
+        row[0]: Figures(
+            since=since,
+            until=until,
+            known_s=_known_s(since, until, row[-1]),
+            **dict(zip(_COUNTS, row[1:-1], strict=True)),
+            **empty,
+        )
         for row in rows(sql, [since, until, *values, limit])
     }
 
