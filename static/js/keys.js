@@ -5,7 +5,7 @@ const typing = (node) => node instanceof HTMLElement && (node.isContentEditable 
 
 export function keys() {
   const open = palette();
-  let going = 0;
+  let going = -Infinity; // when g was pressed
   document.querySelector("[data-palette]")?.addEventListener("click", open);
   document.querySelector("[data-menu]")?.addEventListener("click", (event) => {
     event.preventDefault();
@@ -31,7 +31,7 @@ export function keys() {
     if (event.key === "Escape") escape(event);
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector("dialog[open]")) return;
     if (event.timeStamp - going < 1200) {
-      going = 0;
+      going = -Infinity;
       const link = document.querySelector(`.rail-links a[data-key="${CSS.escape(event.key)}"]`);
       if (link) { event.preventDefault(); link.click(); }
     } else if (event.key === "g") {

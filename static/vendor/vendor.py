@@ -23,6 +23,7 @@ FILES = {
     ),
     "idiomorph.js": ("idiomorph", "dist/idiomorph.esm.js"),
     "plotly-basic.js": ("plotly.js-basic-dist-min", "plotly-basic.min.js"),
+    "../../tests/browser/axe.min.js": ("axe-core", "axe.min.js"),  # checks pages in tests, is never served
 }
 DERIVED = {"plotly.css": "plotly.js-basic-dist-min"}  # dumped once from the style sheet that the bundle would inject
 

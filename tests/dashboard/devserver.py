@@ -26,8 +26,8 @@ def main() -> None:
     world.make()
     connections.close_all()
     port = sys.argv[1] if len(sys.argv) > 1 else "8123"
-    command = [sys.executable, "-m", "granian", "--interface", "asginl", "--port", port, "--workers", "1"]
-    server = subprocess.Popen([*command, "tests.dashboard.asgi:application"])
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", port, "--workers", "1"]
+    server = subprocess.Popen([*command, "controlplane.asgi:application"])
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     server.wait()
 
