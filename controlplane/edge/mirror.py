@@ -23,7 +23,7 @@ from controlplane.edge.database import Gone, Pool
 from controlplane.edge.http import Scope
 from controlplane.policy.actions.publishing import ensure_snapshot
 from controlplane.problems import Unauthorized, Unavailable
-from controlplane.tenancy.secrets import SDK_KEY, proves, selector_of
+from controlplane.tenancy.secrets import proves, sdk_selector
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ class Mirror:
 
     async def _prove(self, authorization: bytes) -> Key:
         text = authorization[7:].decode("latin-1") if authorization[:7].lower() == b"bearer " else ""
-        selector = selector_of(text, SDK_KEY)
+        selector = sdk_selector(text)
         if selector and selector not in self._keys:
             await self._read_since(time.monotonic())
         key = self._keys.get(selector) if selector else None

@@ -12,7 +12,6 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from controlplane.problems import Problem
 from controlplane.runtime.engines import CannotStart, secret
 from controlplane.tenancy.actions.first_admin import ensure_first_admin
 
@@ -60,8 +59,6 @@ def first_admin() -> bool:
         made = ensure_first_admin(password=password, token=os.environ.get("TIDEGATE_ADMIN_TOKEN") or None)
     except ValueError as error:
         raise CannotStart(f"TIDEGATE_ADMIN_TOKEN {error}.") from None
-    except Problem as problem:
-        raise CannotStart(f"TIDEGATE_ADMIN_PASSWORD can't be used: {' '.join(problem.errors.values())}") from None
     if not made and not was_kept:
         kept.unlink(missing_ok=True)  # somebody else's admin, somebody else's password
     return made

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from controlplane.problems import Forbidden, NotFound, Unauthorized
 from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, Role, SdkKey, Tenant
-from controlplane.tenancy.secrets import OPERATOR_TOKEN, proves, selector_of
+from controlplane.tenancy.secrets import operator_selector, proves
 
 _RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
@@ -70,8 +70,7 @@ def slugs_seen_by(asker: Asker) -> list[str] | None:
 
 def operator_of_token(text: str, *, now: datetime) -> OperatorToken:
     """Return the live token that ``text`` is; ``Unauthorized`` for anything else. Notes its use once a minute."""
-    selector = selector_of(text, OPERATOR_TOKEN)
-    token = OperatorToken.objects.select_related("tenant").filter(selector=selector).first() if selector else None
+    token = OperatorToken.objects.select_related("tenant").filter(selector=operator_selector(text)).first()
     if token is None or not proves(text, bytes(token.digest)) or not _is_live(token, now):
         raise Unauthorized("Send 'Authorization: Bearer <operator token>' with a token that is live.")
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 SDK_KEY = "tg_"
 OPERATOR_TOKEN = "tgo_"  # noqa: S105  (a prefix)
 _SHAPE = re.compile(r"(tgo?_)([a-z0-9]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+MIN_CHOSEN = 8
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -29,12 +30,11 @@ def mint(prefix: str) -> Minted:
     return _of(prefix, selector, secrets.token_urlsafe(32))
 
 
-def adopt(text: str, prefix: str) -> Minted:
-    """Return a preset key or token as if minted; ``ValueError`` for one of another shape."""
-    match = _SHAPE.fullmatch(text)
-    if match is None or match[1] != prefix:
-        raise ValueError(f"must look like {prefix}<12 lower-case letters or digits>_<43 letters, digits, - or _>")
-    return _of(prefix, match[2], match[3])
+def adopt(text: str) -> Minted:
+    """Return an operator token that was chosen by hand as if minted; ``ValueError`` for one that is too short."""
+    if len(text) < MIN_CHOSEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"must have at least {MIN_CHOSEN} ASCII characters and no spaces")
+    return Minted(text, operator_selector(text), digest(text))
 
 
 def _of(prefix: str, selector: str, secret: str) -> Minted:
@@ -47,10 +47,16 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def selector_of(text: str, prefix: str) -> str | None:
-    """Return the selector of a presented key or token, or ``None`` for text of another shape."""
+def sdk_selector(text: str) -> str | None:
+    """Return the selector of a presented SDK key, or ``None`` for text of another shape."""
     match = _SHAPE.fullmatch(text)
-    return match[2] if match and match[1] == prefix else None
+    return match[2] if match and match[1] == SDK_KEY else None
+
+
+def operator_selector(text: str) -> str:
+    """Return the selector of a presented operator token; one that was chosen by hand is found by its digest."""
+    match = _SHAPE.fullmatch(text)
+    return match[2] if match and match[1] == OPERATOR_TOKEN else hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def proves(text: str, kept: bytes) -> bool:

@@ -1,0 +1,109 @@
+"""Export requests as genuine exporters send them, and as broken ones do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from controlplane.telemetry.otlp import BadTraces, answer, decode_json, decode_protobuf
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def same(tenant: str) -> str:
+    return tenant
+
+
+def unpacked(body: bytes) -> bytes:
+    return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+
+
+@pytest.mark.parametrize("capture", ["py-traceloop", "py-openinference", "js-traceloop-json"])
+def test_decode__a_genuine_capture__has_the_spans_and_tokens_that_it_states(shared: Path, capture: str) -> None:
+    suite = shared / "suites" / "otlp"
+    truth = json.loads((suite / "truth.json").read_text())[capture]
+    bodies = sorted((suite / "captures" / capture).glob("*-traces.body"))
+    decode = decode_json if capture.endswith("json") else decode_protobuf
+
+    rows = [row for body in bodies for row in decode(unpacked(body.read_bytes()), same).rows]
+
+    leaves = [row for row in rows if row.input_tokens]
+    assert len(rows) == truth["spans"]
+    assert sum(row.status == 2 for row in rows) == truth["error_spans"]
+    assert {row.service for row in rows} == set(truth["services"])
+    assert sum(row.input_tokens or 0 for row in leaves) == truth["input_tokens"]
+    assert sum(row.output_tokens or 0 for row in leaves) == truth["output_tokens"]
+
+
+def span(**more: Any) -> dict[str, Any]:
+    return {"traceId": TRACE, "spanId": SPAN, "name": "chat", "startTimeUnixNano": "1790000000000000000", **more}
+
+
+def decode(*spans: dict[str, Any]) -> Any:
+    return decode_json(orjson.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}), same)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"traceId": "0" * 32},
+        {"traceId": "12"},
+        {"spanId": "x" * 16},
+        {"parentSpanId": "12"},
+        {"startTimeUnixNano": "0"},
+    ],
+)
+def test_decode__a_span_that_can_not_be_kept__is_counted_with_the_reason(broken: dict[str, Any]) -> None:
+    decoded = decode(span(), span(**broken))
+
+    assert (len(decoded.rows), decoded.rejected) == (1, 1)
+    assert decoded.reason in orjson.loads(answer(decoded, as_json=True))["partialSuccess"]["errorMessage"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"resourceSpans": 3}', b'{"resourceSpans": [{"scopeSpans": [3]}]}']
+)
+def test_decode_json__what_is_no_request__is_refused(body: bytes) -> None:
+    with pytest.raises(BadTraces):
+        decode_json(body, same)
+
+
+def test_decode_protobuf__bytes_of_something_else__are_refused_and_none_are_an_empty_request() -> None:
+    with pytest.raises(BadTraces):
+        decode_protobuf(b"\xff\xff\xff", same)
+    assert decode_protobuf(b"", same).rows == []
+
+
+def test_decode__hostile_text__becomes_what_the_database_can_keep() -> None:
+    attributes = [
+        {"key": "a\x00b", "value": {"stringValue": "c\x00d" + "e" * 100_000}},
+        {"key": "n", "value": {"doubleValue": "NaN"}},
+    ]
+
+    (row,) = decode(span(name="x\x00" * 300, attributes=attributes)).rows
+
+    assert "\x00" not in orjson.dumps(row.attributes).decode() + row.name
+    assert len(row.name) == 200
+    assert len(row.attributes["a�b"]) < 40_000
+    assert row.attributes["n"] == "nan"
+
+
+def test_decode__protobuf_and_json_of_one_span__are_the_same_row() -> None:
+    request = ExportTraceServiceRequest()
+    made = request.resource_spans.add().scope_spans.add().spans.add()
+    made.trace_id, made.span_id, made.name = bytes.fromhex(TRACE), bytes.fromhex(SPAN), "chat"
+    made.start_time_unix_nano = 1790000000000000000
+    tokens = made.attributes.add()
+    tokens.key, tokens.value.int_value = "gen_ai.usage.input_tokens", 7
+
+    (theirs,) = decode_protobuf(request.SerializeToString(), same).rows
+    (ours,) = decode(span(attributes=[{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "7"}}])).rows
+
+    assert theirs == ours
+    assert ours.input_tokens == 7
