@@ -19,6 +19,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	@.ci/chromium
 	$(BIN)/python -m pytest
 
 bench: setup
