@@ -21,11 +21,13 @@ SIGNED_OUT, NO_PAGE, CHANGED = 4401, 4404, 4409
 CHECK_EVERY_S = 15.0
 
 
-def _look_up(pk: int) -> Asker | None:
+def _look_up(pk: int, session: Any) -> Asker | None:
+    """Return who asks; ``None`` when they were deactivated or have signed out."""
     close_old_connections()
     operator = Operator.objects.select_related("tenant").filter(pk=pk, is_active=True).first()
+    signed_in = operator is not None and session.exists(session.session_key)
     close_old_connections()
-    return asker_of(operator) if operator else None
+    return asker_of(operator) if operator and signed_in else None
 
 
 _asker = sync_to_async(_look_up)
@@ -39,7 +41,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
 
     async def connect(self) -> None:
         user = self.scope["user"]
-        asker = await _asker(user.pk) if user.is_authenticated else None
+        asker = await _asker(user.pk, self.scope["session"]) if user.is_authenticated else None
         await self.accept()  # so that the browser is told the code
         if asker is None:
             await self.close(SIGNED_OUT)
@@ -54,19 +56,22 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         self.sender = asyncio.create_task(self._send_frames(user.pk, asker))
 
     async def _send_frames(self, pk: int, asker: Asker) -> None:
+        code = await self._send_until_over(pk, asker)
+        if self.key is not None:
+            hub.leave(self.key, self.viewer)
+        await self.close(code)
+
+    async def _send_until_over(self, pk: int, asker: Asker) -> int:
+        """Send frames; return the code to close with when there is no more to send to this asker."""
         loop = asyncio.get_running_loop()
         checked = loop.time()
-        while True:
-            frame = await self.viewer.next()
-            if frame is None:
-                await self.close(CHANGED)
-                return
+        while (frame := await self.viewer.next()) is not None:
             if loop.time() - checked > CHECK_EVERY_S:
                 checked = loop.time()
-                if not _same(asker, await _asker(pk)):
-                    await self.close(SIGNED_OUT)
-                    return
+                if not _same(asker, await _asker(pk, self.scope["session"])):
+                    return SIGNED_OUT
             await self.send(text_data=frame.decode())
+        return CHANGED
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Pages have nothing to say."""

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
 LEAST_GAP_S = 0.15  # between two renderings of a room, however many changes there are
+REST = 8  # a room rests so many times as long as its rendering took: dear ones are refreshed less often
 Parts = dict[str, str]
 RoomKey = tuple[str, int | None, str, tuple[tuple[str, str], ...]]
 
@@ -139,6 +140,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         while True:
             room.wake.clear()
+            began = loop.time()
             try:
                 fresh = await loop.run_in_executor(self._threads, room.render)
             except Problem as problem:  # gone, or out of sight: who looks has to load the page again to be told
@@ -149,9 +151,19 @@ class Hub:
                 log.exception("hub.not_rendered", page=room.page.name)
             else:
                 room.publish(fresh)
-            await asyncio.sleep(LEAST_GAP_S)
+            await self._rest(room, loop.time() - began)
+
+    async def _rest(self, room: Room, took_s: float) -> None:
+        """Wait until the next rendering is due or something changed, with a heartbeat every second meanwhile."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(INTERVAL_S, REST * took_s)
+        await asyncio.sleep(max(LEAST_GAP_S, took_s))
+        while (left := due - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(room.wake.wait(), INTERVAL_S - LEAST_GAP_S)
+                await asyncio.wait_for(room.wake.wait(), min(left, INTERVAL_S))
+                return
+            if due > loop.time() and room.parts:
+                room.publish(room.parts)
 
     def _close(self, key: RoomKey, room: Room) -> None:
         self._rooms.pop(key, None)

@@ -131,7 +131,7 @@ def _errors(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
         "error_rate",
         "Errors",
         Figure(f"{rate * 100:.1f}", "%") if rate is not None else Figure("–", ""),
-        f"{figures.count(now.errors)} of {figures.count(now.calls)} calls",
+        f"{figures.count(now.errors)} failed · {figures.count(now.refused)} refused",
         _signed(points, f"{abs(points):.1f} pt") if points is not None else "",
         "" if points is None or abs(points) < 0.1 else "up" if points > 0 else "down",
         [point.errors / point.calls if point.calls else 0.0 for point in course],

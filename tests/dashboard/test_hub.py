@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
+from django.contrib.sessions.models import Session
 from django.db import connections
 from django.test import Client
 from hypothesis import given
@@ -233,3 +234,37 @@ async def test_socket__operator_deactivated_meanwhile__is_closed(
         while output["type"] == "websocket.send":
             output = await socket.output()
     assert output["code"] == consumers.SIGNED_OUT
+
+
+async def test_socket__signed_out_meanwhile__is_closed(people: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "CHECK_EVERY_S", 0.0)
+    cookie = await _cookie(people["anna"])
+    socket = Socket("/ws/page/audit/", cookie)
+    await socket.connect()
+    await socket.frame()
+
+    await sync_to_async(Session.objects.filter(session_key=cookie).delete)()
+
+    output: dict[str, Any] = {"type": "websocket.send"}
+    async with asyncio.timeout(10):
+        while output["type"] == "websocket.send":
+            output = await socket.output()
+    assert output["code"] == consumers.SIGNED_OUT
+
+
+async def test_hub__a_room_that_is_dear_to_render__rests_and_still_beats(
+    people: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.hub.INTERVAL_S", 0.01)
+    monkeypatch.setattr("dashboard.hub.REST", 1000)
+    hub, viewer = Hub(), Viewer()
+    key = hub.join(PAGES["audit"], asker_of(people["anna"]), Params(), viewer)
+    await _frames(viewer, "Created tenant other", "audit_list")
+    fresh = hub._rooms[key].parts
+
+    async with asyncio.timeout(10):
+        beats = [json.loads(await viewer.next() or b"null") for _ in range(3)]
+
+    assert [beat["parts"] for beat in beats] == [{}, {}, {}]
+    assert hub._rooms[key].parts is fresh
+    hub.leave(key, viewer)
