@@ -79,13 +79,13 @@ def decide(lease: Counters, ask: Ask, path: Sequence[Account]) -> Grant:
     missing = ask.want - outstanding
     if missing <= 0:
         return Grant(0)
-    idle = max(0, outstanding - ask.held)
+    idle = outstanding - ask.held  # below zero when calls in flight are not funded yet
     floor = max(1, ask.min_useful - idle)
     blocking = [(account.room, index) for index, account in enumerate(path) if account.blocks]
     if blocking:
         room, tightest = min(blocking)
         if room < floor:
-            return Grant(0, tightest if ask.min_useful > idle or idle == 0 else None)
+            return Grant(0, tightest if ask.min_useful > idle or idle <= 0 else None)
         missing = min(missing, max(room // GRANT_PART, floor))
     overspent = max(0, lease.settled + lease.returned - lease.granted)
     return Grant(missing + overspent)

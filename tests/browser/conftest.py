@@ -70,7 +70,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if not Path(CHROMIUM).exists():
         pytest.skip("needs Chromium: apt-get install chromium")
@@ -106,7 +106,7 @@ class Watched:
         self.page.wait_for_function("least => Number(document.body.dataset.seq) >= least", arg=before + number)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(base_url: str, chromium: Browser) -> Iterator[Callable[..., Watched]]:
     """Return a page of the named person, who signs in by the door once."""
     states: dict[str, object] = {}
