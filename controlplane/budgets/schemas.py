@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
+
+from controlplane.domain.leases import Denial
 
 # $1,000,000,000 in nano-USD: no lease gets near it, and sums of many stay inside a bigint.
 MAX_LEASE_NUSD = 10**18
@@ -14,7 +16,6 @@ MAX_LEASE_NUSD = 10**18
 Nusd = Annotated[int, Meta(ge=0, le=MAX_LEASE_NUSD)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Denial = Literal["exhausted", "unknown", "closed"]
 
 
 class LeaseLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,63 +7,16 @@ one order (leases, then accounts, each by id), so that concurrent batches queue 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from controlplane.budgets.schemas import Denial, LeaseAnswer, LeaseReport
-from controlplane.domain.grants import Account, Ask, Counters, cap, decide
+from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
+from controlplane.domain.grants import Account, Counters
+from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenAccount, OpenLease, may_touch, merge_report, unknown
 from controlplane.domain.periods import Period, PeriodRule, period_of, rolling_cutoff, slot_of
-
-LeaseKey = tuple[UUID, int]
-
-
-@dataclass(slots=True)
-class _Budget:
-    id: int
-    name: str
-    tenant: str | None
-    rule: PeriodRule
-    archived: bool
-
-
-@dataclass(slots=True)
-class _Account:
-    """An account under lock: how it stands now, and how it differs from its row."""
-
-    id: int
-    budget: _Budget
-    ends_at: datetime | None
-    state: Account
-    outstanding: int = 0
-    settled: int = 0
-    denied: int = 0
-
-    def move(self, outstanding: int, settled: int) -> None:
-        self.outstanding += outstanding
-        self.settled += settled
-        self.state = self.state.moved(outstanding=outstanding, settled=settled)
-
-
-@dataclass(slots=True)
-class _Lease:
-    """A lease under lock, or a new one."""
-
-    key: LeaseKey
-    path: list[int]
-    counters: Counters = field(default_factory=Counters)
-    held: int = 0
-    denied: int = 0
-    seq: int = 0
-    closed: bool = False
-
-    @property
-    def outstanding(self) -> int:
-        return 0 if self.closed else self.counters.outstanding
 
 
 async def merge(
@@ -83,69 +36,13 @@ async def merge(
     for report in reports:
         key = (report.incarnation, report.number)
         if key in refused:
-            answers[key] = _unknown(report, ttl_ms)
+            said = unknown(report, ttl_ms=ttl_ms)
         else:
-            answers[key] = _apply(report, leases[key], accounts, now, ttl_ms)
+            said = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
+        answers[key] = LeaseAnswer(number=report.number, **said._asdict())
     await _store_accounts(connection, accounts.values(), now)
     await _store_leases(connection, leases.values(), now)
     return answers
-
-
-def _unknown(report: LeaseReport, ttl_ms: int) -> LeaseAnswer:
-    return LeaseAnswer(
-        number=report.number, granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=report.final, denied="unknown"
-    )
-
-
-def _apply(
-    report: LeaseReport, lease: _Lease, accounts: dict[int, _Account], now: datetime, ttl_ms: int
-) -> LeaseAnswer:
-    path = [accounts[key] for key in lease.path]
-    before, charged = lease.outstanding, lease.counters.charged
-    lease.counters = lease.counters.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
-    lease.closed = lease.closed or report.final
-    for account in path:
-        account.move(lease.outstanding - before, lease.counters.charged - charged)
-        account.denied += max(0, report.denied - lease.denied)
-    lease.denied = max(lease.denied, report.denied)
-    if report.seq >= lease.seq:
-        lease.seq, lease.held = report.seq, report.held
-    return _answer(report, lease, path, now, ttl_ms)
-
-
-def _answer(report: LeaseReport, lease: _Lease, path: list[_Account], now: datetime, ttl_ms: int) -> LeaseAnswer:
-    ask = Ask(report.want, report.min_useful, report.held)
-    ends = [account.ends_at for account in path if account.ends_at is not None]
-    period_ms = max(0, _ms(min(ends) - now)) if ends else None
-    denied: Denial | None = None
-    blocker: _Account | None = None
-    if lease.closed:
-        denied = "closed" if not report.final else None
-    elif any(account.budget.archived for account in path):
-        denied = "unknown"
-    elif period_ms != 0:
-        grant = decide(lease.counters, ask, [account.state for account in path])
-        before = lease.outstanding
-        lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
-        for account in path:
-            account.move(lease.outstanding - before, 0)
-        if grant.blocked_by is not None:
-            denied, blocker = "exhausted", path[grant.blocked_by]
-    return LeaseAnswer(
-        number=report.number,
-        granted=lease.counters.granted,
-        cap=0 if lease.closed else cap(ask, [account.state for account in path]),
-        ttl_ms=ttl_ms,
-        period_ms=period_ms,
-        closed=lease.closed,
-        denied=denied,
-        blocked_by=blocker.budget.name if blocker else None,
-        retry_after_ms=max(0, _ms(blocker.ends_at - now)) if blocker and blocker.ends_at else None,
-    )
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
 
 
 # What the transaction reads and locks.
@@ -157,7 +54,7 @@ async def _rows(connection: AsyncConnection[Any], query: str, values: Sequence[A
         return await cursor.fetchall()
 
 
-async def _budgets(connection: AsyncConnection[Any], ids: set[int]) -> dict[int, _Budget]:
+async def _budgets(connection: AsyncConnection[Any], ids: set[int]) -> dict[int, BudgetTerms]:
     rows = await _rows(
         connection,
         """
@@ -171,12 +68,12 @@ async def _budgets(connection: AsyncConnection[Any], ids: set[int]) -> dict[int,
     return {row["id"]: _budget(row) for row in rows}
 
 
-def _budget(row: dict[str, Any]) -> _Budget:
+def _budget(row: dict[str, Any]) -> BudgetTerms:
     rule = PeriodRule(row["period_kind"], row["period_unit"], row["period_timezone"], row["period_days"])
-    return _Budget(row["id"], f"{row['tenant'] or ''}/{row['slug']}", row["tenant"], rule, row["archived"])
+    return BudgetTerms(row["id"], f"{row['tenant'] or ''}/{row['slug']}", row["tenant"], rule, row["archived"])
 
 
-async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseReport]) -> dict[LeaseKey, _Lease]:
+async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseReport]) -> dict[LeaseKey, OpenLease]:
     keys = sorted({(report.incarnation, report.number) for report in reports})
     rows = await _rows(
         connection,
@@ -188,7 +85,7 @@ async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseRepor
         [[key[0] for key in keys], [key[1] for key in keys]],
     )
     return {
-        (row["incarnation"], row["number"]): _Lease(
+        (row["incarnation"], row["number"]): OpenLease(
             key=(row["incarnation"], row["number"]),
             path=list(row["path"]),
             counters=Counters(row["granted_nusd"], row["settled_nusd"], row["returned_nusd"], row["corrected_nusd"]),
@@ -204,8 +101,8 @@ async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseRepor
 async def _open_new(
     connection: AsyncConnection[Any],
     reports: Sequence[LeaseReport],
-    budgets: dict[int, _Budget],
-    leases: dict[LeaseKey, _Lease],
+    budgets: dict[int, BudgetTerms],
+    leases: dict[LeaseKey, OpenLease],
     now: datetime,
 ) -> set[LeaseKey]:
     """Add to ``leases`` those that are heard of for the first time; return those that can't be opened."""
@@ -214,22 +111,13 @@ async def _open_new(
         for report in reports
         if (report.incarnation, report.number) not in leases
     }
-    refused = {key for key, report in new.items() if not _may_touch(report, budgets)}
+    refused = {key for key, report in new.items() if not may_touch(report, budgets)}
     opened = {key: report for key, report in new.items() if key not in refused}
     periods = {budget: period_of(budgets[budget].rule, now) for report in opened.values() for budget in report.budgets}
     accounts = await _ensure_accounts(connection, periods)
     for key, report in opened.items():
-        leases[key] = _Lease(key=key, path=[accounts[budget] for budget in report.budgets])
+        leases[key] = OpenLease(key=key, path=[accounts[budget] for budget in report.budgets])
     return refused
-
-
-def _may_touch(report: LeaseReport, budgets: dict[int, _Budget]) -> bool:
-    def allowed(budget: _Budget | None) -> bool:
-        if budget is None or budget.archived:
-            return False
-        return budget.tenant is None or report.allowed is None or budget.tenant in report.allowed
-
-    return len(set(report.budgets)) == len(report.budgets) and all(allowed(budgets.get(key)) for key in report.budgets)
 
 
 async def _ensure_accounts(connection: AsyncConnection[Any], periods: dict[int, Period]) -> dict[int, int]:
@@ -263,8 +151,8 @@ async def _ensure_accounts(connection: AsyncConnection[Any], periods: dict[int, 
 
 
 async def _accounts(
-    connection: AsyncConnection[Any], leases: Iterable[_Lease], budgets: dict[int, _Budget], now: datetime
-) -> dict[int, _Account]:
+    connection: AsyncConnection[Any], leases: Iterable[OpenLease], budgets: dict[int, BudgetTerms], now: datetime
+) -> dict[int, OpenAccount]:
     """Lock the accounts on all paths, then read what their budgets allow: an amount that was lowered before counts."""
     ids = sorted({account for lease in leases for account in lease.path})
     locked = await _rows(connection, "SELECT * FROM budgets_account WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
@@ -279,7 +167,7 @@ async def _accounts(
     terms = {row["id"]: row for row in amounts}
     in_window = await _settled_in_windows(connection, locked, budgets, now)
     return {
-        row["id"]: _Account(
+        row["id"]: OpenAccount(
             id=row["id"],
             budget=budgets[row["budget_id"]],
             ends_at=row["ends_at"],
@@ -296,7 +184,7 @@ async def _accounts(
 
 
 async def _settled_in_windows(
-    connection: AsyncConnection[Any], accounts: list[dict[str, Any]], budgets: dict[int, _Budget], now: datetime
+    connection: AsyncConnection[Any], accounts: list[dict[str, Any]], budgets: dict[int, BudgetTerms], now: datetime
 ) -> dict[int, int]:
     """Return, for the rolling accounts, what was settled in their windows."""
     rolling = {row["id"]: days for row in accounts if (days := budgets[row["budget_id"]].rule.days)}
@@ -318,7 +206,7 @@ async def _settled_in_windows(
 # What it writes.
 
 
-async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[_Account], now: datetime) -> None:
+async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], now: datetime) -> None:
     changed = sorted(
         (account for account in accounts if account.outstanding or account.settled or account.denied),
         key=lambda account: account.id,
@@ -358,7 +246,7 @@ async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[_
         )
 
 
-async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[_Lease], now: datetime) -> None:
+async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLease], now: datetime) -> None:
     ordered = sorted(leases, key=lambda lease: lease.key)
     if not ordered:
         return

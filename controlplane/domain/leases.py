@@ -1,0 +1,187 @@
+"""A lease report meets the accounts on its path: what is counted, what is granted, what is answered.
+
+The server calls this on rows under lock, the simulator of tests/simulation on rows in memory: the same code, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Protocol
+from uuid import UUID
+
+from controlplane.domain.grants import Account, Ask, Counters, cap, decide
+from controlplane.domain.periods import PeriodRule
+
+LeaseKey = tuple[UUID, int]
+Denial = Literal["exhausted", "unknown", "closed"]
+
+
+class Report(Protocol):
+    """What an SDK says of one lease (docs/protocol.md, "Leases"), and who says it. Amounts are nano-USD.
+
+    ``allowed`` are the slugs of the tenants whose budgets the key may touch; ``None``: all.
+    """
+
+    @property
+    def incarnation(self) -> UUID: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def allowed(self) -> frozenset[str] | None: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def budgets(self) -> tuple[int, ...]: ...
+    @property
+    def settled(self) -> int: ...
+    @property
+    def returned(self) -> int: ...
+    @property
+    def corrected(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def want(self) -> int: ...
+    @property
+    def min_useful(self) -> int: ...
+    @property
+    def denied(self) -> int: ...
+    @property
+    def final(self) -> bool: ...
+
+
+class Answer(NamedTuple):
+    """What the SDK hears of a lease. ``period_ms`` is ``None`` when no period on the path ends."""
+
+    granted: int
+    cap: int
+    ttl_ms: int
+    period_ms: int | None
+    closed: bool
+    denied: Denial | None = None
+    blocked_by: str | None = None
+    retry_after_ms: int | None = None
+
+
+@dataclass(slots=True)
+class BudgetTerms:
+    """What does not change of a budget while reports are merged. ``name`` is ``tenant/slug``."""
+
+    id: int
+    name: str
+    tenant: str | None
+    rule: PeriodRule
+    archived: bool
+
+
+@dataclass(slots=True)
+class OpenAccount:
+    """An account under lock: how it stands now, and how it differs from its row."""
+
+    id: int
+    budget: BudgetTerms
+    ends_at: datetime | None
+    state: Account
+    outstanding: int = 0
+    settled: int = 0
+    denied: int = 0
+
+    def move(self, outstanding: int, settled: int) -> None:
+        self.outstanding += outstanding
+        self.settled += settled
+        self.state = self.state.moved(outstanding=outstanding, settled=settled)
+
+
+@dataclass(slots=True)
+class OpenLease:
+    """A lease under lock, or a new one. ``path`` are ids of accounts, leaf first."""
+
+    key: LeaseKey
+    path: list[int]
+    counters: Counters = field(default_factory=Counters)
+    held: int = 0
+    denied: int = 0
+    seq: int = 0
+    closed: bool = False
+
+    @property
+    def outstanding(self) -> int:
+        return 0 if self.closed else self.counters.outstanding
+
+
+def may_touch(report: Report, budgets: Mapping[int, BudgetTerms]) -> bool:
+    """Return whether a lease may be opened on the budgets that ``report`` names; ``budgets`` are those that there are."""
+
+    def allowed(budget: BudgetTerms | None) -> bool:
+        if budget is None or budget.archived:
+            return False
+        return budget.tenant is None or report.allowed is None or budget.tenant in report.allowed
+
+    return len(set(report.budgets)) == len(report.budgets) and all(allowed(budgets.get(key)) for key in report.budgets)
+
+
+def unknown(report: Report, *, ttl_ms: int) -> Answer:
+    """Return what a report hears whose lease can't be opened."""
+    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=report.final, denied="unknown")
+
+
+def merge_report(
+    report: Report, lease: OpenLease, accounts: Mapping[int, OpenAccount], *, now: datetime, ttl_ms: int
+) -> Answer:
+    """Merge ``report`` into ``lease`` and the accounts on its path, grant what is right, and return the answer.
+
+    Doing it twice, or with an older report after a newer, changes nothing.
+    """
+    path = [accounts[key] for key in lease.path]
+    before, charged = lease.outstanding, lease.counters.charged
+    lease.counters = lease.counters.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
+    lease.closed = lease.closed or report.final
+    for account in path:
+        account.move(lease.outstanding - before, lease.counters.charged - charged)
+        account.denied += max(0, report.denied - lease.denied)
+    lease.denied = max(lease.denied, report.denied)
+    if report.seq >= lease.seq:
+        lease.seq, lease.held = report.seq, report.held
+    return _answer(report, lease, path, now, ttl_ms)
+
+
+def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
+    ask = Ask(report.want, report.min_useful, report.held)
+    ends = [account.ends_at for account in path if account.ends_at is not None]
+    period_ms = max(0, _ms(min(ends) - now)) if ends else None
+    denied: Denial | None = None
+    blocker: OpenAccount | None = None
+    if lease.closed:
+        denied = "closed" if not report.final else None
+    elif any(account.budget.archived for account in path):
+        denied = "unknown"
+    elif period_ms != 0:
+        blocked_by = _grant(lease, ask, path)
+        if blocked_by is not None:
+            denied, blocker = "exhausted", path[blocked_by]
+    return Answer(
+        granted=lease.counters.granted,
+        cap=0 if lease.closed else cap(ask, [account.state for account in path]),
+        ttl_ms=ttl_ms,
+        period_ms=period_ms,
+        closed=lease.closed,
+        denied=denied,
+        blocked_by=blocker.budget.name if blocker else None,
+        retry_after_ms=max(0, _ms(blocker.ends_at - now)) if blocker and blocker.ends_at else None,
+    )
+
+
+def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
+    """Grant what is right; return the index on the path of the account that denies the next call."""
+    grant = decide(lease.counters, ask, [account.state for account in path])
+    before = lease.outstanding
+    lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
+    for account in path:
+        account.move(lease.outstanding - before, 0)
+    return grant.blocked_by
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
