@@ -80,7 +80,7 @@ def _latency(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
     return Entry(
         "request_latency_ms",
         "Request latency",
-        Figure(value.value, f"{value.unit} p99".strip()),
+        Figure(value.value, f"{value.unit} p99" if spread.count else ""),
         f"p50 {figures.duration(spread.p50)}" if spread.count else "no calls",
         change,
         tone,
