@@ -1,8 +1,12 @@
 """What the ASGI server runs: SDK and OTLP traffic on the raw edge, websockets on Channels, the rest on Django."""
 
 import os
+import warnings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+
+# Static files are read in small chunks from local disk: that they are read synchronously does not hold up the loop.
+warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 
 from django.core.asgi import get_asgi_application
 

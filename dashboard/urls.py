@@ -44,6 +44,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("settings/tokens/", settings.create_token, name="token-create"),
     path("settings/tokens/<int:number>/revoke/", settings.revoke_token, name="token-revoke"),
     path("settings/keys/", settings.create_installation_key, name="installation-key-create"),
+    path("settings/demo/remove/", settings.remove_demo, name="demo-remove"),
     path("settings/prices/", settings.set_price, name="price-set"),
     path("settings/prices/delete/", settings.delete_price, name="price-delete"),
 ]

@@ -9,7 +9,7 @@ from django.urls import reverse
 from controlplane.budgets.actions import prices
 from controlplane.problems import Conflict, Invalid
 from controlplane.tenancy import queries
-from controlplane.tenancy.actions import keys, operators, tokens
+from controlplane.tenancy.actions import demo, keys, operators, tokens
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 from dashboard.forms import Form
@@ -119,3 +119,10 @@ def delete_price(request: HttpRequest) -> HttpResponse:
         return reverse("settings")
 
     return submit(request, do, page="settings", form="price_form")
+
+
+@acting
+def remove_demo(request: HttpRequest) -> HttpResponse:
+    removed = demo.remove_demo(by=asker_behind(request))
+    say(request, f"The demo world is gone: {removed} tenants archived, their keys revoked.")
+    return HttpResponseRedirect(reverse("overview"))

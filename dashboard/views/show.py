@@ -54,6 +54,7 @@ def page_response(
     parts = {name: mark_safe(html) for name, html in render_parts(page, context).items()}  # noqa: S308 - our templates
     tenants = list(tenancy.tenants_seen_by(asker)[:MOST_CHOICES])
     context |= {"parts": parts, "ranges": list(RANGES.values()), "tenant_choices": tenants, **(more or {})}
+    context["shows_demo"] = any(tenant.is_demo for tenant in tenants)
     return render(request, page.template, context, status=status)
 
 

@@ -10,7 +10,9 @@ from django.test import Client
 
 from controlplane.budgets.models import Budget
 from controlplane.policy.models import BreakerOverride, Revision, RoutePolicy
+from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, SdkKey, Tenant
+from controlplane.tenancy.queries import SYSTEM
 from tests.dashboard.world import USD, World
 
 SignIn = Callable[[str], Client]
@@ -211,3 +213,18 @@ def test_write__without_the_token_of_the_form__is_refused(world: World) -> None:
 
     assert client.post("/budgets/archive/", {"budget": "acme/support"}).status_code == 403
     assert Budget.objects.get(slug="support").archived_at is None
+
+
+def test_remove_demo__one_click__leaves_what_is_not_of_it(sign_in: SignIn, world: World) -> None:
+    mine = set(Tenant.objects.filter(archived_at=None).values_list("slug", flat=True))
+    create_tenant(by=SYSTEM, slug="demo", name="Demo world", is_demo=True)
+    admin = sign_in("anna")
+    refused = sign_in("otto").post("/settings/demo/remove/")
+    shown = admin.get("/").content.decode()
+
+    admin.post("/settings/demo/remove/")
+
+    assert refused.status_code == 403
+    assert "Remove the demo world" in shown
+    assert set(Tenant.objects.filter(archived_at=None).values_list("slug", flat=True)) == mine
+    assert "Remove the demo world" not in admin.get("/").content.decode()

@@ -23,6 +23,7 @@ from typing import Any
 from controlplane.runtime.demo import wire
 
 DEFAULT_OUTPUT_TOKENS = 129
+CACHED_FROM, CACHE_STEP = 1_024, 128
 FIRST_TOKEN_S, TOKENS_PER_S, CHUNK_S = 0.25, 180.0, 0.15
 
 
@@ -69,12 +70,14 @@ class Asked:
         words = sum(len(str(one.get("content", "")).split()) for one in messages)
         return cls(document["model"], words, max(0, min(wanted, allowed)), bool(document.get("stream")))
 
-    @property
-    def usage(self) -> dict[str, int]:
+    def usage(self, cached_part: float) -> dict[str, Any]:
+        """Return the usage with that part of the prompt read from a cache: long prompts only, in steps, as OpenAI does."""
+        cached = int(self.input_tokens * cached_part) // CACHE_STEP * CACHE_STEP
         return {
             "prompt_tokens": self.input_tokens,
             "completion_tokens": self.output_tokens,
             "total_tokens": self.input_tokens + self.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached if self.input_tokens >= CACHED_FROM else 0},
         }
 
 
@@ -123,21 +126,24 @@ class Provider:
         if self.chance.random() < fault.error_rate:
             yield _error(fault.status, "the demo provider is browning out")
             return
+        usage = asked.usage(self.chance.random())
         about = {
             "id": f"chatcmpl-{self.chance.getrandbits(64):016x}",
             "created": int(time.time()),
             "model": asked.model,
         }
         if asked.stream:
-            async for part in self._stream(asked, about, fault):
+            async for part in self._stream(asked, about, usage, fault):
                 yield part
             return
         await self._wait(asked.output_tokens / TOKENS_PER_S * fault.slowness)
         message = {"role": "assistant", "content": " ".join(["word"] * asked.output_tokens)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        yield wire.as_json(200, "OK", {**about, "object": "chat.completion", "choices": [choice], "usage": asked.usage})
+        yield wire.as_json(200, "OK", {**about, "object": "chat.completion", "choices": [choice], "usage": usage})
 
-    async def _stream(self, asked: Asked, about: dict[str, Any], fault: Fault) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, asked: Asked, about: dict[str, Any], usage: dict[str, Any], fault: Fault
+    ) -> AsyncIterator[bytes]:
         """Yield server-sent events, a few tokens each, then the usage, then the end; the connection closes after it."""
         yield wire.render("HTTP/1.1 200 OK", {"content-type": "text/event-stream", "connection": "close"})
         per_chunk = max(1, round(TOKENS_PER_S * CHUNK_S))
@@ -147,7 +153,7 @@ class Provider:
                 {**about, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": words}}]}
             )
             await self._wait(CHUNK_S * fault.slowness)
-        yield _event({**about, "object": "chat.completion.chunk", "choices": [], "usage": asked.usage})
+        yield _event({**about, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield b"data: [DONE]\n\n"
 
     async def _wait(self, seconds: float) -> None:

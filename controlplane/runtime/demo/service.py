@@ -86,7 +86,11 @@ class Caller:
 
         async def ask(call: tidegate.Call) -> int:
             used = await self._ask_provider(job)
-            call.record(input_tokens=used["prompt_tokens"], output_tokens=used["completion_tokens"])
+            call.record(
+                input_tokens=used["prompt_tokens"],
+                output_tokens=used["completion_tokens"],
+                cached_input_tokens=used["prompt_tokens_details"]["cached_tokens"],
+            )
             return int(used["completion_tokens"])
 
         try:

@@ -80,6 +80,11 @@ POLICIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"limits": [{"unit": "requests", "amount": 3, "per_s": 1, "burst": 6, "scope": "fleet"}]},
     ),
     (
+        "demo-fabrikam",
+        "code",
+        {"queue": {"max_concurrent": 2, "max_waiting": 32, "max_wait_ms": 10_000}},
+    ),
+    (
         "demo-fabrikam-agents",
         "agent",
         {"queue": {"max_concurrent": 8, "max_waiting": 16, "max_wait_ms": 3_000}},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controlplane.runtime.demo import wire
-from controlplane.runtime.demo.provider import Provider
+from controlplane.runtime.demo.provider import Asked, Provider
 
 PATH = "/v1/chat/completions"
 
@@ -42,8 +42,19 @@ async def test_completion__whole__answers_with_usage() -> None:
         status, answer = await ask(port, "POST", PATH, completion())
 
     assert status == 200
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43}
+    assert answer["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 40,
+        "total_tokens": 43,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     assert len(answer["choices"][0]["message"]["content"].split()) == 40
+
+
+def test_usage__a_long_prompt__is_partly_cached_in_steps() -> None:
+    asked = Asked.parse({"model": "m", "messages": [{"role": "user", "content": "word " * 2000}]})
+
+    assert asked.usage(0.5)["prompt_tokens_details"] == {"cached_tokens": 896}
 
 
 async def test_completion__max_tokens_below_the_answer__is_cut() -> None:
@@ -60,7 +71,7 @@ async def test_completion__streamed__sends_tokens_then_usage_then_done() -> None
     chunks = [json.loads(data) for data in events[:-1]]
     words = "".join(one["choices"][0]["delta"]["content"] for one in chunks if one["choices"]).split()
     assert len(words) == 40
-    assert chunks[-1]["usage"] == {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43}
+    assert chunks[-1]["usage"]["total_tokens"] == 43
     assert events[-1] == "[DONE]"
 
 
