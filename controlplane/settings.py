@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from celery.schedules import crontab
+
 from controlplane.runtime.engines import kept_environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -162,4 +164,6 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 6 * 3600.0},
+    "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
+    "budgets.prove_ledger": {"task": "budgets.prove_ledger", "schedule": crontab(hour=3, minute=17)},
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -85,6 +86,8 @@ class Account(models.Model):
     outstanding_nusd = models.BigIntegerField(default=0)
     settled_nusd = models.BigIntegerField(default=0)
     denied_calls = models.BigIntegerField(default=0)
+    false_denied_calls = models.BigIntegerField(default=0, db_default=0)  # an estimate: docs/protocol.md, "Accuracy"
+    denied_at = models.DateTimeField(null=True, blank=True)  # when it last denied for lack of room
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -123,8 +126,12 @@ class Lease(models.Model):
     corrected_nusd = models.BigIntegerField(default=0)
     held_nusd = models.BigIntegerField(default=0)  # the client's word, for display
     denied_calls = models.BigIntegerField(default=0)
+    false_denied_calls = models.BigIntegerField(default=0, db_default=0)
     seq = models.BigIntegerField(default=0)
     closed = models.BooleanField(default=False)
+    presumed_nusd = models.BigIntegerField(
+        default=0, db_default=0
+    )  # charged for a lost holder until it says what it spent
     created_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
 
@@ -136,6 +143,64 @@ class Lease(models.Model):
                 name="lease_counters_not_negative",
             ),
         ]
+        indexes: ClassVar = [GinIndex(fields=["path"], name="lease_path_open", condition=Q(closed=False))]
+
+
+class EntryKind(models.TextChoices):
+    OPEN = "open"
+    GRANT = "grant"
+    SETTLE = "settle"
+    RETURN = "return"
+    CORRECT = "correct"  # something that was charged is not any more
+    DENY = "deny"  # nothing but calls denied
+    CLOSE = "close"
+    REVOKE = "revoke"
+    EXPIRE = "expire"  # the holder is lost: what was left is charged
+    CARRY = "carry"  # what older entries come to, that are no longer kept one by one
+
+
+class LedgerEntry(models.Model):
+    """What one sync, or one operator, changed of one lease; differences, never changed once written.
+
+    The sum of all entries is what accounts, slots and leases say. Partitioned by day of ``at``. Without an incarnation it
+    carries forward what older entries came to for the accounts of ``path``.
+    """
+
+    pk = models.CompositePrimaryKey("at", "id")
+    at = models.DateTimeField()
+    id = models.BigIntegerField()
+    incarnation = models.UUIDField(null=True)
+    number = models.BigIntegerField(null=True)
+    path = ArrayField(models.BigIntegerField())
+    kind = models.CharField(max_length=8, choices=EntryKind.choices)
+    opened_at = models.DateTimeField()  # what is taken back counts from here
+    counts_at = models.DateTimeField()  # what is charged counts from here
+    closes = models.BooleanField(default=False)
+    granted_nusd = models.BigIntegerField(default=0)
+    settled_nusd = models.BigIntegerField(default=0)
+    returned_nusd = models.BigIntegerField(default=0)
+    corrected_nusd = models.BigIntegerField(default=0)
+    presumed_nusd = models.BigIntegerField(default=0)  # below zero when taken back
+    denied_calls = models.BigIntegerField(default=0)
+    false_denied_calls = models.BigIntegerField(default=0)
+    by = models.CharField(max_length=150, default="")
+    reason = models.CharField(max_length=500, default="")
+
+
+class LedgerProof(models.Model):
+    """One comparison of all counters with what the ledger's entries come to. ``differences`` are the first of them."""
+
+    at = models.DateTimeField()
+    took_ms = models.PositiveIntegerField()
+    entries = models.BigIntegerField()
+    leases = models.BigIntegerField()
+    accounts = models.BigIntegerField()
+    slots = models.BigIntegerField()
+    difference_count = models.PositiveIntegerField()
+    differences = models.JSONField(default=list)
+
+    class Meta:
+        ordering: ClassVar = ["-at"]
 
 
 class PriceOverride(models.Model):

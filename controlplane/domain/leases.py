@@ -88,9 +88,15 @@ class OpenAccount:
     settled: int = 0
     denied: int = 0
 
-    def move(self, outstanding: int, settled: int) -> None:
+    def move(self, outstanding: int, added: int, taken_back: int = 0) -> None:
+        """Change what is outstanding, add what was charged, and take back what had been charged by mistake.
+
+        What is taken back makes no room in a rolling window before the next report: only its slots know whether the
+        charge was still inside.
+        """
         self.outstanding += outstanding
-        self.settled += settled
+        self.settled += added - taken_back
+        settled = added if self.budget.rule.kind == "rolling" else added - taken_back
         self.state = self.state.moved(outstanding=outstanding, settled=settled)
 
 
@@ -105,10 +111,18 @@ class OpenLease:
     denied: int = 0
     seq: int = 0
     closed: bool = False
+    opened_at: datetime | None = None
+    presumed: int = 0  # charged for a lease whose holder was lost, until the holder says what it spent
+    false_denied: int = 0
 
     @property
     def outstanding(self) -> int:
         return 0 if self.closed else self.counters.outstanding
+
+    @property
+    def charged(self) -> int:
+        """What the accounts on the path are charged for the lease."""
+        return self.counters.charged + self.presumed
 
 
 def may_touch(report: Report, budgets: Mapping[int, BudgetTerms]) -> bool:
@@ -135,11 +149,16 @@ def merge_report(
     Doing it twice, or with an older report after a newer, changes nothing.
     """
     path = [accounts[key] for key in lease.path]
-    before, charged = lease.outstanding, lease.counters.charged
-    lease.counters = lease.counters.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
+    before, stood, presumed = lease.outstanding, lease.counters, lease.presumed
+    lease.counters = stood.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
+    lease.presumed = 0 if report.final else max(0, presumed - (lease.counters.settled - stood.settled))
     lease.closed = lease.closed or report.final
     for account in path:
-        account.move(lease.outstanding - before, lease.counters.charged - charged)
+        account.move(
+            lease.outstanding - before,
+            lease.counters.settled - stood.settled,
+            lease.counters.corrected - stood.corrected + presumed - lease.presumed,
+        )
         account.denied += max(0, report.denied - lease.denied)
     lease.denied = max(lease.denied, report.denied)
     if report.seq >= lease.seq:

@@ -16,7 +16,8 @@ from psycopg.rows import dict_row
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenAccount, OpenLease, may_touch, merge_report, unknown
-from controlplane.domain.periods import Period, PeriodRule, period_of, rolling_cutoff, slot_of
+from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
+from controlplane.domain.periods import Period, PeriodRule, period_of, rolling_cutoff
 
 
 async def merge(
@@ -30,6 +31,7 @@ async def merge(
         return {}
     budgets = await _budgets(connection, {budget for report in reports for budget in report.budgets})
     leases = await _leases(connection, reports)
+    stood = {key: stand_of(lease) for key, lease in leases.items()}
     refused = await _open_new(connection, reports, budgets, leases, now)
     accounts = await _accounts(connection, leases.values(), budgets, now)
     answers = {}
@@ -40,8 +42,12 @@ async def merge(
         else:
             said = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
         answers[key] = LeaseAnswer(number=report.number, **said._asdict())
+    found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
+    entries = [entry for entry in found if entry is not None]
     await _store_accounts(connection, accounts.values(), now)
+    await _store_slots(connection, entries, accounts.values())
     await _store_leases(connection, leases.values(), now)
+    await _store_entries(connection, entries)
     return answers
 
 
@@ -93,6 +99,9 @@ async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseRepor
             denied=row["denied_calls"],
             seq=row["seq"],
             closed=row["closed"],
+            opened_at=row["created_at"],
+            presumed=row["presumed_nusd"],
+            false_denied=row["false_denied_calls"],
         )
         for row in rows
     }
@@ -116,7 +125,7 @@ async def _open_new(
     periods = {budget: period_of(budgets[budget].rule, now) for report in opened.values() for budget in report.budgets}
     accounts = await _ensure_accounts(connection, periods)
     for key, report in opened.items():
-        leases[key] = OpenLease(key=key, path=[accounts[budget] for budget in report.budgets])
+        leases[key] = OpenLease(key=key, path=[accounts[budget] for budget in report.budgets], opened_at=now)
     return refused
 
 
@@ -230,20 +239,23 @@ async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[O
             [account.denied for account in changed],
         ],
     )
-    slots = [
-        (account.id, slot_of(days, now), account.settled)
-        for account in changed
-        if account.settled and (days := account.budget.rule.days)
-    ]
-    if slots:
-        await connection.execute(
-            b"""
-            INSERT INTO budgets_accountslot AS slot (account_id, starts_at, settled_nusd)
-            SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[])
-            ON CONFLICT (account_id, starts_at) DO UPDATE SET settled_nusd = slot.settled_nusd + excluded.settled_nusd
-            """,
-            [list(column) for column in zip(*slots, strict=True)],
-        )
+
+
+async def _store_slots(
+    connection: AsyncConnection[Any], entries: Iterable[Entry], accounts: Iterable[OpenAccount]
+) -> None:
+    rolling = {account.id: days for account in accounts if (days := account.budget.rule.days)}
+    moves = sorted(slot_moves(entries, rolling).items())
+    if not moves:
+        return
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_accountslot AS slot (account_id, starts_at, settled_nusd)
+        SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[])
+        ON CONFLICT (account_id, starts_at) DO UPDATE SET settled_nusd = slot.settled_nusd + excluded.settled_nusd
+        """,
+        [[account for (account, _), _ in moves], [at for (_, at), _ in moves], [amount for _, amount in moves]],
+    )
 
 
 async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLease], now: datetime) -> None:
@@ -253,7 +265,7 @@ async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenL
     columns = {
         "incarnation": [lease.key[0] for lease in ordered],
         "number": [lease.key[1] for lease in ordered],
-        "path": ["{" + ",".join(map(str, lease.path)) + "}" for lease in ordered],
+        "path": [_array(lease.path) for lease in ordered],
         "granted_nusd": [lease.counters.granted for lease in ordered],
         "settled_nusd": [lease.counters.settled for lease in ordered],
         "returned_nusd": [lease.counters.returned for lease in ordered],
@@ -262,20 +274,63 @@ async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenL
         "denied_calls": [lease.denied for lease in ordered],
         "seq": [lease.seq for lease in ordered],
         "closed": [lease.closed for lease in ordered],
+        "presumed_nusd": [lease.presumed for lease in ordered],
+        "false_denied_calls": [lease.false_denied for lease in ordered],
+        "created_at": [lease.opened_at for lease in ordered],
     }
     await connection.execute(
         b"""
         INSERT INTO budgets_lease (incarnation, number, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd,
-                                   held_nusd, denied_calls, seq, closed, seen_at)
-        SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed, %s
+                                   held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, created_at,
+                                   seen_at)
+        SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed,
+               presumed, false_denied, created_at, %s
         FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[])
-             AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed)
+                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[])
+             AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed,
+                       presumed, false_denied, created_at)
         ON CONFLICT (incarnation, number) DO UPDATE
         SET granted_nusd = excluded.granted_nusd, settled_nusd = excluded.settled_nusd,
             returned_nusd = excluded.returned_nusd, corrected_nusd = excluded.corrected_nusd,
             held_nusd = excluded.held_nusd, denied_calls = excluded.denied_calls, seq = excluded.seq,
-            closed = excluded.closed, seen_at = excluded.seen_at
+            closed = excluded.closed, presumed_nusd = excluded.presumed_nusd,
+            false_denied_calls = excluded.false_denied_calls, seen_at = excluded.seen_at
         """,
         [now, *columns.values()],
     )
+
+
+async def _store_entries(connection: AsyncConnection[Any], entries: Sequence[Entry]) -> None:
+    if not entries:
+        return
+    columns = [
+        [entry.key[0] for entry in entries],
+        [entry.key[1] for entry in entries],
+        [_array(entry.path) for entry in entries],
+        [entry.kind for entry in entries],
+        [entry.at for entry in entries],
+        [entry.opened_at for entry in entries],
+        [entry.counts_at for entry in entries],
+        [entry.closes for entry in entries],
+        *[list(column) for column in zip(*(entry.amounts for entry in entries), strict=True)],
+    ]
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_ledgerentry (incarnation, number, path, kind, at, opened_at, counts_at, closes,
+                                         granted_nusd, settled_nusd, returned_nusd, corrected_nusd, presumed_nusd,
+                                         denied_calls, false_denied_calls)
+        SELECT incarnation, number, path::bigint[], kind, at, opened_at, counts_at, closes, granted, settled, returned,
+               corrected, presumed, denied, false_denied
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+                    %s::timestamptz[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::bigint[], %s::bigint[], %s::bigint[])
+             AS entry (incarnation, number, path, kind, at, opened_at, counts_at, closes, granted, settled, returned,
+                       corrected, presumed, denied, false_denied)
+        """,
+        columns,
+    )
+
+
+def _array(values: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
