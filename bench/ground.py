@@ -144,7 +144,11 @@ def wrk(url: str, headers: Mapping[str, str], *, connections: int, seconds: int,
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    return parse_wrk(subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout)
+
+
+def parse_wrk(said: str) -> Load:
+    """Return what wrk measured out of what it printed."""
     percentile = {
         name: float(value) * _UNIT_MS[unit] for name, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)", said)
     }

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from controlplane.columns import moments, optional, plain, texts
 from controlplane.domain.shares import share_of
 from controlplane.fleet.schemas import ShareLine, Sighting
 
@@ -28,38 +29,75 @@ async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
 
     The rows stay locked until the caller's transaction ends.
     """
-    rows = [
-        (
-            seen.incarnation, seen.key_id, seen.scope_id, seen.app, seen.host, seen.pid, seen.sdk, seen.seq, seen.skew_ms,
-            seen.config.etag or "", seen.config.refused_etag or "", (seen.config.refused or "")[:500],
-            seen.active_sessions, seen.gauges.queue_depth, seen.gauges.dropped_windows, seen.gauges.dropped_spans,
-            seen.seen_at, seen.seen_at if seen.final else None,
-        )
-        for seen in sorted(sightings, key=lambda seen: seen.incarnation)
-    ]  # fmt: skip
+    ordered = sorted(sightings, key=lambda seen: seen.incarnation)
+    acked = await _touch_known(connection, ordered)
+    new = [seen for seen in ordered if seen.incarnation not in acked]
+    if new:
+        acked |= await _insert(connection, new)
+    return acked
+
+
+async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
+    """Note those that were seen before: what may differ from one sync to the next."""
     cursor = await connection.execute(
         b"""
-        INSERT INTO fleet_instance AS kept (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag,
-            refused_etag, refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, closed_at,
-            started_at, windows_acked)
-        SELECT *, seen_at, 0
-        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::bigint[],
-                    %s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[],
-                    %s::timestamptz[], %s::timestamptz[])
-             AS seen (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag, refused_etag,
-                      refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, closed_at)
-        ON CONFLICT (incarnation) DO UPDATE
-        SET key_id = excluded.key_id, scope_id = excluded.scope_id, seq = greatest(kept.seq, excluded.seq),
-            clock_skew_ms = excluded.clock_skew_ms, config_etag = excluded.config_etag,
-            refused_etag = excluded.refused_etag, refused_reason = excluded.refused_reason,
-            active_sessions = excluded.active_sessions, queue_depth = excluded.queue_depth,
-            dropped_windows = excluded.dropped_windows, dropped_spans = excluded.dropped_spans,
-            seen_at = excluded.seen_at, closed_at = coalesce(kept.closed_at, excluded.closed_at)
-        RETURNING incarnation, windows_acked
+        UPDATE fleet_instance AS kept
+        SET key_id = seen.key_id, scope_id = seen.scope_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
+            config_etag = seen.config_etag, refused_etag = seen.refused_etag, refused_reason = seen.refused_reason,
+            active_sessions = seen.active_sessions, queue_depth = seen.queue_depth,
+            dropped_windows = seen.dropped_windows, dropped_spans = seen.dropped_spans, seen_at = seen.seen_at,
+            closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.seen_at END)
+        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+                    %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::boolean[])
+             AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, refused_etag, refused_reason,
+                      active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final)
+        WHERE kept.incarnation = seen.incarnation
+        RETURNING kept.incarnation, kept.windows_acked
         """,
-        _columns(rows),
+        [
+            plain([seen.incarnation for seen in sightings]),
+            plain([seen.key_id for seen in sightings]),
+            optional([seen.scope_id for seen in sightings]),
+            plain([seen.seq for seen in sightings]),
+            plain([seen.skew_ms for seen in sightings]),
+            texts([seen.config.etag or "" for seen in sightings]),
+            texts([seen.config.refused_etag or "" for seen in sightings]),
+            texts([(seen.config.refused or "")[:500] for seen in sightings]),
+            plain([seen.active_sessions for seen in sightings]),
+            plain([seen.gauges.queue_depth for seen in sightings]),
+            plain([seen.gauges.dropped_windows for seen in sightings]),
+            plain([seen.gauges.dropped_spans for seen in sightings]),
+            moments([seen.seen_at for seen in sightings]),
+            plain([seen.final for seen in sightings]),
+        ],
     )
     return dict(await cursor.fetchall())
+
+
+async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
+    """Note those that are seen for the first time."""
+    await connection.execute(
+        b"""
+        INSERT INTO fleet_instance (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag,
+            refused_etag, refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, started_at, seen_at,
+            windows_acked)
+        SELECT incarnation, key_id, scope_id, app, host, pid, sdk, 0, 0, '', '', '', 0, 0, 0, 0, seen_at, seen_at, 0
+        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::timestamptz[])
+             AS seen (incarnation, key_id, scope_id, app, host, pid, sdk, seen_at)
+        ON CONFLICT (incarnation) DO NOTHING
+        """,
+        [
+            plain([seen.incarnation for seen in sightings]),
+            plain([seen.key_id for seen in sightings]),
+            optional([seen.scope_id for seen in sightings]),
+            texts([seen.app for seen in sightings]),
+            texts([seen.host for seen in sightings]),
+            plain([seen.pid for seen in sightings]),
+            texts([seen.sdk for seen in sightings]),
+            moments([seen.seen_at for seen in sightings]),
+        ],
+    )
+    return await _touch_known(connection, sightings)
 
 
 async def acknowledge(connection: AsyncConnection[Any], acked: Mapping[UUID, int]) -> None:

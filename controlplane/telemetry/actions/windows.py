@@ -5,7 +5,7 @@ Who calls sees to it that every window is folded once: in the same transaction a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 from psycopg import AsyncConnection
 
+from controlplane.columns import moments, plain, texts
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.window import Distribution
 
@@ -98,10 +99,6 @@ def _accumulate(sums: list[int], more: list[int]) -> None:
         sums[index] += amount
 
 
-def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
 def _window_upsert(table: str) -> bytes:
     keys = ("starts_at", "tenant", "route", "model", "category")
     names = [*keys, *SUMS, "kinds", *_ALL_DISTRIBUTIONS]
@@ -123,18 +120,33 @@ _UPSERTS = {table: _window_upsert(table) for table in ("telemetry_window_10s", "
 
 
 async def _store_windows(connection: AsyncConnection[Any], table: str, windows: Mapping[Bucket, _Sums]) -> None:
+    if not windows:
+        return
     # In the order of their keys, so that two processes never wait for each other.
-    rows = [
-        (*key, *sums.amounts, orjson.dumps(sums.kinds).decode(), *(sums.packed(name) for name in _ALL_DISTRIBUTIONS))
-        for key, sums in sorted(windows.items(), key=lambda item: item[0])
-    ]
-    if rows:
-        await connection.execute(_UPSERTS[table], _columns(rows))
+    ordered = sorted(windows.items(), key=lambda item: item[0])
+    keys = [key for key, _ in ordered]
+    sums = [each for _, each in ordered]
+    await connection.execute(
+        _UPSERTS[table],
+        [
+            *_key_columns(moments, keys),
+            *(plain([each.amounts[index] for each in sums]) for index in range(len(SUMS))),
+            texts([orjson.dumps(each.kinds).decode() for each in sums]),
+            *(texts([each.packed(name) for each in sums]) for name in _ALL_DISTRIBUTIONS),
+        ],
+    )
+
+
+def _key_columns(first: Callable[[list[Any]], str], keys: Iterable[Sequence[Any]]) -> list[str]:
+    """Return the columns of keys that start with a time and go on with names."""
+    head, *names = (list(column) for column in zip(*keys, strict=True))
+    return [first(head), *map(texts, names)]
 
 
 async def _store_days(connection: AsyncConnection[Any], days: Mapping[Day, list[int]]) -> None:
     if not days:
         return
+    ordered = sorted(days.items())
     await connection.execute(
         b"""
         INSERT INTO telemetry_usage_daily AS kept (day, tenant, route, model, category, calls, input_tokens,
@@ -146,13 +158,17 @@ async def _store_days(connection: AsyncConnection[Any], days: Mapping[Day, list[
             cached_input_tokens = kept.cached_input_tokens + excluded.cached_input_tokens,
             output_tokens = kept.output_tokens + excluded.output_tokens, cost_nusd = kept.cost_nusd + excluded.cost_nusd
         """,
-        _columns((*key, *sums) for key, sums in sorted(days.items())),
+        [
+            *_key_columns(plain, [key for key, _ in ordered]),
+            *(plain([sums[index] for _, sums in ordered]) for index in range(len(_DAILY))),
+        ],
     )
 
 
 async def _store_users(connection: AsyncConnection[Any], users: Mapping[UserDay, list[int]]) -> None:
     if not users:
         return
+    ordered = sorted(users.items())
     await connection.execute(
         b"""
         INSERT INTO telemetry_usage_daily_user AS kept (day, tenant, "user", calls, tokens, cost_nusd)
@@ -161,5 +177,8 @@ async def _store_users(connection: AsyncConnection[Any], users: Mapping[UserDay,
         SET calls = kept.calls + excluded.calls, tokens = kept.tokens + excluded.tokens,
             cost_nusd = kept.cost_nusd + excluded.cost_nusd
         """,
-        _columns((*key, *sums) for key, sums in sorted(users.items())),
+        [
+            *_key_columns(plain, [key for key, _ in ordered]),
+            *(plain([sums[index] for _, sums in ordered]) for index in range(3)),
+        ],
     )
