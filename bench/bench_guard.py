@@ -1,0 +1,332 @@
+"""What the SDK's guard costs a caller, beside what people stack up today. CPU time per call, over the bare call.
+
+F is the floor: an empty context manager and two reads of a clock. Forms take turns in short rounds and each one's median counts, so
+that the ratios hold on a busy machine where single numbers don't. The gate is a real one: it talks to a control plane in another
+process, and what its background thread does (aggregation, syncs, spans) is in the numbers.
+
+    python -m bench.bench_guard [--rounds 15] [--without-peers] [--only floor,decorator]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "sdk/python/src")]
+
+import tidegate  # noqa: E402
+
+PLENTY = 10**9
+POLICY: dict[str, Any] = {
+    "limits": [{"unit": "requests", "amount": PLENTY, "per_s": 1, "scope": "instance"}],
+    "queue": {"max_concurrent": 256, "max_waiting": 64, "max_wait_ms": 2000},
+    "breaker": {"min_calls": 20, "failure_rate": 0.5},
+    "retry": {"max_attempts": 3},
+}
+ROUTES: dict[str, dict[str, Any]] = {
+    "*": POLICY,
+    "limited": {"limits": [{"unit": "requests", "amount": 1, "per_s": 86_400, "scope": "instance"}]},
+    "broken": {"breaker": {"mode": "forced_open"}},
+}
+SHORTEST_S = 0.02
+Loop = Callable[[int], None]
+
+
+def bare() -> int:
+    return 1
+
+
+async def bare_async() -> int:
+    return 1
+
+
+class Empty:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+# The control plane, in a process of its own
+
+
+def serve() -> None:
+    from tidegate.testing import FakeControlPlane
+
+    with FakeControlPlane(sync_ms=1000) as plane:
+        for route, policy in ROUTES.items():
+            plane.put_policy(policy, route=route)
+        plane.put_budget("all", "1000000000")
+        print(json.dumps({"url": plane.url}), flush=True)
+        sys.stdin.read()
+
+
+@contextmanager
+def connected() -> Iterator[tidegate.Gate]:
+    command = [sys.executable, "-m", "bench.bench_guard", "--serve"]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        gate = tidegate.connect(url=url, key="tg_fake_key", app="bench", cache_dir="", wait_s=10)
+        yield gate
+        gate.close()
+    finally:
+        process.stdin.close()
+        process.wait(10)
+
+
+# Forms: each returns a loop that makes so many calls
+
+
+def repeated(call: Callable[[], Any]) -> Loop:
+    def loop(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    return loop
+
+
+def repeated_async(call: Callable[[], Any]) -> Loop:
+    async def many(times: int) -> None:
+        for _ in range(times):
+            await call()
+
+    return lambda times: asyncio.run(many(times))
+
+
+def floor() -> Loop:
+    empty, clock = Empty(), time.perf_counter
+
+    def loop(times: int) -> None:
+        for _ in range(times):
+            with empty:
+                clock()
+                bare()
+                clock()
+
+    return loop
+
+
+def with_statement(gate: tidegate.Gate) -> Loop:
+    def loop(times: int) -> None:
+        for _ in range(times):
+            with gate.call("chat", tenant="acme"):
+                bare()
+
+    return loop
+
+
+def with_tokens(gate: tidegate.Gate) -> Loop:
+    def loop(times: int) -> None:
+        for number in range(times):
+            tokens = 400 + number % 100
+            with gate.call(
+                "chat", tenant="acme", model="gpt-4o-mini", input_tokens=tokens, max_output_tokens=800
+            ) as call:
+                bare()
+                call.record(input_tokens=tokens, output_tokens=133)
+
+    return loop
+
+
+def with_everything(gate: tidegate.Gate) -> Loop:
+    def loop(times: int) -> None:
+        for number in range(times):
+            tokens = 400 + number % 100
+            with gate.call(
+                "chat", tenant="acme", user="u-1", session="s-1", category="support", model="gpt-4o-mini",
+                input_tokens=tokens, max_output_tokens=800,
+            ) as call:  # fmt: skip
+                bare()
+                call.record(input_tokens=tokens, output_tokens=133)
+
+    return loop
+
+
+def with_in_a_coroutine(gate: tidegate.Gate) -> Loop:
+    async def many(times: int) -> None:
+        for _ in range(times):
+            async with gate.call("chat", tenant="acme"):
+                await bare_async()
+
+    return lambda times: asyncio.run(many(times))
+
+
+def refused(gate: tidegate.Gate, route: str) -> Loop:
+    def loop(times: int) -> None:
+        for _ in range(times):
+            try:
+                with gate.call(route, tenant="acme"):
+                    pass
+            except tidegate.Refused:
+                pass
+
+    return loop
+
+
+def our_forms(gate: tidegate.Gate) -> dict[str, Loop]:
+    decorate = gate.guarded("chat", tenant="acme", model="gpt-4o-mini", cost_usd="0.0002")
+    return {
+        "decorator": repeated(decorate(bare)),
+        "with": with_statement(gate),
+        "async decorator": repeated_async(decorate(bare_async)),
+        "async with": with_in_a_coroutine(gate),
+        "with model, tokens, record": with_tokens(gate),
+        "with user and session too": with_everything(gate),
+        "refused by a limit": refused(gate, "limited"),
+        "refused by a breaker": refused(gate, "broken"),
+    }
+
+
+# Measuring
+
+
+class Form(NamedTuple):
+    loop: Loop
+    base: str  # the bare call that it is measured over
+
+
+def calls_for(loop: Loop) -> int:
+    """Return how many calls a round needs to be long enough; warms the form up on the way."""
+    times = 64
+    while True:
+        begun = time.process_time()
+        loop(times)
+        took = time.process_time() - begun
+        if took >= SHORTEST_S:
+            return times
+        times = max(times * 2, int(times * SHORTEST_S / max(took, 1e-6)))
+
+
+def measure(forms: dict[str, Form], rounds: int) -> dict[str, float]:
+    """Return each form's CPU nanoseconds per call over its bare call: the median of interleaved rounds."""
+    times = {name: calls_for(form.loop) for name, form in forms.items()}
+    seen: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, form in forms.items():
+            begun = time.process_time_ns()
+            form.loop(times[name])
+            seen[name].append((time.process_time_ns() - begun) / times[name])
+    middle = {name: statistics.median(each) for name, each in seen.items()}
+    return {name: middle[name] - (middle[form.base] if form.base else 0.0) for name, form in forms.items()}
+
+
+def cold(call: Callable[[], Any], samples: int = 200) -> float:
+    """Return the median wall nanoseconds of one call after other work has had the caches."""
+    ballast, text = bytearray(4 * 2**20), json.dumps([{"key": i, "text": "x" * 40} for i in range(400)])
+    seen = []
+    for number in range(samples):
+        for at in range(0, len(ballast), 64):
+            ballast[at] = number & 0xFF
+        json.loads(text)
+        begun = time.perf_counter_ns()
+        call()
+        seen.append(time.perf_counter_ns() - begun)
+    return statistics.median(seen)
+
+
+class Rate(NamedTuple):
+    per_s: float
+    per_cpu_s: float  # on a busy machine the one that says something: eight threads get more of it than one
+
+
+def rate(loop: Loop, threads: int, seconds: float = 0.5) -> Rate:
+    """Return the calls that so many threads make together, per second and per second of CPU time."""
+    counts = [0] * threads
+    go, stop = threading.Barrier(threads + 1), threading.Event()
+
+    def work(number: int) -> None:
+        go.wait()
+        while not stop.is_set():
+            loop(200)
+            counts[number] += 200
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    go.wait()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    time.sleep(seconds)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    return Rate(sum(counts) / (time.perf_counter() - begun), sum(counts) / (time.process_time() - begun_cpu))
+
+
+def say_rates(loops: dict[str, Loop], rounds: int = 7) -> None:
+    for name, loop in loops.items():
+        seen = [(rate(loop, 1), rate(loop, 8)) for _ in range(rounds)]
+        alone, by_eight = (Rate(*map(max, zip(*(pair[at] for pair in seen), strict=True))) for at in (0, 1))
+        print(
+            f"threads, {name:<19} {alone.per_s:>10,.0f}/s alone, {by_eight.per_s:>10,.0f}/s by eight: "
+            f"{by_eight.per_s / alone.per_s:.2f}; per CPU second {by_eight.per_cpu_s / alone.per_cpu_s:.2f}",
+            flush=True,
+        )
+
+
+def say_costs(costs: dict[str, float]) -> None:
+    floor_ns = costs["floor"]
+    for name, ns in costs.items():
+        if not name.startswith("bare"):
+            print(f"{name:<28} {ns:>10,.0f} ns {ns / floor_ns:>8.2f} F", flush=True)
+    for stack in ("stack, popular", "stack, tuned"):
+        if stack in costs:
+            print(f"{stack} / decorator: {costs[stack] / costs['decorator']:.0f} ×", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument("--only", default="", help="names of forms, with commas between")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+        return
+    print(f"Python {sys.version.split()[0]}; CPU time per call over the bare call, median of {options.rounds} rounds")
+    with connected() as gate:
+        ours = our_forms(gate)
+        forms = {
+            "bare": Form(repeated(bare), ""),
+            "bare async": Form(repeated_async(bare_async), ""),
+            "floor": Form(floor(), "bare"),
+            **{name: Form(loop, "bare async" if "async" in name else "bare") for name, loop in ours.items()},
+        }
+        stacks: dict[str, Callable[[], Any]] = {}
+        if not options.without_peers:
+            from bench.peer_stacks import PARTS, STACKS
+
+            stacks = {name: make(bare) for name, make in STACKS.items()}
+            parts = {name: make(bare) for name, make in PARTS.items()}
+            forms.update({name: Form(repeated(call), "bare") for name, call in {**stacks, **parts}.items()})
+        if options.only:
+            wanted = {"bare", "bare async", "floor", *options.only.split(",")}
+            forms = {name: form for name, form in forms.items() if name in wanted}
+        gc.collect()
+        say_costs(measure(forms, options.rounds))
+        if options.only:
+            return
+        one_call = gate.guarded("chat", tenant="acme", model="gpt-4o-mini", cost_usd="0.0002")(bare)
+        for name, call in {"decorator": one_call, **stacks}.items():
+            print(f"cold, {name:<22} {cold(call) / 1000:>10.1f} µs", flush=True)
+        say_rates({"decorator": ours["decorator"], **{name: repeated(call) for name, call in stacks.items()}})
+
+
+if __name__ == "__main__":
+    main()
