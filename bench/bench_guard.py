@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -82,9 +83,10 @@ def connected() -> Iterator[tidegate.Gate]:
     assert process.stdout is not None
     try:
         url = json.loads(process.stdout.readline())["url"]
-        gate = tidegate.connect(url=url, key="tg_fake_key", app="bench", cache_dir="", wait_s=10)
-        yield gate
-        gate.close()
+        with tempfile.TemporaryDirectory() as folder:
+            gate = tidegate.connect(url=url, key="tg_fake_key", app="bench", cache_dir=folder, wait_s=10)
+            yield gate
+            gate.close()
     finally:
         process.stdin.close()
         process.wait(10)
