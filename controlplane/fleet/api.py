@@ -55,6 +55,8 @@ class BreakerStateOut(Schema):
     calls: int
     failures: int
     slow: int
+    hung: int
+    refused: int
     cause: str
 
     @staticmethod
@@ -65,6 +67,7 @@ class BreakerStateOut(Schema):
 class BreakerOut(Schema):
     route: str
     model: str
+    credential: str
     states: list[BreakerStateOut]
 
 

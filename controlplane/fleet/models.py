@@ -54,18 +54,23 @@ class BreakerState(models.Model):
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="breakers")
     route = models.CharField(max_length=64)
     model = models.CharField(max_length=120, default="")
+    credential = models.CharField(
+        max_length=64, default=""
+    )  # of the breaker of one credential, which others are not shut by
     phase = models.CharField(max_length=16, choices=BreakerPhase.choices)
     mode = models.CharField(max_length=16, default="auto")
     since = models.DateTimeField()
     calls = models.BigIntegerField(default=0)  # in the breaker's window
     failures = models.BigIntegerField(default=0)
     slow = models.BigIntegerField(default=0)
+    hung = models.BigIntegerField(default=0)  # of the slow ones: still in flight
+    refused = models.BigIntegerField(default=0)  # since the phase began
     cause = models.CharField(max_length=300, default="")
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["instance", "route", "model"], name="breaker_state_once"),
+            models.UniqueConstraint(fields=["instance", "route", "model", "credential"], name="breaker_state_once"),
             models.CheckConstraint(condition=Q(phase__in=BreakerPhase.values), name="breaker_state_phase_known"),
         ]
 

@@ -27,10 +27,14 @@ def live_instances_seen_by(asker: Asker, now: datetime) -> QuerySet[Instance]:
 
 @dataclass
 class Breaker:
-    """The breakers of one route and model on all live instances. Counts are those of the breakers' windows."""
+    """The breakers of one route and model on all live instances. Counts are those of the breakers' windows.
+
+    With a ``credential`` they are those of it alone, kept apart because the fault was its own.
+    """
 
     route: str
     model: str
+    credential: str = ""
     states: list[BreakerState] = field(default_factory=list)
 
     def _count(self, phase: BreakerPhase) -> int:
@@ -72,6 +76,10 @@ class Breaker:
         return sum(state.slow for state in self.states)
 
     @property
+    def refused(self) -> int:
+        return sum(state.refused for state in self.states)
+
+    @property
     def failure_rate(self) -> float | None:
         """0 to 1; ``None`` without calls."""
         return self.failures / self.calls if self.calls else None
@@ -90,13 +98,15 @@ def breakers_seen_by(asker: Asker, now: datetime) -> list[Breaker]:
     )
     if asker.tenant:
         states = states.filter(instance__scope__lineage__contains=[asker.tenant.pk])
-    grouped: dict[tuple[str, str], Breaker] = {}
-    for state in states.select_related("instance").order_by("route", "model", "instance__app", "pk")[:_MOST_STATES]:
-        grouped.setdefault((state.route, state.model), Breaker(state.route, state.model)).states.append(state)
+    grouped: dict[tuple[str, str, str], Breaker] = {}
+    ordered = states.select_related("instance").order_by("route", "model", "credential", "instance__app", "pk")
+    for state in ordered[:_MOST_STATES]:
+        key = (state.route, state.model, state.credential)
+        grouped.setdefault(key, Breaker(*key)).states.append(state)
     return sorted(grouped.values(), key=_worst_first)
 
 
-def _worst_first(breaker: Breaker) -> tuple[bool, bool, int, int, str, str]:
+def _worst_first(breaker: Breaker) -> tuple[bool, bool, int, int, str, str, str]:
     return (
         not breaker.open,
         not breaker.half_open,
@@ -104,4 +114,5 @@ def _worst_first(breaker: Breaker) -> tuple[bool, bool, int, int, str, str]:
         -breaker.calls,
         breaker.route,
         breaker.model,
+        breaker.credential,
     )

@@ -29,12 +29,15 @@ class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
 
     route: Name
     model: LongName = ""
+    credential: Name = ""
     phase: Literal["closed", "half_open", "open"]
     mode: Literal["auto", "forced_open", "forced_closed", "metrics_only"] = "auto"
     since_ms: Annotated[int, Meta(ge=0, le=2**43)]
     calls: Count = 0
     failures: Count = 0
     slow: Count = 0
+    hung: Count = 0
+    refused: Count = 0
     cause: Annotated[str, Meta(pattern=r"^[^\x00]*$")] = ""
 
 

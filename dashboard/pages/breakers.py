@@ -28,9 +28,9 @@ def build(asking: Asking, params: Params) -> Context:
 
 
 def _chosen(breakers: list[Breaker], params: Params) -> Breaker | None:
-    wanted = params.value("route"), params.value("model")
+    wanted = params.value("route"), params.value("model"), params.value("credential")
     for breaker in breakers:
-        if (breaker.route, breaker.model) == wanted:
+        if (breaker.route, breaker.model, breaker.credential) == wanted:
             return breaker
     return breakers[0] if breakers and not params.value("route") else None
 
@@ -45,5 +45,5 @@ PAGE = Page(
         "breaker_overrides": "breakers/overrides.html",
     },
     build=build,
-    params=frozenset({"route", "model"}),
+    params=frozenset({"route", "model", "credential"}),
 )

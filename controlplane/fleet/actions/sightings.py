@@ -116,9 +116,9 @@ async def acknowledge(connection: AsyncConnection[Any], acked: Mapping[UUID, int
 async def note_breakers(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> None:
     """Keep the last state of each breaker that was reported."""
     rows = {
-        (seen.incarnation, line.route, line.model): (
+        (seen.incarnation, line.route, line.model, line.credential): (
             line.phase, line.mode, datetime.fromtimestamp(line.since_ms / 1000, UTC), line.calls, line.failures, line.slow,
-            line.cause[:300], seen.seen_at,
+            line.hung, line.refused, line.cause[:300], seen.seen_at,
         )
         for seen in sightings
         for line in seen.breakers
@@ -126,12 +126,15 @@ async def note_breakers(connection: AsyncConnection[Any], sightings: Sequence[Si
     if rows:
         await connection.execute(
             b"""
-            INSERT INTO fleet_breakerstate (instance_id, route, model, phase, mode, since, calls, failures, slow, cause, updated_at)
-            SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[],
-                                 %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[])
-            ON CONFLICT (instance_id, route, model) DO UPDATE
+            INSERT INTO fleet_breakerstate (instance_id, route, model, credential, phase, mode, since, calls, failures, slow,
+                                            hung, refused, cause, updated_at)
+            SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
+                                 %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[],
+                                 %s::timestamptz[])
+            ON CONFLICT (instance_id, route, model, credential) DO UPDATE
             SET phase = excluded.phase, mode = excluded.mode, since = excluded.since, calls = excluded.calls,
-                failures = excluded.failures, slow = excluded.slow, cause = excluded.cause, updated_at = excluded.updated_at
+                failures = excluded.failures, slow = excluded.slow, hung = excluded.hung, refused = excluded.refused,
+                cause = excluded.cause, updated_at = excluded.updated_at
             """,
             _columns((*key, *rest) for key, rest in sorted(rows.items())),
         )

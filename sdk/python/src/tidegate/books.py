@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 
 from tidegate.clock import Clock
-from tidegate.core import breaker, outcome
+from tidegate.core import outcome
 from tidegate.core.backoff import spent
-from tidegate.core.breaker import Breaker
+from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
-from tidegate.core.policy import BreakerRule, Snapshot
+from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
 from tidegate.errors import Refused
 from tidegate.lanes import Lane
@@ -58,7 +58,7 @@ class Books:
         self.leases = Leases()
         self.report = Report()
         self.lanes: dict[tuple[str | None, str], Lane] = {}
-        self.breakers: dict[tuple[str, str], tuple[Breaker, BreakerRule]] = {}
+        self.breakers: dict[tuple[str, str], Circuit] = {}
         self.shares: dict[tuple[str, str], dict[str, float]] = {}
         self.waiting: set[Ticket] = set()
         self.running: set[Ticket] = set()
@@ -66,10 +66,10 @@ class Books:
 
     # Calls that end without having been let through
 
-    def _refuse(self, ticket: Ticket, now: float, refusal: Refused) -> Refused:
+    def _refuse(self, ticket: Ticket, now: float, refusal: Refused) -> Refused:  # noqa: ARG002
         """Give back what was taken, count the refusal, and return it to be raised."""
         if ticket.epoch == self.epoch:
-            self._release(ticket, now)
+            self._release(ticket)
         if ticket.epoch == self.epoch and ticket.arrived is not None:
             row = self.row(ticket.key)
             row.count(f"refused.{refusal.reason}")
@@ -78,21 +78,24 @@ class Books:
         ticket.stage = "over"
         return refusal
 
-    def _release(self, ticket: Ticket, now: float) -> None:
+    def _release(self, ticket: Ticket) -> None:
         self.waiting.discard(ticket)
         if ticket.path is not None:
             ticket.path.waiting.pop(ticket, None)
         if ticket.lane is not None:
             for key, amount in ticket.taken:
                 ticket.lane.correct(key, estimated=amount, actual=0.0)
-        self._tell_breaker(ticket, now, "neutral", None)
+        circuit, leave = ticket.circuit, ticket.leave
+        ticket.circuit = ticket.leave = None
+        if circuit is not None and leave is not None:
+            circuit.release(leave)
         self._leave_line(ticket)
 
     def abandon(self, ticket: Ticket) -> None:
         """The caller gave up while it waited: nothing was sent, everything taken goes back."""
         with self.lock:
             if ticket.epoch == self.epoch and ticket.stage in ("queued", "funding"):
-                self._release(ticket, self.clock.now())
+                self._release(ticket)
                 ticket.stage = "over"
 
     def _leave_line(self, ticket: Ticket) -> None:
@@ -123,16 +126,13 @@ class Books:
         if ticket.epoch != self.epoch or ticket.stage != "running" or ticket.lane is None:
             return
         failed = isinstance(error, Exception) and not isinstance(error, Refused)
-        failure = outcome.read(error) if failed and error is not None else None
+        failure = self._read(error) if failed and error is not None else None
         now = self.clock.now()
         self.running.discard(ticket)
         ticket.stage = "over"
         ticket.lane.line.took(now - ticket.since)
         self._leave_line(ticket)
-        verdict: breaker.Outcome = (
-            "success" if error is None else "failure" if failure and failure.provider else "neutral"
-        )
-        self._tell_breaker(ticket, now, verdict, failure)
+        self._tell_breaker(ticket, now, error, failure)
         self._account(ticket, error, failure, now)
         if last:
             self._end(ticket, error, failure, now)
@@ -142,21 +142,24 @@ class Books:
         failed = isinstance(error, Exception) and not isinstance(error, Refused)
         with self.lock:
             if ticket.epoch == self.epoch and ticket.started is not None:
-                self._end(
-                    ticket, error, outcome.read(error) if failed and error is not None else None, self.clock.now()
-                )
+                self._end(ticket, error, self._read(error) if failed and error is not None else None, self.clock.now())
 
-    def _tell_breaker(self, ticket: Ticket, now: float, verdict: breaker.Outcome, failure: Failure | None) -> None:
-        permit, ticket.permit = ticket.permit, None
-        key = (ticket.route, ticket.model)
-        known = self.breakers.get(key)
-        if permit is None or known is None:
+    def _read(self, error: BaseException) -> Failure:
+        return outcome.read(error, wall_s=self.clock.wall_ms() / 1000)
+
+    def _tell_breaker(self, ticket: Ticket, now: float, error: BaseException | None, failure: Failure | None) -> None:
+        circuit, leave = ticket.circuit, ticket.leave
+        ticket.circuit = ticket.leave = None
+        if circuit is None or leave is None:
             return
-        state, rule = known[0], ticket.policy.breaker or known[1]
         took_ms = (now - ticket.since) * 1000
-        why = failure.kind.replace("_", " ") if failure is not None else ""
-        state = breaker.finish(state, rule, permit, now=now, outcome=verdict, took_ms=took_ms, why=why)
-        self.breakers[key] = (state, rule)
+        if error is None:
+            circuit.finish(leave, now=now, took_ms=took_ms)
+        elif failure is None:  # cancelled, or refused further in
+            circuit.finish(leave, now=now, took_ms=took_ms, fault="caller")
+        else:
+            why, after_s = failure.kind.replace("_", " "), failure.retry_after_s
+            circuit.finish(leave, now=now, took_ms=took_ms, fault=failure.fault, why=why, retry_after_s=after_s)
 
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""

@@ -34,6 +34,10 @@ Usd = str | int | float | Decimal
 class CallOptions(TypedDict, total=False):
     """What may be said of a call. Token counts are upper bounds as far as they are known; ``cost_usd`` bounds the cost itself.
 
+    ``target`` names whom the call depends on (a provider, a deployment, a region) where that is not the same for all of the route;
+    ``credential`` names the account that is used there. Breakers are kept by target and model; what is the fault of a credential
+    alone is kept by credential, each tenant's being its own when none is named.
+
     ``priority``: higher goes first; one level is worth a second of waiting. ``traceparent`` continues a W3C trace.
     """
 
@@ -42,6 +46,8 @@ class CallOptions(TypedDict, total=False):
     session: str | None
     category: str | None
     model: str | None
+    target: str | None
+    credential: str | None
     input_tokens: int | None
     max_output_tokens: int | None
     cost_usd: Usd | None
@@ -78,6 +84,8 @@ class Call(Ticket):
         session: str | None = None,
         category: str | None = None,
         model: str | None = None,
+        target: str | None = None,
+        credential: str | None = None,
         input_tokens: int | None = None,
         max_output_tokens: int | None = None,
         cost_usd: Usd | None = None,
@@ -95,6 +103,7 @@ class Call(Ticket):
         self.tenant = tenant
         self.user, self.session, self.model = _text(user, "user"), _text(session, "session"), _text(model, "model")
         self.category = _text(category, "category", 64)
+        self.target, self.credential = _text(target, "target", 64), _text(credential, "credential", 64)
         self.input_tokens = _count(input_tokens, "input_tokens")
         self.max_output_tokens = _count(max_output_tokens, "max_output_tokens")
         self.declared_nusd = None if cost_usd is None else nusd_of(cost_usd)

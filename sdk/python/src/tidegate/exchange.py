@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tidegate.core.breaker import tally
 from tidegate.guard import Guard
 from tidegate.leasing import Line
 from tidegate.report import checked_leases
@@ -76,23 +75,29 @@ class Exchange:
         breakers = self._guard.breakers
         crowded = len(breakers) > MANY_BREAKERS
         said = []
-        for (route, model), (state, rule) in list(breakers.items()):
-            counts = tally(state, rule, now)
-            if state.phase == "closed" and rule.mode == "auto" and not counts.calls:
-                if crowded:
-                    del breakers[route, model]
-                continue
-            said.append(
-                {
-                    "route": route,
-                    "model": model,
-                    "phase": state.phase,
-                    "mode": rule.mode,
-                    "since_ms": wall_ms - max(0, int((now - state.since) * 1000)),
-                    **counts._asdict(),
-                    "cause": state.cause,
-                }
-            )
+        for (target, model), circuit in list(breakers.items()):
+            for credential, state, rule in circuit.all(now):
+                view = state.view(rule, now)
+                if view.phase == "closed" and rule.mode == "auto" and not view.calls:
+                    if crowded and not credential and not circuit.credentials:
+                        del breakers[target, model]
+                    continue
+                said.append(
+                    {
+                        "route": target,
+                        "model": model,
+                        "credential": credential,
+                        "phase": view.phase,
+                        "mode": rule.mode,
+                        "since_ms": wall_ms - max(0, int((now - view.since) * 1000)),
+                        "calls": view.calls,
+                        "failures": view.failures,
+                        "slow": view.slow,
+                        "hung": view.hung,
+                        "refused": view.refused,
+                        "cause": view.cause,
+                    }
+                )
         return said[:MAX_BREAKERS]
 
     def _demand(self, now: float) -> list[dict[str, Any]]:

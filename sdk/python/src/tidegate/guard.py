@@ -6,9 +6,9 @@ The order of gates: breaker, limits, queue, budgets. A gate that refuses gives b
 from __future__ import annotations
 
 from tidegate.books import Books
-from tidegate.core import breaker
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
+from tidegate.core.circuit import Circuit
 from tidegate.core.policy import BudgetRef
 from tidegate.errors import BreakerOpen, BudgetExhausted, Closed, QueueFull, QueueTimeout, RateLimited, Refused, Stale
 from tidegate.leasing import Denial, Path, Slip
@@ -86,22 +86,44 @@ class Guard(Books):
             raise self._refuse(ticket, now, Closed("The gate was closed; no more calls are let through."))
 
     def _pass_breaker(self, ticket: Ticket, now: float) -> None:
-        rule = ticket.policy.breaker
-        if rule is None or ticket.policy.enforcement == "off":
+        """Refuse at once what would be refused; the permit is taken when the call goes out, so that nobody waits with a probe's."""
+        policy = ticket.policy
+        rule = policy.breaker
+        if rule is None or policy.enforcement == "off":
             return
-        key = (ticket.route, ticket.model)
-        known = self.breakers.get(key)
-        resets = ticket.policy.breaker_resets
-        state = known[0] if known is not None else Breaker(since=now, resets=resets)
-        if resets > state.resets:
-            state = breaker.reset(state, now=now, resets=resets)
-        state, ticket.permit, retry_after_s = breaker.ask(state, rule, now)
-        self.breakers[key] = (state, rule)
-        if ticket.permit is None:
-            name = f"{ticket.route} {ticket.model}".rstrip()
-            cause = "an operator forced it open" if rule.mode == "forced_open" else state.cause
-            text = f"The breaker of {name} is open: {cause}."
-            self._object(ticket, now, BreakerOpen(text, blocked_by=name, retry_after_s=retry_after_s))
+        key = (ticket.target or ticket.route, ticket.model)
+        circuit = self.breakers.get(key)
+        if circuit is None:
+            circuit = self.breakers[key] = Circuit(rule, now=now, resets=policy.breaker_resets)
+        elif circuit.rule is not rule:
+            circuit.follow(rule)
+        if policy.breaker_resets > circuit.provider.resets:
+            circuit.reset(now=now, resets=policy.breaker_resets)
+        ticket.circuit = circuit
+        closed = circuit.refusing(ticket.payer, now)
+        if closed is not None:
+            ticket.circuit = None  # what only watches asks no further
+            self._object(ticket, now, self._shut(ticket, circuit, closed, now))
+
+    def _take_permit(self, ticket: Ticket, now: float) -> None:
+        circuit = ticket.circuit
+        if circuit is None or ticket.leave is not None:
+            return
+        leave = circuit.ask(ticket.payer, now)
+        if isinstance(leave, Breaker):
+            ticket.circuit = None
+            self._object(ticket, now, self._shut(ticket, circuit, leave, now))
+        else:
+            ticket.leave = leave
+
+    def _shut(self, ticket: Ticket, circuit: Circuit, closed: Breaker, now: float) -> BreakerOpen:
+        rule = circuit.rule
+        name = f"{ticket.target or ticket.route} {ticket.model}".rstrip()
+        if closed is not circuit.provider:
+            name = f"{name} of {ticket.payer}".rstrip()
+        cause = "an operator forced it open" if rule.mode == "forced_open" else closed.cause
+        text = f"The breaker of {name} is open: {cause}."
+        return BreakerOpen(text, blocked_by=name, retry_after_s=closed.retry_after_s(rule, now))
 
     def _pass_limits(self, ticket: Ticket, now: float) -> None:
         policy, lane = ticket.policy, ticket.lane
@@ -161,6 +183,7 @@ class Guard(Books):
     def _pass_budgets(self, ticket: Ticket, now: float) -> Waiter | None:
         if ticket.path is not None:
             ticket.path.waiting.pop(ticket, None)
+        self._take_permit(ticket, now)
         refs = self.budgets_of(ticket)
         if ticket.stage != "funding":
             ticket.estimate = self.estimate(ticket, now, learn=bool(refs))
@@ -230,6 +253,8 @@ class Guard(Books):
         ticket.since = now
         if ticket.started is None:
             ticket.started = now
+        if ticket.leave is not None and ticket.circuit is not None:
+            ticket.circuit.provider.started(ticket.leave.permit, now)
         self.running.add(ticket)
 
     def budgets_of(self, ticket: Ticket) -> tuple[BudgetRef, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.config import Config
-from tidegate.core.breaker import tally
 from tidegate.guard import Guard
 from tidegate.leasing import Slip
 
@@ -66,13 +65,7 @@ def _enforced(guard: Guard) -> list[dict[str, Any]]:
 def _breakers(guard: Guard) -> list[dict[str, Any]]:
     now = guard.clock.now()
     return [
-        {
-            "route": route,
-            "model": model,
-            "phase": state.phase,
-            "mode": rule.mode,
-            "cause": state.cause,
-            **tally(state, rule, now)._asdict(),
-        }
-        for (route, model), (state, rule) in guard.breakers.items()
+        {"route": target, "model": model, "credential": credential, **state.view(rule, now)._asdict()}
+        for (target, model), circuit in guard.breakers.items()
+        for credential, state, rule in circuit.all(now)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tidegate.core.breaker import Permit
+from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.policy import NOTHING, Policy
 from tidegate.core.queue import Entry
 from tidegate.report import RowKey
@@ -46,6 +46,8 @@ class Ticket:
         "attempts",
         "bound",
         "category",
+        "circuit",
+        "credential",
         "deadline",
         "declared_nusd",
         "entry",
@@ -55,10 +57,10 @@ class Ticket:
         "input_tokens",
         "key",
         "lane",
+        "leave",
         "max_output_tokens",
         "model",
         "path",
-        "permit",
         "policy",
         "priority",
         "route",
@@ -68,6 +70,7 @@ class Ticket:
         "stage",
         "started",
         "taken",
+        "target",
         "tenant",
         "total_cached",
         "total_cost",
@@ -83,6 +86,8 @@ class Ticket:
         self.tenant: str | None = None
         self.route = ""
         self.user = self.session = self.category = self.model = ""
+        self.target = ""  # whom the call depends on, when it is not its route that says so
+        self.credential = ""  # by what name it is known there
         self.input_tokens: int | None = None
         self.max_output_tokens: int | None = None
         self.declared_nusd: int | None = None
@@ -106,7 +111,8 @@ class Ticket:
         self.wait_until = 0.0
         self.waiter: Waiter | None = None
         self.entry: Entry | None = None
-        self.permit: Permit | None = None
+        self.circuit: Circuit | None = None
+        self.leave: Pass | None = None  # the permits of its breakers
         self.taken: list[tuple[BucketKey, float]] = []
         self.path: Path | None = None
         self.slip: Slip | None = None
@@ -114,6 +120,11 @@ class Ticket:
         self.estimate = 0
         self.usage: Usage | None = None
         self.final = False  # the caller said that this attempt must not be repeated
+
+    @property
+    def payer(self) -> str:
+        """The credential that a provider would turn down: each tenant is taken to have its own unless the caller says."""
+        return self.credential or self.key.tenant
 
     def wait(self, until: float) -> Waiter:
         """Return a way to wait that suits the caller, a thread or an event loop."""

@@ -1,32 +1,42 @@
-"""What an error of a call says: its kind, whether the provider failed, whether it was billed, whether to try again.
+"""What an error of a call says: its kind, whose fault it was, whether it was billed, whether to try again.
 
 Providers' libraries differ, so errors are read by shape: ``status_code``, ``status``, ``code`` or ``response.status_code`` is the HTTP
-status; ``retry_after_s`` or the response's ``Retry-After`` is when to come back.
+status; ``retry_after_s`` or the response's ``Retry-After``, in seconds or as a date, is when to come back.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["timeout", "rate_limited", "server", "other"]
+Fault = Literal["provider", "throttled", "credential", "caller"]
 
 _OWN_FAULTS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError, SyntaxError,
     TypeError, ValueError,
 )  # fmt: skip
 _PASSING = frozenset({408, 409, 425, 429})
+_CREDENTIAL = frozenset({401, 402, 403})
+_HTTP_DATE = re.compile(
+    r"(?:[A-Za-z]+, )?(?P<day>\d{2})[ -](?P<month>[A-Za-z]{3})[ -](?P<year>\d{4}|\d{2}) (?P<time>\d{2}:\d{2}:\d{2}) GMT"
+    r"|[A-Za-z]{3} (?P<month2>[A-Za-z]{3}) (?P<day2>[ \d]\d) (?P<time2>\d{2}:\d{2}:\d{2}) (?P<year2>\d{4})",
+    re.ASCII,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 class Failure(NamedTuple):
     kind: Kind
-    provider: bool  # the provider failed: counts for the breaker
+    fault: Fault  # whose it was: decides which breaker it counts for, see ``tidegate.core.circuit``
     billed: bool  # may have been billed: settles at the bound
     passing: bool  # may go well when tried again
     retry_after_s: float | None
 
 
-def read(error: BaseException) -> Failure:
-    """Return what ``error`` says.
+def read(error: BaseException, *, wall_s: float | None = None) -> Failure:
+    """Return what ``error`` says. ``wall_s`` (Unix seconds) is what a Retry-After date is held against when the answer has no date.
 
     A status from 400 to 499 is a provider's own "no": nothing was billed, and except for 408, 409, 425 and 429 it would say
     it again. An error of the program (``TypeError``, ``ValueError``, ``KeyError``…) is not tried again either.
@@ -34,12 +44,22 @@ def read(error: BaseException) -> Failure:
     status = _status(error)
     if status is None:
         timeout = isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower()
-        return Failure(
-            "timeout" if timeout else "other", True, True, not isinstance(error, _OWN_FAULTS), _retry_after_s(error)
-        )
+        own = isinstance(error, _OWN_FAULTS)
+        after_s = _retry_after_s(error, wall_s)
+        return Failure("timeout" if timeout else "other", "caller" if own else "provider", True, not own, after_s)
     turned_down = 400 <= status < 500
     passing = not turned_down or status in _PASSING
-    return Failure(_kind(status), passing, not turned_down or status == 408, passing, _retry_after_s(error))
+    return Failure(
+        _kind(status), _fault(status), not turned_down or status == 408, passing, _retry_after_s(error, wall_s)
+    )
+
+
+def _fault(status: int) -> Fault:
+    if status >= 500 or status == 408:
+        return "provider"
+    if status == 429:
+        return "throttled"
+    return "credential" if status in _CREDENTIAL else "caller"
 
 
 def _kind(status: int) -> Kind:
@@ -72,13 +92,33 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _retry_after_s(error: BaseException) -> float | None:
+def _retry_after_s(error: BaseException, wall_s: float | None) -> float | None:
     value = _peek(error, "retry_after_s")
-    if value is None:
-        headers = _peek(_peek(error, "response"), "headers")
-        value = headers.get("retry-after") if hasattr(headers, "get") else None
+    headers = _peek(_peek(error, "response"), "headers")
+    if value is None and hasattr(headers, "get"):
+        value = headers.get("retry-after") or headers.get("Retry-After")
+    if isinstance(value, str) and (until := http_date(value)) is not None:
+        said = headers.get("date") or headers.get("Date") if hasattr(headers, "get") else None
+        since = http_date(said) if isinstance(said, str) else None
+        since = wall_s if since is None else since
+        return None if since is None else max(0.0, until - since)
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         return None
     return seconds if 0 <= seconds < float("inf") else None
+
+
+def http_date(text: str) -> float | None:
+    """Return an HTTP date (RFC 9110: IMF-fixdate, RFC 850, asctime) as Unix seconds, ``None`` when it is none."""
+    match = _HTTP_DATE.fullmatch(text.strip())
+    if match is None:
+        return None
+    day, month, year, time = (match[name] or match[f"{name}2"] for name in ("day", "month", "year", "time"))
+    number = int(year) if len(year) == 4 else int(year) + (1900 if int(year) >= 70 else 2000)
+    try:
+        hour, minute, second = (int(part) for part in time.split(":"))
+        at = datetime(number, _MONTHS.index(month.lower()) + 1, int(day), hour, minute, min(second, 59), tzinfo=UTC)
+    except ValueError:
+        return None
+    return at.timestamp() + max(0, second - 59)

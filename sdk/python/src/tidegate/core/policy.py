@@ -5,9 +5,10 @@ The same functions run on the server (when a document is put) and in the SDK (wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from tidegate.core.checks import MISSING, Check, Field, number, one_of, or_null, whole
 
 FORMAT = 1
 ANY_ROUTE = "*"
@@ -45,6 +46,8 @@ class QueueRule(NamedTuple):
 
 
 class BreakerRule(NamedTuple):
+    """With ``window_calls`` the window is that many calls, however old; else it is ``window_s`` seconds."""
+
     window_s: float
     min_calls: int
     failure_rate: float
@@ -53,6 +56,9 @@ class BreakerRule(NamedTuple):
     open_s: float
     half_open_calls: int
     mode: str  # "auto", "forced_open", "forced_closed", "metrics_only"
+    window_calls: int | None = None
+    max_open_s: float = 300.0  # the longest that a provider's Retry-After keeps it open
+    probing: str = "rate"  # "rate": all probes are judged by the rates; "strict": one failure opens again
 
 
 class RetryRule(NamedTuple):
@@ -83,83 +89,48 @@ class Policy(NamedTuple):
     breaker_resets: int = 0
 
 
-_MISSING = object()
-Check = Callable[[Any], str | None]
-
-
-def _whole(least: int, most: int) -> Check:
-    def check(value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            return f"must be a whole number from {least} to {most}"
-        return None
-
-    return check
-
-
-def _number(above: float, most: float, *, or_equal: bool = False) -> Check:
-    def check(value: Any) -> str | None:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or value > most or value < above or (value == above and not or_equal):
-            return f"must be a number {'from' if or_equal else 'above'} {above:g} {'to' if or_equal else 'and at most'} {most:g}"
-        return None
-
-    return check
-
-
-def _one_of(*words: str) -> Check:
-    def check(value: Any) -> str | None:
-        return None if value in words else f"must be one of {', '.join(words)}"
-
-    return check
-
-
-def _or_null(check: Check) -> Check:
-    return lambda value: None if value is None else check(value)
-
-
-class _Field(NamedTuple):
-    check: Check
-    default: Any = _MISSING
-
-
 _LIMIT = {
-    "unit": _Field(_one_of("requests", "tokens")),
-    "amount": _Field(_whole(1, 10**12)),
-    "per_s": _Field(_number(0, 86_400 * 31), 60),
-    "burst": _Field(_or_null(_whole(1, 10**12)), None),
-    "scope": _Field(_one_of("fleet", "instance"), "fleet"),
+    "unit": Field(one_of("requests", "tokens")),
+    "amount": Field(whole(1, 10**12)),
+    "per_s": Field(number(0, 86_400 * 31), 60),
+    "burst": Field(or_null(whole(1, 10**12)), None),
+    "scope": Field(one_of("fleet", "instance"), "fleet"),
 }
 _QUEUE = {
-    "max_concurrent": _Field(_whole(1, 100_000)),
-    "max_waiting": _Field(_whole(0, 100_000), 64),
-    "max_wait_ms": _Field(_whole(0, 3_600_000), 2000),
+    "max_concurrent": Field(whole(1, 100_000)),
+    "max_waiting": Field(whole(0, 100_000), 64),
+    "max_wait_ms": Field(whole(0, 3_600_000), 2000),
 }
 _BREAKER = {
-    "window_s": _Field(_number(0, 3600), 30),
-    "min_calls": _Field(_whole(1, 1_000_000), 20),
-    "failure_rate": _Field(_number(0, 1), 0.5),
-    "slow_call_ms": _Field(_or_null(_whole(1, 3_600_000)), None),
-    "slow_call_rate": _Field(_number(0, 1), 0.8),
-    "open_s": _Field(_number(0, 3600), 20),
-    "half_open_calls": _Field(_whole(1, 1000), 3),
-    "mode": _Field(_one_of("auto", "forced_open", "forced_closed", "metrics_only"), "auto"),
+    "window_s": Field(number(0, 3600), 30),
+    "min_calls": Field(whole(1, 1_000_000), 20),
+    "failure_rate": Field(number(0, 1), 0.5),
+    "slow_call_ms": Field(or_null(whole(1, 3_600_000)), None),
+    "slow_call_rate": Field(number(0, 1), 0.8),
+    "open_s": Field(number(0, 3600), 20),
+    "half_open_calls": Field(whole(1, 1000), 3),
+    "mode": Field(one_of("auto", "forced_open", "forced_closed", "metrics_only"), "auto"),
+    "window_calls": Field(or_null(whole(1, 10_000)), None),
+    "max_open_s": Field(number(0, 86_400), 300),
+    "probing": Field(one_of("rate", "strict"), "rate"),
 }
 _RETRY = {
-    "max_attempts": _Field(_whole(1, 20), 3),
-    "base_ms": _Field(_whole(0, 600_000), 200),
-    "max_ms": _Field(_whole(0, 600_000), 8000),
-    "jitter": _Field(_one_of("full", "equal", "none"), "full"),
-    "budget_ratio": _Field(_number(0, 1, or_equal=True), 0.2),
+    "max_attempts": Field(whole(1, 20), 3),
+    "base_ms": Field(whole(0, 600_000), 200),
+    "max_ms": Field(whole(0, 600_000), 8000),
+    "jitter": Field(one_of("full", "equal", "none"), "full"),
+    "budget_ratio": Field(number(0, 1, or_equal=True), 0.2),
 }
-_SHAPES: dict[str, tuple[dict[str, _Field], Callable[..., Any]]] = {
+_SHAPES: dict[str, tuple[dict[str, Field], Callable[..., Any]]] = {
     "queue": (_QUEUE, QueueRule),
     "breaker": (_BREAKER, BreakerRule),
     "retry": (_RETRY, RetryRule),
 }
+_AT_MOST = {"breaker": {"min_calls": "window_calls"}}
 _SCALARS: dict[str, Check] = {
-    "timeout_ms": _whole(1, 3_600_000),
-    "enforcement": _one_of("enforce", "shadow", "off"),
-    "breaker_resets": _whole(0, 2**31),
+    "timeout_ms": whole(1, 3_600_000),
+    "enforcement": one_of("enforce", "shadow", "off"),
+    "breaker_resets": whole(0, 2**31),
 }
 _PARTS = {"limits", "queue", "breaker", "retry", "timeout_ms", "fallbacks", "enforcement"}
 
@@ -170,7 +141,7 @@ class _Reader:
     def __init__(self) -> None:
         self.errors: dict[str, str] = {}
 
-    def fields(self, value: Any, known: Mapping[str, _Field], where: str) -> dict[str, Any] | None:
+    def fields(self, value: Any, known: Mapping[str, Field], where: str) -> dict[str, Any] | None:
         if not isinstance(value, Mapping):
             self.errors[where] = "must be an object"
             return None
@@ -181,10 +152,21 @@ class _Reader:
         read: dict[str, Any] = {}
         for name, field in known.items():
             read[name] = value.get(name, field.default)
-            fault = "is missing" if read[name] is _MISSING else field.check(read[name])
+            fault = "is missing" if read[name] is MISSING else field.check(read[name])
             if fault:
                 self.errors[f"{where}.{name}"] = fault
         return read if len(self.errors) == before else None
+
+    def agrees(self, name: str, said: Mapping[str, Any], read: dict[str, Any]) -> bool:
+        """Check what the fields of a part say together; a default gives way."""
+        for field, most in _AT_MOST.get(name, {}).items():
+            if read[most] is None or read[field] <= read[most]:
+                continue
+            if field in said:
+                self.errors[f"{name}.{field}"] = f"must be at most {most}, which is {read[most]}"
+                return False
+            read[field] = read[most]
+        return True
 
     def items(self, value: Any, most: int, where: str) -> list[Any]:
         if not isinstance(value, list):
@@ -217,7 +199,7 @@ class _Reader:
         if name in _SHAPES:
             fields, shape = _SHAPES[name]
             read = self.fields(value, fields, name)
-            return shape(**read) if read else None
+            return shape(**read) if read and self.agrees(name, value, read) else None
         if name in _SCALARS:
             fault = _SCALARS[name](value)
             if fault:
@@ -364,11 +346,11 @@ def compile_snapshot(document: Any) -> Snapshot:
 
 
 _HEAD: dict[str, Check] = {
-    "revision": _whole(0, 2**63),
+    "revision": whole(0, 2**63),
     "scope": lambda value: None if value is None or isinstance(value, str) else "must be text or null",
     "prices": lambda value: None if value is None or isinstance(value, str) else "must be text or null",
-    "sync_ms": _whole(50, 600_000),
-    "lease_ttl_ms": _whole(100, 86_400_000),
+    "sync_ms": whole(50, 600_000),
+    "lease_ttl_ms": whole(100, 86_400_000),
 }
 
 
