@@ -1,0 +1,38 @@
+"""Runs many seeds, on several cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+
+from tests.simulation.run import Outcome, run
+from tests.simulation.setup import drawn
+from tests.simulation.shrink import replay_line, shrunk
+
+CHUNK = 10
+
+
+def run_seed(seed: int) -> Outcome:
+    """Return what becomes of the world of ``seed``."""
+    return run(drawn(seed))
+
+
+def outcomes(seeds: Iterable[int], *, jobs: int) -> Iterator[Outcome]:
+    """Return the outcomes of ``seeds``, in their order."""
+    if jobs <= 1:
+        yield from map(run_seed, seeds)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap(run_seed, seeds, chunksize=CHUNK)
+
+
+def report_of(failed: Outcome, *, shrink: Callable[[Outcome], Outcome] = shrunk) -> str:
+    """Return what somebody needs who is to find out why a seed failed."""
+    small = shrink(failed)
+    told = "\n".join(small.told)
+    return (
+        f"seed {failed.setup.seed}: {failed.text}\n"
+        f"  as drawn:  {replay_line(failed.setup)}\n"
+        f"  smallest:  {replay_line(small.setup)}\n"
+        f"  {small.text} (after {small.events} events)\n{told}"
+    )

@@ -1,0 +1,168 @@
+"""The tables of controlplane.budgets in memory, and what ``budgets.actions.leases.merge`` does to them, transaction by
+transaction. Decisions are ``controlplane.domain``'s; tests/concurrency holds this store against the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from controlplane.budgets.schemas import LeaseReport
+from controlplane.domain.grants import Account
+from controlplane.domain.leases import (
+    Answer,
+    BudgetTerms,
+    LeaseKey,
+    OpenAccount,
+    OpenLease,
+    may_touch,
+    merge_report,
+    unknown,
+)
+from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
+from controlplane.domain.periods import PeriodRule, period_of, rolling_cutoff
+
+
+@dataclass(slots=True)
+class BudgetRow:
+    id: int
+    tenant: str | None
+    slug: str
+    amount: int
+    rule: PeriodRule
+    blocks: bool = True
+    archived: bool = False
+    category: str | None = None
+
+    @property
+    def terms(self) -> BudgetTerms:
+        return BudgetTerms(self.id, f"{self.tenant or ''}/{self.slug}", self.tenant, self.rule, self.archived)
+
+
+@dataclass(slots=True)
+class AccountRow:
+    id: int
+    budget: int
+    key: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    outstanding: int = 0
+    settled: int = 0
+    denied: int = 0
+    slots: dict[datetime, int] = field(default_factory=dict)
+
+
+class Written(NamedTuple):
+    """What a transaction would write, and what it would answer."""
+
+    answers: dict[LeaseKey, Answer]
+    leases: dict[LeaseKey, OpenLease]
+    accounts: dict[int, OpenAccount]
+    opened: dict[tuple[int, str], AccountRow]
+    entries: list[Entry]
+    at: datetime
+
+
+class Store:
+    """Budgets, accounts and leases. Nothing changes but by ``commit``."""
+
+    def __init__(self) -> None:
+        self.budgets: dict[int, BudgetRow] = {}
+        self.accounts: dict[int, AccountRow] = {}
+        self.keys: dict[tuple[int, str], int] = {}
+        self.leases: dict[LeaseKey, OpenLease] = {}
+
+    def merge(self, reports: Sequence[LeaseReport], *, now: datetime, ttl_ms: int) -> Written:
+        """Return what merging ``reports`` in one transaction makes of the tables."""
+        leases = {key: replace(self.leases[key]) for key in map(key_of, reports) if key in self.leases}
+        stood = {key: stand_of(lease) for key, lease in leases.items()}
+        opened: dict[tuple[int, str], AccountRow] = {}
+        refused = self._open_new(reports, leases, opened, now)
+        accounts = self._open_accounts(leases.values(), opened, now)
+        answers = {}
+        for report in reports:
+            if key_of(report) in refused:
+                answers[key_of(report)] = unknown(report, ttl_ms=ttl_ms)
+            else:
+                lease = leases[key_of(report)]
+                answers[key_of(report)] = merge_report(report, lease, accounts, now=now, ttl_ms=ttl_ms)
+        found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
+        entries = [entry for entry in found if entry is not None]
+        return Written(answers, leases, accounts, opened, entries, now)
+
+    def _open_new(
+        self,
+        reports: Sequence[LeaseReport],
+        leases: dict[LeaseKey, OpenLease],
+        opened: dict[tuple[int, str], AccountRow],
+        now: datetime,
+    ) -> set[LeaseKey]:
+        refused = set()
+        for report in reports:
+            key = key_of(report)
+            if key in leases:
+                continue
+            terms = {budget: self.budgets[budget].terms for budget in report.budgets if budget in self.budgets}
+            if may_touch(report, terms):
+                path = [self._account_of(budget, opened, now) for budget in report.budgets]
+                leases[key] = OpenLease(key, path, opened_at=now)
+            else:
+                refused.add(key)
+        return refused
+
+    def _account_of(self, budget: int, opened: dict[tuple[int, str], AccountRow], now: datetime) -> int:
+        period = period_of(self.budgets[budget].rule, now)
+        known = self.keys.get((budget, period.key))
+        if known is not None:
+            return known
+        row = opened.get((budget, period.key))
+        if row is None:
+            number = len(self.accounts) + len(opened) + 1
+            row = opened[budget, period.key] = AccountRow(number, budget, period.key, period.starts_at, period.ends_at)
+        return row.id
+
+    def _open_accounts(
+        self, leases: Iterable[OpenLease], opened: dict[tuple[int, str], AccountRow], now: datetime
+    ) -> dict[int, OpenAccount]:
+        new = {row.id: row for row in opened.values()}
+        rows = [self.accounts.get(key) or new[key] for key in {key for lease in leases for key in lease.path}]
+        return {row.id: self._open_account(row, now) for row in rows}
+
+    def _open_account(self, row: AccountRow, now: datetime) -> OpenAccount:
+        budget = self.budgets[row.budget]
+        state = Account(budget.amount, row.outstanding, self.settled(row, now), budget.blocks, budget.archived)
+        return OpenAccount(row.id, budget.terms, row.ends_at, state)
+
+    def settled(self, row: AccountRow, now: datetime) -> int:
+        """Return what counts as settled at ``now``: of a rolling account, what is in its window."""
+        days = self.budgets[row.budget].rule.days
+        if not days:
+            return row.settled
+        cutoff = rolling_cutoff(days, now)
+        return sum(amount for at, amount in row.slots.items() if at > cutoff)
+
+    def commit(self, written: Written) -> None:
+        """Make a transaction's changes durable."""
+        for key, row in written.opened.items():
+            self.accounts[row.id] = row
+            self.keys[key] = row.id
+        self.leases.update(written.leases)
+        for account in written.accounts.values():
+            row = self.accounts[account.id]
+            row.outstanding += account.outstanding
+            row.settled += account.settled
+            row.denied += account.denied
+        self._store_slots(written)
+
+    def _store_slots(self, written: Written) -> None:
+        rolling = {account.id: days for account in written.accounts.values() if (days := account.budget.rule.days)}
+        if rolling:
+            for (account, at), amount in slot_moves(written.entries, rolling).items():
+                slots = self.accounts[account].slots
+                slots[at] = slots.get(at, 0) + amount
+
+
+def key_of(report: LeaseReport) -> LeaseKey:
+    return report.incarnation, report.number

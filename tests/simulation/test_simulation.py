@@ -1,0 +1,80 @@
+"""A thousand worlds; that a seed is one world and no other; that a failure can be replayed and comes out small."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.simulation.__main__ import main
+from tests.simulation.many import outcomes, report_of
+from tests.simulation.run import Outcome, run
+from tests.simulation.setup import Setup, drawn
+from tests.simulation.shrink import replay_line, shrunk
+
+SEEDS = 1000
+JOBS = 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_simulation__a_thousand_worlds__no_invariant_breaks() -> None:
+    seen = list(outcomes(range(SEEDS), jobs=JOBS))
+
+    failed = [outcome for outcome in seen if outcome.invariant]
+    assert not failed, "\n".join(report_of(outcome) for outcome in failed[:3])
+    assert sum(outcome.admitted for outcome in seen) > 20 * SEEDS
+    assert sum(outcome.refused for outcome in seen) > 20 * SEEDS
+
+
+def test_run__the_same_seed__is_the_same_world() -> None:
+    assert run(drawn(7)) == run(drawn(7))
+
+
+def test_drawn__many_seeds__every_fault_is_on_in_some_and_off_in_others() -> None:
+    setups = [drawn(seed) for seed in range(200)]
+
+    for name in (
+        "loss",
+        "repeat",
+        "kills",
+        "forks",
+        "suspends",
+        "failovers",
+        "unknown",
+        "amounts",
+        "hours",
+        "overbilled",
+    ):
+        on = sum(getattr(setup, name) > 0 for setup in setups)
+        assert 0 < on < len(setups), name
+
+
+def broken_when_lossy(setup: Setup) -> Outcome:
+    """Stand in for a world with a fault that shows with lost messages, two clients and ten calls."""
+    broken = setup.loss > 0 and setup.clients >= 2 and setup.calls >= 10
+    return Outcome(setup, "I4 liability" if broken else "", at=setup.horizon)
+
+
+def test_shrunk__a_failure__keeps_only_what_it_needs() -> None:
+    setup = next(setup for setup in map(drawn, range(1000)) if broken_when_lossy(setup).invariant)
+
+    small = shrunk(broken_when_lossy(setup), again=broken_when_lossy).setup
+
+    assert (small.clients, small.calls, small.tenants, small.budgets) == (2, 10, 1, 1)
+    assert small.loss
+    assert not small.kills
+    assert not small.repeat
+
+
+def test_replay_line__a_shrunk_world__is_run_again_by_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = drawn(3).changed(clients=1, calls=20, loss=0, horizon=5.25)
+    line = replay_line(small)
+    monkeypatch.setattr("sys.argv", shlex.split(line)[2:])
+
+    code = main()
+
+    assert code == 0
+    assert f"after {run(small).events} events" in capsys.readouterr().out

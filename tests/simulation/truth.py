@@ -1,0 +1,280 @@
+"""What is true in the simulated world, whatever either side believes, and the invariants that must hold after every event.
+
+Nothing here is computed by the code under test: exposure is summed from the committed counters of leases, liability from
+what providers were asked and what they billed.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from controlplane.domain.leases import LeaseKey, OpenLease
+from controlplane.domain.periods import period_of
+from tests.simulation.kernel import Broken
+from tests.simulation.store import Store, Written
+from tidegate.leasing import Slip
+
+if TYPE_CHECKING:
+    from controlplane.budgets.schemas import LeaseReport
+    from tests.simulation.process import Job, Process
+
+
+def charge(lease: OpenLease | None) -> int:
+    """Return what accounts are charged for a lease, from its committed counters."""
+    return lease.counters.settled - lease.counters.corrected + lease.presumed if lease is not None else 0
+
+
+def rest(lease: OpenLease | None) -> int:
+    """Return what may still be spent on a lease at worst, from its committed counters."""
+    if lease is None or lease.closed:
+        return 0
+    granted, settled, returned, _ = lease.counters
+    return max(0, granted - returned - settled)
+
+
+class Held:
+    """What is true of one lease: who holds it, what its calls settled at, what its open calls may cost."""
+
+    __slots__ = ("corrected", "funded", "holds", "live_until", "over", "process", "settled", "slip")
+
+    def __init__(self, process: Process, slip: Slip) -> None:
+        self.process = process
+        self.slip = slip
+        self.settled = 0
+        self.corrected = 0
+        self.holds = 0
+        self.over = 0  # billed beyond bounds
+        self.funded = not slip.path.only_warns
+        self.live_until = float("-inf")  # real time, by the answers that arrived
+
+
+class Bill:
+    """What is true of one account: what was billed, and what calls that go on may still be billed.
+
+    A call that its caller gave up counts with its bound from then on, at that time, until its bill is known.
+    """
+
+    __slots__ = ("_recent", "billed", "days", "open", "over")
+
+    def __init__(self, days: int | None) -> None:
+        self.billed = 0
+        self.open = 0
+        self.over = 0
+        self.days = days
+        self._recent: list[tuple[datetime, int]] = []  # of an account that rolls, in order
+
+    def add(self, amount: int, at: datetime, now: datetime) -> None:
+        """Charge ``amount`` to the time ``at``."""
+        if not self.days:
+            self.billed += amount
+        elif at >= self._oldest(now):
+            self.billed += amount
+            insort(self._recent, (at, amount))
+
+    def _oldest(self, now: datetime) -> datetime:
+        return now - timedelta(days=self.days or 0, seconds=-1)
+
+    def due(self, now: datetime) -> int:
+        """Return what was billed (in the window, when the account rolls) or still may be."""
+        while self._recent and self._recent[0][0] < self._oldest(now):
+            self.billed -= self._recent.pop(0)[1]
+        return self.billed + self.open
+
+
+class Truth:
+    """Watches one store and the processes that draw on it."""
+
+    def __init__(self, store: Store, server_time: Callable[[], datetime]) -> None:
+        self.store = store
+        self.server_time = server_time
+        self.held: dict[LeaseKey, Held] = {}
+        self.bills: dict[int, Bill] = {}
+        self.outstanding: dict[int, int] = {}  # per account, from the committed counters of its leases
+        self.charged: dict[int, int] = {}
+        self.checks = 0
+        self.admitted = 0
+        self.denied = 0
+
+    # What processes do
+
+    def watch(self, process: Process) -> None:
+        """Learn of the leases that a process has opened, and check what it believes of all of them."""
+        leases = process.guard.leases
+        for number, slip in leases.slips.items():
+            key = (process.incarnation, number)
+            known = self.held.get(key)
+            if known is None:
+                known = self.held[key] = Held(process, slip)
+            elif known.slip is not slip:
+                raise Broken("I6 fencing", f"lease {number} is held by two processes")
+            self._check_client(key, known)
+
+    def _check_client(self, key: LeaseKey, held: Held) -> None:
+        self.checks += 1
+        lease = held.slip.lease
+        if lease.settled != held.settled:
+            raise Broken("I5 exact accounting", f"lease {key[1]} settled {lease.settled}, truth is {held.settled}")
+        if lease.held != held.holds:
+            raise Broken("I5 exact accounting", f"lease {key[1]} holds {lease.held}, truth is {held.holds}")
+        committed = self.store.leases.get(key)
+        granted, settled, returned = committed.counters[:3] if committed else (0, 0, 0)
+        if lease.granted > granted:
+            raise Broken("I3 views", f"lease {key[1]}: the client saw {lease.granted}, granted are {granted}")
+        if settled > lease.settled or returned > lease.returned:
+            raise Broken("I3 views", f"lease {key[1]}: the server knows more than its client said")
+        if held.funded and lease.settled + lease.held + lease.returned > lease.granted + held.over:
+            raise Broken("I2 client", f"lease {key[1]} spends more than was granted: {lease}")
+
+    def answered(self, process: Process, number: int, until: float) -> None:
+        """An answer has reached its client: it may let calls through on this lease until ``until``."""
+        held = self.held.get((process.incarnation, number))
+        if held is not None:
+            held.live_until = max(held.live_until, until)
+
+    def let_through(self, process: Process, job: Job, *, now: float, slack: float) -> None:
+        """A call was let through: it may be billed up to its bound from now on.
+
+        ``slack``: so many seconds may the process's clock have gone wrong since it was told when its period ends.
+        """
+        self.admitted += 1
+        slip = job.slip
+        if slip is None:
+            return
+        self.watch_new(process, slip)
+        key = (process.incarnation, slip.number)
+        held = self.held[key]
+        held.holds += job.bound
+        lease = self.store.leases.get(key)
+        if held.funded:
+            self._check_fencing(held, key, lease, now, slack)
+        for account in lease.path if lease else ():
+            self._bill(account).open += job.bound
+            self.check_liability(account)
+        job.accounts = tuple(lease.path) if lease else ()
+
+    def watch_new(self, process: Process, slip: Slip) -> None:
+        self.held.setdefault((process.incarnation, slip.number), Held(process, slip))
+
+    def _check_fencing(self, held: Held, key: LeaseKey, lease: OpenLease | None, now: float, slack: float) -> None:
+        if lease is None or lease.closed:
+            raise Broken("I6 fencing", f"a call on lease {key[1]}, which is {'closed' if lease else 'not known'}")
+        if now >= held.live_until + 1e-6:
+            raise Broken("I6 fencing", f"a call on lease {key[1]}, {now - held.live_until:.3f} s after its deadline")
+        latest = self.server_time() - timedelta(seconds=slack)
+        for account in lease.path:
+            ends_at = self.store.accounts[account].ends_at
+            if ends_at is not None and latest > ends_at:
+                raise Broken("I9 attribution", f"a call on lease {key[1]} after the end of its period")
+
+    def billed(self, job: Job, amount: int) -> None:
+        """The provider bills a call, whatever its caller knows of that."""
+        now = self.server_time()
+        for account in job.accounts:
+            bill = self._bill(account)
+            bill.over += max(0, amount - job.bound)
+            if job.settled_at is None:
+                bill.open -= job.bound
+                bill.add(amount, now, now)
+            else:
+                bill.add(amount - job.bound, job.settled_at, now)
+            self.check_liability(account)
+        job.accounts = ()
+
+    def settled(self, process: Process, job: Job, cost: int) -> None:
+        """A caller's call has ended for its process, at ``cost``; what is not billed yet may still be."""
+        now = job.settled_at = self.server_time()
+        for account in job.accounts:
+            bill = self._bill(account)
+            bill.open -= job.bound
+            bill.add(job.bound, now, now)
+        if job.slip is not None:
+            held = self.held[process.incarnation, job.slip.number]
+            held.holds -= job.bound
+            held.settled += cost
+            held.over += max(0, cost - job.bound)
+
+    def _bill(self, account: int) -> Bill:
+        bill = self.bills.get(account)
+        if bill is None:
+            days = self.store.budgets[self.store.accounts[account].budget].rule.days
+            bill = self.bills[account] = Bill(days)
+        return bill
+
+    def check_liability(self, account: int) -> None:
+        """Nothing may come of the calls of an account that it is not exposed to."""
+        row = self.store.accounts[account]
+        budget = self.store.budgets[row.budget]
+        bill = self._bill(account)
+        if not budget.blocks:
+            return
+        exposed = self.exposed(account)
+        due = bill.due(self.server_time())
+        if due > exposed + bill.over:
+            raise Broken("I4 liability", f"account {account} may be billed {due}, its exposure is {exposed}")
+
+    # What the server does
+
+    def exposed(self, account: int) -> int:
+        """Return the exposure of an account; of one that rolls, in its window."""
+        row = self.store.accounts[account]
+        if self.store.budgets[row.budget].rule.days:
+            return self.outstanding.get(account, 0) + self.store.settled(row, self.server_time())
+        return self.outstanding.get(account, 0) + self.charged.get(account, 0)
+
+    def committed(self, reports: list[LeaseReport], written: Written, before: dict[LeaseKey, OpenLease | None]) -> None:
+        """A transaction has been committed: hold what it did against the law."""
+        touched: set[int] = set()
+        raised: set[int] = set()
+        for report in reports:
+            key = (report.incarnation, report.number)
+            lease, old = self.store.leases.get(key), before[key]
+            if lease is None:
+                continue
+            if old is None:
+                self._check_opening(report, lease, written)
+            self._move(lease, old)
+            touched.update(lease.path)
+            if lease.counters.granted > (old.counters.granted if old else 0):
+                self._check_grant(key, lease, old)
+                raised.update(lease.path)
+            held = self.held.get(key)
+            if held is not None:
+                self._check_client(key, held)
+        for account in touched:
+            self._check_account(account, granted=account in raised)
+
+    def _move(self, lease: OpenLease, old: OpenLease | None) -> None:
+        idle, charged = rest(lease) - rest(old), charge(lease) - charge(old)
+        for account in lease.path:
+            self.outstanding[account] = self.outstanding.get(account, 0) + idle
+            self.charged[account] = self.charged.get(account, 0) + charged
+
+    def _check_opening(self, report: LeaseReport, lease: OpenLease, written: Written) -> None:
+        for budget, account in zip(report.budgets, lease.path, strict=True):
+            row = self.store.accounts[account]
+            period = period_of(self.store.budgets[budget].rule, written.at)
+            if row.budget != budget or row.key != period.key:
+                raise Broken(
+                    "I9 attribution", f"lease {lease.key[1]} draws on {row.budget} in {row.key}, not {period.key}"
+                )
+
+    def _check_grant(self, key: LeaseKey, lease: OpenLease, old: OpenLease | None) -> None:
+        if old is not None and old.closed:
+            raise Broken("I6 fencing", f"lease {key[1]} is closed and was granted more")
+        if any(self.store.budgets[self.store.accounts[account].budget].archived for account in lease.path):
+            raise Broken("I1 escrow", f"lease {key[1]} was granted more on an archived budget")
+
+    def _check_account(self, account: int, *, granted: bool) -> None:
+        self.checks += 1
+        row = self.store.accounts[account]
+        budget = self.store.budgets[row.budget]
+        if row.outstanding != self.outstanding[account] or row.settled != self.charged[account]:
+            kept, true = (row.outstanding, row.settled), (self.outstanding[account], self.charged[account])
+            raise Broken("I7 conservation", f"account {account} says {kept}, its leases say {true}")
+        allowed = budget.amount + self._bill(account).over
+        if granted and budget.blocks and self.exposed(account) > allowed:
+            raise Broken("I1 escrow", f"account {account}: {self.exposed(account)} of {allowed} after a grant")
+        self.check_liability(account)
