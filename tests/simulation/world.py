@@ -42,6 +42,7 @@ class World:
         self.tenants = [f"t{number}" for number in range(setup.tenants)]
         self.refused: Counter[str] = Counter()
         self.open_calls = 0
+        self._calls = 0
         self.revision = 0
         self.processes: list[Process] = []
         self._make_budgets()
@@ -117,6 +118,11 @@ class World:
     def start_process(self) -> None:
         if len(self.processes) < MOST_PROCESSES:
             self.processes.append(Process(self, len(self.processes)))
+
+    def number_call(self) -> int:
+        """Return a number for a call that is new."""
+        self._calls += 1
+        return self._calls
 
     def send(self, process: Process, body: dict[str, Any], sent: Sent) -> None:
         self.network.send(process, body, sent)
