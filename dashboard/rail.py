@@ -21,6 +21,7 @@ ENTRIES = (
     Entry("overview", "Overview", "o", 1),
     Entry("tenants", "Tenants", "t", 1),
     Entry("budgets", "Budgets", "b", 1),
+    Entry("accuracy", "Accuracy", "y", 1),
     Entry("limits", "Limits", "l", 1),
     Entry("breakers", "Breakers", "r", 1),
     Entry("traces", "Traces", "x", 2),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboard.page import Page
-from dashboard.pages import audit, breakers, budgets, clients, limits, overview, settings, tenants, traces
+from dashboard.pages import accuracy, audit, breakers, budgets, clients, limits, overview, settings, tenants, traces
 
 PAGES: dict[str, Page] = {
     page.name: page
@@ -14,6 +14,7 @@ PAGES: dict[str, Page] = {
         tenants.NEW,
         budgets.PAGE,
         budgets.NEW,
+        accuracy.PAGE,
         limits.PAGE,
         limits.EDIT,
         breakers.PAGE,

@@ -27,6 +27,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("budgets/preview/", budgets.preview, name="budget-preview"),
     path("budgets/amount/", budgets.change_amount, name="budget-amount"),
     path("budgets/archive/", budgets.archive, name="budget-archive"),
+    path("accuracy/", show("accuracy"), name="accuracy"),
     path("limits/", show("limits"), name="limits"),
     path("limits/edit/", show("policy-edit"), name="policy-edit"),
     path("limits/put/", limits.put, name="policy-put"),

@@ -87,6 +87,11 @@ class Account(models.Model):
     settled_nusd = models.BigIntegerField(default=0)
     denied_calls = models.BigIntegerField(default=0)
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)  # an estimate: docs/protocol.md, "Accuracy"
+    presumed_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: of lost holders, unproven
+    overage_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: beyond what had been granted
+    # The greatest amount that was in force in the period; of a rolling window, since the last lowering left it.
+    highest_nusd = models.BigIntegerField(default=0, db_default=0)
+    lowered_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True)  # when it last denied for lack of room
     updated_at = models.DateTimeField(db_default=Now())
 
@@ -129,9 +134,9 @@ class Lease(models.Model):
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)
     seq = models.BigIntegerField(default=0)
     closed = models.BooleanField(default=False)
-    presumed_nusd = models.BigIntegerField(
-        default=0, db_default=0
-    )  # charged for a lost holder until it says what it spent
+    # Charged for a lost holder until it says what it spent.
+    presumed_nusd = models.BigIntegerField(default=0, db_default=0)
+    overage_nusd = models.BigIntegerField(default=0, db_default=0)  # settled beyond what had been granted
     created_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
 
@@ -181,6 +186,7 @@ class LedgerEntry(models.Model):
     returned_nusd = models.BigIntegerField(default=0)
     corrected_nusd = models.BigIntegerField(default=0)
     presumed_nusd = models.BigIntegerField(default=0)  # below zero when taken back
+    overage_nusd = models.BigIntegerField(default=0, db_default=0)
     denied_calls = models.BigIntegerField(default=0)
     false_denied_calls = models.BigIntegerField(default=0)
     by = models.CharField(max_length=150, default="")

@@ -87,6 +87,15 @@ class OpenAccount:
     outstanding: int = 0
     settled: int = 0
     denied: int = 0
+    false_denied: int = 0
+    presumed: int = 0
+    overage: int = 0
+    blocked: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the account differs from its row."""
+        return bool(self.outstanding or self.settled or self.denied or self.presumed or self.overage or self.blocked)
 
     def move(self, outstanding: int, added: int, taken_back: int = 0) -> None:
         """Change what is outstanding, add what was charged, and take back what had been charged by mistake.
@@ -114,6 +123,7 @@ class OpenLease:
     opened_at: datetime | None = None
     presumed: int = 0  # charged for a lease whose holder was lost, until the holder says what it spent
     false_denied: int = 0
+    overage: int = 0  # settled beyond what had been granted
 
     @property
     def outstanding(self) -> int:
@@ -123,6 +133,11 @@ class OpenLease:
     def charged(self) -> int:
         """What the accounts on the path are charged for the lease."""
         return self.counters.charged + self.presumed
+
+    @property
+    def exposure(self) -> int:
+        """What the lease may come to at most. A report can't raise it but by an overage."""
+        return self.outstanding + self.counters.settled + self.presumed
 
 
 def may_touch(report: Report, budgets: Mapping[int, BudgetTerms]) -> bool:
@@ -149,21 +164,42 @@ def merge_report(
     Doing it twice, or with an older report after a newer, changes nothing.
     """
     path = [accounts[key] for key in lease.path]
-    before, stood, presumed = lease.outstanding, lease.counters, lease.presumed
+    _count_denied(report, lease, path)
+    before, stood, presumed, exposure = lease.outstanding, lease.counters, lease.presumed, lease.exposure
     lease.counters = stood.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
     lease.presumed = 0 if report.final else max(0, presumed - (lease.counters.settled - stood.settled))
     lease.closed = lease.closed or report.final
+    overage = max(0, lease.exposure - exposure)
+    lease.overage += overage
     for account in path:
         account.move(
             lease.outstanding - before,
             lease.counters.settled - stood.settled,
             lease.counters.corrected - stood.corrected + presumed - lease.presumed,
         )
-        account.denied += max(0, report.denied - lease.denied)
-    lease.denied = max(lease.denied, report.denied)
+        account.presumed += lease.presumed - presumed
+        account.overage += overage
     if report.seq >= lease.seq:
         lease.seq, lease.held = report.seq, report.held
     return _answer(report, lease, path, now, ttl_ms)
+
+
+def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> None:
+    """Count calls that the holder denied, and how many of them the accounts had room for when the report came.
+
+    So many as fit, at what the next call needs, into what was free on the whole path before the report is merged. It is an
+    estimate: the room at the time of the call, up to one sync before, nobody knows.
+    """
+    denied = max(0, report.denied - lease.denied)
+    if not denied:
+        return
+    lease.denied += denied
+    rooms = [account.state.room for account in path if account.state.blocks]
+    false = min([denied, *(max(0, room) // max(1, report.min_useful) for room in rooms)])
+    lease.false_denied += false
+    for account in path:
+        account.denied += denied
+        account.false_denied += false
 
 
 def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
@@ -180,6 +216,7 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
         blocked_by = _grant(lease, ask, path)
         if blocked_by is not None:
             denied, blocker = "exhausted", path[blocked_by]
+            blocker.blocked = True
     return Answer(
         granted=lease.counters.granted,
         cap=0 if lease.closed else cap(ask, [account.state for account in path]),

@@ -24,6 +24,7 @@ class Stand(NamedTuple):
     presumed: int
     denied: int
     false_denied: int
+    overage: int
     closed: bool
 
 
@@ -47,6 +48,7 @@ class Entry(NamedTuple):
     presumed: int = 0
     denied: int = 0
     false_denied: int = 0
+    overage: int = 0
     closes: bool = False
     opens: bool = False
 
@@ -63,20 +65,21 @@ class Entry(NamedTuple):
     @property
     def amounts(self) -> tuple[int, ...]:
         return (
-            self.granted, self.settled, self.returned, self.corrected, self.presumed, self.denied, self.false_denied
+            self.granted, self.settled, self.returned, self.corrected, self.presumed, self.denied, self.false_denied,
+            self.overage,
         )  # fmt: skip
 
 
 def stand_of(lease: OpenLease) -> Stand:
     """Return how a lease stands, to be held against how it stands later."""
-    return Stand(lease.counters, lease.presumed, lease.denied, lease.false_denied, lease.closed)
+    return Stand(lease.counters, lease.presumed, lease.denied, lease.false_denied, lease.overage, lease.closed)
 
 
 def entry_of(
     lease: OpenLease, before: Stand | None, *, now: datetime, counts_at: datetime | None = None
 ) -> Entry | None:
     """Return what changed of ``lease`` since ``before`` (``None``: it is new), or ``None`` when nothing did."""
-    stood = before or Stand(Counters(), 0, 0, 0, closed=False)
+    stood = before or Stand(Counters(), 0, 0, 0, 0, closed=False)
     entry = Entry(
         kind="open",
         key=lease.key,
@@ -91,6 +94,7 @@ def entry_of(
         presumed=lease.presumed - stood.presumed,
         denied=lease.denied - stood.denied,
         false_denied=lease.false_denied - stood.false_denied,
+        overage=lease.overage - stood.overage,
         closes=lease.closed and not stood.closed,
         opens=before is None,
     )

@@ -57,7 +57,9 @@ def change_amount(request: HttpRequest) -> HttpResponse:
     def do(form: Form) -> str:
         budget = _named(asker, name)
         amount = form.nusd("amount_usd")
-        actions.change_amount(by=asker, budget=budget, amount_nusd=amount, reason=form.text("reason"))
+        actions.change_amount(
+            by=asker, budget=budget, amount_nusd=amount, reason=form.text("reason"), now=timezone.now()
+        )
         say(request, f"{budget.name} is {figures.usd(amount)} now. Clients hear of it within a second.")
         return _address(budget)
 

@@ -19,6 +19,7 @@ PAGES = (
     "/tenants/new/",
     "/budgets/?budget=acme/support",
     "/budgets/new/",
+    "/accuracy/",
     "/limits/?policy=acme/chat",
     "/limits/edit/?policy=acme/chat",
     "/breakers/",

@@ -135,11 +135,11 @@ def test_merge__final_before_any_grant__closes_too(acme: Tenant, me: UUID) -> No
 def test_merge__a_lowered_budget__grants_nothing_and_calls_idle_rights_back(acme: Tenant, me: UUID) -> None:
     path = [budget(acme, "chat", 1000)]
     sync(report(me, path, want=200))
-    change_amount(by=SYSTEM, budget=path[0], amount_nusd=100)
+    change_amount(by=SYSTEM, budget=path[0], amount_nusd=100, now=NOW)
 
     (lowered,) = sync(report(me, path, seq=2, want=400, min_useful=300))
     sync(report(me, path, seq=3, returned=200))
-    change_amount(by=SYSTEM, budget=path[0], amount_nusd=5000)
+    change_amount(by=SYSTEM, budget=path[0], amount_nusd=5000, now=NOW)
     (raised,) = sync(report(me, path, seq=4, returned=200, want=400, min_useful=300))
 
     assert (lowered.granted, lowered.cap, lowered.denied) == (200, 0, "exhausted")

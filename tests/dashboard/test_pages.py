@@ -24,6 +24,7 @@ MOST_QUERIES = {
     "/tenants/new/": 14,
     "/budgets/": 18,
     "/budgets/new/": 14,
+    "/accuracy/": 18,
     "/limits/?policy=acme/chat": 24,
     "/limits/edit/?policy=acme/chat": 14,
     "/breakers/": 14,

@@ -115,7 +115,7 @@ def test_publish__an_amount__makes_a_revision_and_no_snapshot(acme: Tenant) -> N
     budget = create_budget(by=SYSTEM, tenant=acme, slug="all", amount_nusd=5, period=MONTH, now=NOW)
     before = count_of(acme)
 
-    change_amount(by=SYSTEM, budget=budget, amount_nusd=7)
+    change_amount(by=SYSTEM, budget=budget, amount_nusd=7, now=NOW)
 
     assert count_of(acme) == before
     assert Revision.objects.latest("id").kind == "budget"

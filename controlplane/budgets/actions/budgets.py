@@ -69,14 +69,14 @@ def create_budget(
 
 
 @transaction.atomic
-def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = "") -> Budget:
+def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = "", now: datetime) -> Budget:
     """Raise or lower a budget. Callers obey with their next sync; nothing is granted while exposure exceeds the amount."""
     _may(by, budget.tenant)
     fault = _amount_fault(amount_nusd)
     if fault:
         raise Invalid("The amount can't be changed like this.", errors={"amount_usd": fault})
     # Grants lock the accounts and then read the amount: after these locks nothing is granted by the old one.
-    list(Account.objects.select_for_update().filter(budget=budget).order_by("pk").values_list("pk"))
+    accounts = list(Account.objects.select_for_update().filter(budget=budget).order_by("pk"))
     current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
     if current.archived_at is not None:
         raise Conflict(f"Budget {budget.name} is archived.")
@@ -84,10 +84,21 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
         return budget
     before, budget.amount_nusd = document_of(current, tenant=budget.tenant), amount_nusd
     budget.save(update_fields=["amount_nusd"])
+    _note_highest(accounts, current.amount_nusd, amount_nusd, now)
     verb = "Raised" if amount_nusd > current.amount_nusd else "Lowered"
     summary = f"{verb} budget {budget.name} from ${format_usd(current.amount_nusd)} to ${format_usd(amount_nusd)}"
     _tell(by, budget, "budget.amount_changed", summary, before=before, after=document_of(budget), reason=reason)
     return budget
+
+
+def _note_highest(accounts: list[Account], before_nusd: int, amount_nusd: int, now: datetime) -> None:
+    """Keep, for the accounts of the present period, the greatest amount that was in force."""
+    for account in accounts:
+        if account.ends_at is not None and account.ends_at <= now:
+            continue
+        account.highest_nusd = max(account.highest_nusd, before_nusd, amount_nusd)
+        account.lowered_at = now if amount_nusd < before_nusd else account.lowered_at
+        account.save(update_fields=["highest_nusd", "lowered_at"])
 
 
 @transaction.atomic

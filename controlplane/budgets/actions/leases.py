@@ -102,6 +102,7 @@ async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseRepor
             opened_at=row["created_at"],
             presumed=row["presumed_nusd"],
             false_denied=row["false_denied_calls"],
+            overage=row["overage_nusd"],
         )
         for row in rows
     }
@@ -142,8 +143,12 @@ async def _ensure_accounts(connection: AsyncConnection[Any], periods: dict[int, 
     ]
     await connection.execute(
         b"""
-        INSERT INTO budgets_account (budget_id, period_key, starts_at, ends_at, outstanding_nusd, settled_nusd, denied_calls)
-        SELECT *, 0, 0, 0 FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+        INSERT INTO budgets_account (budget_id, period_key, starts_at, ends_at, outstanding_nusd, settled_nusd,
+                                     denied_calls, highest_nusd)
+        SELECT opened.*, 0, 0, 0, amount_nusd
+        FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+             AS opened (budget_id, period_key, starts_at, ends_at)
+        JOIN budgets_budget AS budget ON budget.id = opened.budget_id
         ON CONFLICT (budget_id, period_key) DO NOTHING
         """,
         values,
@@ -217,7 +222,7 @@ async def _settled_in_windows(
 
 async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], now: datetime) -> None:
     changed = sorted(
-        (account for account in accounts if account.outstanding or account.settled or account.denied),
+        (account for account in accounts if account.changed),
         key=lambda account: account.id,
     )
     if not changed:
@@ -227,8 +232,14 @@ async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[O
         UPDATE budgets_account AS account
         SET outstanding_nusd = account.outstanding_nusd + moved.outstanding,
             settled_nusd = account.settled_nusd + moved.settled,
-            denied_calls = account.denied_calls + moved.denied, updated_at = %s
-        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, outstanding, settled, denied)
+            denied_calls = account.denied_calls + moved.denied,
+            false_denied_calls = account.false_denied_calls + moved.false_denied,
+            presumed_nusd = account.presumed_nusd + moved.presumed,
+            overage_nusd = account.overage_nusd + moved.overage,
+            denied_at = coalesce(moved.denied_at, account.denied_at), updated_at = %s
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[])
+             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, denied_at)
         WHERE account.id = moved.id
         """,
         [
@@ -237,6 +248,10 @@ async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[O
             [account.outstanding for account in changed],
             [account.settled for account in changed],
             [account.denied for account in changed],
+            [account.false_denied for account in changed],
+            [account.presumed for account in changed],
+            [account.overage for account in changed],
+            [now if account.blocked else None for account in changed],
         ],
     )
 
@@ -276,26 +291,28 @@ async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenL
         "closed": [lease.closed for lease in ordered],
         "presumed_nusd": [lease.presumed for lease in ordered],
         "false_denied_calls": [lease.false_denied for lease in ordered],
+        "overage_nusd": [lease.overage for lease in ordered],
         "created_at": [lease.opened_at for lease in ordered],
     }
     await connection.execute(
         b"""
         INSERT INTO budgets_lease (incarnation, number, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd,
-                                   held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, created_at,
-                                   seen_at)
+                                   held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, overage_nusd,
+                                   created_at, seen_at)
         SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed,
-               presumed, false_denied, created_at, %s
+               presumed, false_denied, overage, created_at, %s
         FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[],
+                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[],
                     %s::timestamptz[])
              AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed,
-                       presumed, false_denied, created_at)
+                       presumed, false_denied, overage, created_at)
         ON CONFLICT (incarnation, number) DO UPDATE
         SET granted_nusd = excluded.granted_nusd, settled_nusd = excluded.settled_nusd,
             returned_nusd = excluded.returned_nusd, corrected_nusd = excluded.corrected_nusd,
             held_nusd = excluded.held_nusd, denied_calls = excluded.denied_calls, seq = excluded.seq,
             closed = excluded.closed, presumed_nusd = excluded.presumed_nusd,
-            false_denied_calls = excluded.false_denied_calls, seen_at = excluded.seen_at
+            false_denied_calls = excluded.false_denied_calls, overage_nusd = excluded.overage_nusd,
+            seen_at = excluded.seen_at
         """,
         [now, *columns.values()],
     )
@@ -319,14 +336,14 @@ async def _store_entries(connection: AsyncConnection[Any], entries: Sequence[Ent
         b"""
         INSERT INTO budgets_ledgerentry (incarnation, number, path, kind, at, opened_at, counts_at, closes,
                                          granted_nusd, settled_nusd, returned_nusd, corrected_nusd, presumed_nusd,
-                                         denied_calls, false_denied_calls)
+                                         denied_calls, false_denied_calls, overage_nusd)
         SELECT incarnation, number, path::bigint[], kind, at, opened_at, counts_at, closes, granted, settled, returned,
-               corrected, presumed, denied, false_denied
+               corrected, presumed, denied, false_denied, overage
         FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
                     %s::timestamptz[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::bigint[], %s::bigint[], %s::bigint[])
+                    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
              AS entry (incarnation, number, path, kind, at, opened_at, counts_at, closes, granted, settled, returned,
-                       corrected, presumed, denied, false_denied)
+                       corrected, presumed, denied, false_denied, overage)
         """,
         columns,
     )

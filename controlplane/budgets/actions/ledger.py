@@ -28,12 +28,13 @@ SELECT incarnation, number, min(path) AS path, min(opened_at) AS opened_at, sum(
        sum(settled_nusd)::bigint AS settled_nusd, sum(returned_nusd)::bigint AS returned_nusd,
        sum(corrected_nusd)::bigint AS corrected_nusd, sum(presumed_nusd)::bigint AS presumed_nusd,
        sum(denied_calls)::bigint AS denied_calls, sum(false_denied_calls)::bigint AS false_denied_calls,
-       bool_or(closes) AS closed
+       sum(overage_nusd)::bigint AS overage_nusd, bool_or(closes) AS closed
 FROM budgets_ledgerentry WHERE incarnation IS NOT NULL GROUP BY incarnation, number;
 
 CREATE TEMPORARY TABLE proof_charge ON COMMIT DROP AS
 SELECT account_id, counts_at, opened_at, settled_nusd + greatest(0, presumed_nusd) AS added,
-       corrected_nusd + greatest(0, -presumed_nusd) AS taken_back, denied_calls, false_denied_calls
+       corrected_nusd + greatest(0, -presumed_nusd) AS taken_back, denied_calls, false_denied_calls, presumed_nusd,
+       overage_nusd
 FROM budgets_ledgerentry AS entry CROSS JOIN unnest(entry.path) AS account_id
 WHERE incarnation IS NULL OR kind <> 'carry';
 """
@@ -41,22 +42,34 @@ WHERE incarnation IS NULL OR kind <> 'carry';
 _LEASES = """
 SELECT coalesce(lease.incarnation, proof.incarnation)::text || '/' || coalesce(lease.number, proof.number) AS name,
        ARRAY[proof.granted_nusd, proof.settled_nusd, proof.returned_nusd, proof.corrected_nusd, proof.presumed_nusd,
-             proof.denied_calls, proof.false_denied_calls, proof.closed::int] AS entries,
+             proof.denied_calls, proof.false_denied_calls, proof.overage_nusd, proof.closed::int] AS entries,
        ARRAY[lease.granted_nusd, lease.settled_nusd, lease.returned_nusd, lease.corrected_nusd, lease.presumed_nusd,
-             lease.denied_calls, lease.false_denied_calls, lease.closed::int] AS stored
+             lease.denied_calls, lease.false_denied_calls, lease.overage_nusd, lease.closed::int] AS stored
 FROM budgets_lease AS lease FULL JOIN proof_lease AS proof USING (incarnation, number)
 """
-_LEASE_FIELDS = ("granted", "settled", "returned", "corrected", "presumed", "denied", "false_denied", "closed")
+_LEASE_FIELDS = (
+    "granted",
+    "settled",
+    "returned",
+    "corrected",
+    "presumed",
+    "denied",
+    "false_denied",
+    "overage",
+    "closed",
+)
 
 _ACCOUNTS = """
 SELECT account.id::text AS name,
        ARRAY[coalesce(held.outstanding, 0), coalesce(charge.settled, 0), coalesce(charge.denied, 0),
-             coalesce(charge.false_denied, 0)] AS entries,
-       ARRAY[account.outstanding_nusd, account.settled_nusd, account.denied_calls, account.false_denied_calls] AS stored
+             coalesce(charge.false_denied, 0), coalesce(charge.presumed, 0), coalesce(charge.overage, 0)] AS entries,
+       ARRAY[account.outstanding_nusd, account.settled_nusd, account.denied_calls, account.false_denied_calls,
+             account.presumed_nusd, account.overage_nusd] AS stored
 FROM budgets_account AS account
 LEFT JOIN (
     SELECT account_id, sum(added - taken_back)::bigint AS settled, sum(denied_calls)::bigint AS denied,
-           sum(false_denied_calls)::bigint AS false_denied
+           sum(false_denied_calls)::bigint AS false_denied, sum(presumed_nusd)::bigint AS presumed,
+           sum(overage_nusd)::bigint AS overage
     FROM proof_charge GROUP BY account_id
 ) AS charge ON charge.account_id = account.id
 LEFT JOIN (
@@ -64,7 +77,7 @@ LEFT JOIN (
     FROM proof_lease CROSS JOIN unnest(path) AS account_id WHERE NOT closed GROUP BY account_id
 ) AS held ON held.account_id = account.id
 """
-_ACCOUNT_FIELDS = ("outstanding", "settled", "denied", "false_denied")
+_ACCOUNT_FIELDS = ("outstanding", "settled", "denied", "false_denied", "presumed", "overage")
 
 _SLOTS = f"""
 WITH rolling AS (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db.models import F
 from django.db.models.functions import Greatest
+from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import change_amount
 from controlplane.budgets.models import Account, Budget
@@ -32,7 +33,7 @@ def steer_budget(phase: timeline.Phase) -> None:
 
 
 def _leave(budget: Budget, nusd: int, reason: str) -> None:
-    change_amount(by=DEMO, budget=budget, amount_nusd=_exposed(budget) + nusd, reason=reason)
+    change_amount(by=DEMO, budget=budget, amount_nusd=_exposed(budget) + nusd, reason=reason, now=timezone.now())
 
 
 def _left(budget: Budget) -> int:
