@@ -232,11 +232,10 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
     """Grant what is right; return the index on the path of the account that denies the next call."""
     grant = decide(lease.counters, ask, [account.state for account in path])
-    if grant.amount:
-        before = lease.outstanding
-        lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
-        for account in path:
-            account.move(lease.outstanding - before, 0)
+    before = lease.outstanding
+    lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
+    for account in path:
+        account.move(lease.outstanding - before, 0)
     return grant.blocked_by
 
 

@@ -14,7 +14,6 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
-from controlplane.columns import moments, plain, texts
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenAccount, OpenLease, may_touch, merge_report, unknown
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
@@ -45,11 +44,10 @@ async def merge(
         answers[key] = LeaseAnswer(number=report.number, **said._asdict())
     found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
     entries = [entry for entry in found if entry is not None]
-    async with connection.pipeline():  # one round trip for all that is written
-        await _store_accounts(connection, accounts.values(), now)
-        await _store_slots(connection, entries, accounts.values())
-        await _store_leases(connection, leases.values(), now)
-        await _store_entries(connection, entries)
+    await _store_accounts(connection, accounts.values(), now)
+    await _store_slots(connection, entries, accounts.values())
+    await _store_leases(connection, leases.values(), now)
+    await _store_entries(connection, entries)
     return answers
 
 
@@ -90,7 +88,7 @@ async def _leases(connection: AsyncConnection[Any], reports: Sequence[LeaseRepor
         JOIN budgets_lease AS lease USING (incarnation, number)
         ORDER BY lease.id FOR UPDATE OF lease
         """,
-        [plain([key[0] for key in keys]), plain([key[1] for key in keys])],
+        [[key[0] for key in keys], [key[1] for key in keys]],
     )
     return {
         (row["incarnation"], row["number"]): OpenLease(
@@ -246,14 +244,14 @@ async def _store_accounts(connection: AsyncConnection[Any], accounts: Iterable[O
         """,
         [
             now,
-            plain([account.id for account in changed]),
-            plain([account.outstanding for account in changed]),
-            plain([account.settled for account in changed]),
-            plain([account.denied for account in changed]),
-            plain([account.false_denied for account in changed]),
-            plain([account.presumed for account in changed]),
-            plain([account.overage for account in changed]),
-            moments([now if account.blocked else None for account in changed]),
+            [account.id for account in changed],
+            [account.outstanding for account in changed],
+            [account.settled for account in changed],
+            [account.denied for account in changed],
+            [account.false_denied for account in changed],
+            [account.presumed for account in changed],
+            [account.overage for account in changed],
+            [now if account.blocked else None for account in changed],
         ],
     )
 
@@ -280,21 +278,21 @@ async def _store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenL
     if not ordered:
         return
     columns = {
-        "incarnation": plain([lease.key[0] for lease in ordered]),
-        "number": plain([lease.key[1] for lease in ordered]),
-        "path": texts([plain(lease.path) for lease in ordered]),
-        "granted_nusd": plain([lease.counters.granted for lease in ordered]),
-        "settled_nusd": plain([lease.counters.settled for lease in ordered]),
-        "returned_nusd": plain([lease.counters.returned for lease in ordered]),
-        "corrected_nusd": plain([lease.counters.corrected for lease in ordered]),
-        "held_nusd": plain([lease.held for lease in ordered]),
-        "denied_calls": plain([lease.denied for lease in ordered]),
-        "seq": plain([lease.seq for lease in ordered]),
-        "closed": plain([lease.closed for lease in ordered]),
-        "presumed_nusd": plain([lease.presumed for lease in ordered]),
-        "false_denied_calls": plain([lease.false_denied for lease in ordered]),
-        "overage_nusd": plain([lease.overage for lease in ordered]),
-        "created_at": moments([lease.opened_at for lease in ordered]),
+        "incarnation": [lease.key[0] for lease in ordered],
+        "number": [lease.key[1] for lease in ordered],
+        "path": [_array(lease.path) for lease in ordered],
+        "granted_nusd": [lease.counters.granted for lease in ordered],
+        "settled_nusd": [lease.counters.settled for lease in ordered],
+        "returned_nusd": [lease.counters.returned for lease in ordered],
+        "corrected_nusd": [lease.counters.corrected for lease in ordered],
+        "held_nusd": [lease.held for lease in ordered],
+        "denied_calls": [lease.denied for lease in ordered],
+        "seq": [lease.seq for lease in ordered],
+        "closed": [lease.closed for lease in ordered],
+        "presumed_nusd": [lease.presumed for lease in ordered],
+        "false_denied_calls": [lease.false_denied for lease in ordered],
+        "overage_nusd": [lease.overage for lease in ordered],
+        "created_at": [lease.opened_at for lease in ordered],
     }
     await connection.execute(
         b"""
@@ -324,15 +322,15 @@ async def _store_entries(connection: AsyncConnection[Any], entries: Sequence[Ent
     if not entries:
         return
     columns = [
-        plain([entry.key[0] for entry in entries]),
-        plain([entry.key[1] for entry in entries]),
-        texts([plain(entry.path) for entry in entries]),
-        texts([entry.kind for entry in entries]),
-        moments([entry.at for entry in entries]),
-        moments([entry.opened_at for entry in entries]),
-        moments([entry.counts_at for entry in entries]),
-        plain([entry.closes for entry in entries]),
-        *map(plain, zip(*(entry.amounts for entry in entries), strict=True)),
+        [entry.key[0] for entry in entries],
+        [entry.key[1] for entry in entries],
+        [_array(entry.path) for entry in entries],
+        [entry.kind for entry in entries],
+        [entry.at for entry in entries],
+        [entry.opened_at for entry in entries],
+        [entry.counts_at for entry in entries],
+        [entry.closes for entry in entries],
+        *[list(column) for column in zip(*(entry.amounts for entry in entries), strict=True)],
     ]
     await connection.execute(
         b"""
@@ -349,3 +347,7 @@ async def _store_entries(connection: AsyncConnection[Any], entries: Sequence[Ent
         """,
         columns,
     )
+
+
+def _array(values: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"

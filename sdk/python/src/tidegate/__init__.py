@@ -2,10 +2,11 @@
 
 from tidegate.call import Call
 from tidegate.client import Gate, connect
+from tidegate.core.release import Assignment
 from tidegate.errors import BreakerOpen, BudgetExhausted, QueueFull, QueueTimeout, RateLimited, Refused, Stale
 from tidegate.version import __version__
 
 __all__ = [
-    "BreakerOpen", "BudgetExhausted", "Call", "Gate", "QueueFull", "QueueTimeout", "RateLimited", "Refused", "Stale", "__version__",
+    "Assignment", "BreakerOpen", "BudgetExhausted", "Call", "Gate", "QueueFull", "QueueTimeout", "RateLimited", "Refused", "Stale", "__version__",
     "connect",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from tidegate.arms import ArmKey, ArmRow
 from tidegate.clock import Clock
 from tidegate.core import outcome
 from tidegate.core.backoff import spent
@@ -18,6 +19,7 @@ from tidegate.core.price import PriceBook
 from tidegate.errors import Refused
 from tidegate.lanes import Lane
 from tidegate.leasing import Leases
+from tidegate.releases import Releases
 from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.ticket import Ticket
 
@@ -57,6 +59,7 @@ class Books:
         self.link = Link()
         self.leases = Leases()
         self.report = Report()
+        self.releases = Releases()
         self.lanes: dict[tuple[str | None, str], Lane] = {}
         self.breakers: dict[tuple[str, str], Circuit] = {}
         self.shares: dict[tuple[str, str], dict[str, float]] = {}
@@ -66,7 +69,7 @@ class Books:
 
     # Calls that end without having been let through
 
-    def _refuse(self, ticket: Ticket, now: float, refusal: Refused) -> Refused:  # noqa: ARG002
+    def _refuse(self, ticket: Ticket, now: float, refusal: Refused) -> Refused:
         """Give back what was taken, count the refusal, and return it to be raised."""
         if ticket.epoch == self.epoch:
             self._release(ticket)
@@ -75,6 +78,8 @@ class Books:
             row.count(f"refused.{refusal.reason}")
             if ticket.attempts == 0:
                 row.refused += 1
+                if ticket.assignment is not None:
+                    self.releases.refused(ticket, now, self.arm)
         ticket.stage = "over"
         return refusal
 
@@ -231,6 +236,13 @@ class Books:
         if ticket.user:
             spent_now = Spent(1, tokens, ticket.total_cost)
             self.report.window(self.clock.wall_ms()).add_user(ticket.key.tenant, ticket.user, spent_now)
+
+        if ticket.assignment is not None:
+            self.releases.ended(ticket, error, now, self.arm)
+
+    def arm(self, key: ArmKey) -> ArmRow:
+        """Return the row of an arm in the window that is open now."""
+        return self.report.window(self.clock.wall_ms()).arm(key)
 
     def row(self, key: RowKey) -> Row:
         """Return the row of the window that is open now."""

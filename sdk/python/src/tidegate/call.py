@@ -8,7 +8,7 @@ import time
 from contextvars import ContextVar
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from tidegate.core.policy import route_fault
 from tidegate.core.price import parse_usd
@@ -123,6 +123,23 @@ class Call(Ticket):
     def traceparent(self) -> str:
         """The W3C ``traceparent`` to send along, so that what the provider does is a child of this call."""
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-01"
+
+    @property
+    def release(self) -> str | None:
+        """The version of the release that this call gets, ``None`` on a route without a deployment."""
+        return self.assignment.version if self.assignment is not None else None
+
+    @property
+    def config(self) -> Any:
+        """The configuration of that release; an empty object without one. It belongs to all calls: do not change it."""
+        return self.assignment.config if self.assignment is not None else {}
+
+    def rate(self, score: float) -> None:
+        """Say how good the answer is, from 0 (useless) to 1; the release that gave it is judged by it, too."""
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            _log.warning("tidegate: call.rate was ignored: a score is a number from 0 to 1, got %r", score)
+            return
+        self.score = float(score)
 
     def record(
         self,
@@ -313,6 +330,10 @@ class Call(Ticket):
         for name, value in (("gen_ai.request.model", self.model), ("session.id", self.session), ("user.id", self.user)):
             if value:
                 attributes[name] = value
+        if self.assignment is not None:
+            attributes["tidegate.deployment"] = self.assignment.deployment
+            attributes["tidegate.release"] = self.assignment.version
+            attributes["tidegate.arm"] = self.assignment.arm
         if isinstance(error, Refused):
             attributes["tidegate.refused"] = error.reason
         elif error is not None:

@@ -18,8 +18,10 @@ from tidegate.background import Background
 from tidegate.call import Call, CallOptions
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
+from tidegate.core.release import Assignment
 from tidegate.errors import Refused
 from tidegate.guard import Guard
+from tidegate.releases import unit_of
 from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.status import describe, describe_config
 from tidegate.trace import Tracer
@@ -160,6 +162,23 @@ class Gate:
             return cast("F", async_wrapper if inspect.iscoroutinefunction(fn) else wrapper)
 
         return decorate
+
+    def release(
+        self, deployment: str, *, unit: str = "", tenant: str = "", user: str = "", region: str = ""
+    ) -> Assignment | None:
+        """Return which release of a deployment ``unit`` gets, with its config; ``None`` when the deployment is not known here.
+
+        The same unit gets the same answer in every process, and the candidate from there on once it has got it, as long as
+        the rollout goes forward. ``tenant`` and ``region`` matter for rings that name some. Without a unit chance decides.
+        ``unit`` is what the deployment counts by, for users and sessions within ``tenant``: calls of the same user get the same.
+        """
+        snapshot = self._guard.snapshot
+        found = snapshot.deployments.get(deployment) if snapshot is not None else None
+        if snapshot is None or found is None:
+            return None
+        owner = tenant or snapshot.scope or ""
+        name = unit_of(found, tenant=owner, user=unit or user, session=unit or user)
+        return self._guard.releases.of(found, name, tenant=owner, user=user or unit, region=region)
 
     def can_afford(self, route: str, **options: Unpack[CallOptions]) -> bool:
         """Return whether every budget on the call's path has room for it now.

@@ -49,6 +49,7 @@ class Exchange:
             interval_s = guard.link.interval_s
             self._seq += 1
             lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)
+            guard.releases.close(now, guard.arm, everything=closing)
             windows, _ = guard.report.to_send()
             final = closing and guard.report.all_sent
             body = {

@@ -74,6 +74,8 @@ class Guard(Books):
         if ticket.arrived is None:
             ticket.arrived = now
             ticket.key = RowKey(tenant or "", ticket.route, ticket.model, ticket.category)
+            if snapshot is not None and snapshot.deployments:
+                self.releases.assign(ticket, snapshot, tenant)
             if policy.timeout_ms is not None:
                 ticket.deadline = now + policy.timeout_ms / 1000
             if ticket.session:

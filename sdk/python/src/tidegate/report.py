@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from tidegate.arms import MAX_ARM_ROWS, ArmKey, ArmRow
 from tidegate.core.window import Distribution
 
 SECOND_MS = 1000
@@ -80,12 +81,13 @@ class Spent(NamedTuple):
 
 
 class Window:
-    __slots__ = ("rows", "starts_ms", "users")
+    __slots__ = ("arms", "rows", "starts_ms", "users")
 
     def __init__(self, starts_ms: int) -> None:
         self.starts_ms = starts_ms
         self.rows: dict[RowKey, Row] = {}
         self.users: dict[tuple[str, str], Spent] = {}
+        self.arms: dict[ArmKey, ArmRow] = {}
 
     def row(self, key: RowKey) -> Row:
         row = self.rows.get(key)
@@ -93,6 +95,14 @@ class Window:
             if len(self.rows) >= MAX_ROWS:
                 key = RowKey(key.tenant, key.route, OTHERS, OTHERS)
             row = self.rows.setdefault(key, Row())
+        return row
+
+    def arm(self, key: ArmKey) -> ArmRow:
+        row = self.arms.get(key)
+        if row is None:
+            row = self.arms[key] = ArmRow()
+            if len(self.arms) > MAX_ARM_ROWS:  # old steps that nobody judges any more
+                del self.arms[next(iter(self.arms))]
         return row
 
     def add_user(self, tenant: str, user: str, spent: Spent) -> None:
@@ -104,6 +114,8 @@ class Window:
             self.row(key).merge(row)
         for (tenant, user), spent in later.users.items():
             self.add_user(tenant, user, spent)
+        for arm, counts in later.arms.items():
+            self.arm(arm).merge(counts)
         self.keep_top_users()
 
     def keep_top_users(self) -> None:
@@ -118,7 +130,14 @@ class Window:
     def as_sent(self, number: int) -> dict[str, Any]:
         users = [{"tenant": tenant, "user": user, **spent._asdict()} for (tenant, user), spent in self.users.items()]
         rows = [row.as_sent(key) for key, row in self.rows.items()]
-        return {"number": number, "starts_ms": self.starts_ms, "rows": rows, "users": users}
+        sent = {"number": number, "starts_ms": self.starts_ms, "rows": rows, "users": users}
+        if self.arms:
+            sent["releases"] = [row.as_sent(key) for key, row in self.arms.items()]
+        return sent
+
+    @property
+    def empty(self) -> bool:
+        return not self.rows and not self.arms
 
 
 class Report:
@@ -143,7 +162,7 @@ class Report:
         return self._open
 
     def _roll(self) -> None:
-        if self._open is None or not self._open.rows:
+        if self._open is None or self._open.empty:
             return
         self._open.keep_top_users()
         self._pending.append(self._open)
@@ -195,11 +214,11 @@ class Report:
     @property
     def all_sent(self) -> bool:
         """Whether every window that there is has been sent at least once."""
-        return not self._pending and not (self._open and self._open.rows)
+        return not self._pending and (self._open is None or self._open.empty)
 
     @property
     def unconfirmed(self) -> int:
-        return len(self._pending) + len(self._sent) + bool(self._open and self._open.rows)
+        return len(self._pending) + len(self._sent) + bool(self._open and not self._open.empty)
 
     def touch_session(self, tenant: str, route: str, session: str, now: float) -> None:
         key = (tenant, route, session)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.policy import NOTHING, Policy
 from tidegate.core.queue import Entry
+from tidegate.core.release import Assignment
 from tidegate.report import RowKey
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Ticket:
     __slots__ = (
         "arrived",
         "asked_at",
+        "assignment",
         "attempts",
         "bound",
         "category",
         "circuit",
+        "counted_as",
         "credential",
         "deadline",
         "declared_nusd",
@@ -64,6 +67,7 @@ class Ticket:
         "policy",
         "priority",
         "route",
+        "score",
         "session",
         "since",
         "slip",
@@ -99,6 +103,9 @@ class Ticket:
         self.arrived: float | None = None
         self.started: float | None = None  # the first attempt was let through
         self.deadline: float | None = None
+        self.assignment: Assignment | None = None
+        self.counted_as = ("", 0.0)  # unit of the deployment, and how long one is watched
+        self.score: float | None = None
         self.attempts = 0
         self.total_cost = self.total_input = self.total_cached = self.total_output = 0
         self.renew()

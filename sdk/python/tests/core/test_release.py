@@ -17,7 +17,7 @@ EVERYBODY: dict[str, Any] = {"tenants": [], "users": [], "regions": []}
 def deployment(*rings: dict[str, Any], salt: str = "s", **more: Any) -> Deployment:
     document = {
         "id": 7, "unit": "user", "salt": salt, "routes": ["chat"], "step": 3, "stable": "old", "candidate": "new",
-        "releases": {"old": {"version": 1, "config": {"model": "a"}}, "new": {"version": 2, "config": {"model": "b"}}},
+        "releases": {"old": {"version": "1", "config": {"model": "a"}}, "new": {"version": "2", "config": {"model": "b"}}},
         "rings": [{**EVERYBODY, **ring} for ring in rings], **more,
     }  # fmt: skip
     return Deployment("assistant", document)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tidegate.core.checks import MISSING, Check, Field, number, one_of, or_null, whole
+from tidegate.core.release import Deployment, compile_deployments
 
 FORMAT = 1
 ANY_ROUTE = "*"
@@ -279,6 +280,7 @@ class BudgetRef(NamedTuple):
 class TenantRules(NamedTuple):
     routes: Mapping[str, Policy]
     budgets: tuple[BudgetRef, ...]
+    deployments: tuple[Deployment, ...] = ()  # the nearest first
 
 
 NOTHING = Policy()
@@ -288,9 +290,15 @@ _BUDGET_MATCHES = {"route", "category", "model", "user"}
 class Snapshot:
     """The compiled intent for one scope. Immutable; looked up on every call."""
 
-    __slots__ = ("_default", "_tenants", "lease_ttl_ms", "prices", "revision", "scope", "sync_ms")
+    __slots__ = ("_default", "_tenants", "deployments", "lease_ttl_ms", "prices", "revision", "scope", "sync_ms")
 
-    def __init__(self, head: Mapping[str, Any], tenants: Mapping[str, TenantRules], default: TenantRules) -> None:
+    def __init__(
+        self,
+        head: Mapping[str, Any],
+        tenants: Mapping[str, TenantRules],
+        default: TenantRules,
+        deployments: Mapping[str, Deployment],
+    ) -> None:
         self.revision: int = head["revision"]
         self.scope: str | None = head["scope"]
         self.prices: str | None = head["prices"]
@@ -298,6 +306,7 @@ class Snapshot:
         self.lease_ttl_ms: int = head["lease_ttl_ms"]
         self._tenants = tenants
         self._default = default
+        self.deployments = deployments
 
     @property
     def tenants(self) -> Iterable[str]:
@@ -312,6 +321,13 @@ class Snapshot:
         """Return the policy for a call of ``tenant`` on ``route``."""
         routes = self.rules(tenant).routes
         return routes.get(route) or routes.get(ANY_ROUTE, NOTHING)
+
+    def deployment_of(self, tenant: str | None, route: str) -> Deployment | None:
+        """Return the deployment whose releases calls of ``tenant`` on ``route`` get, if there is one."""
+        for deployment in self.rules(tenant).deployments:
+            if route in deployment.routes or ANY_ROUTE in deployment.routes:
+                return deployment
+        return None
 
     def budgets_for(
         self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = ""
@@ -337,8 +353,9 @@ def compile_snapshot(document: Any) -> Snapshot:
     try:
         policies = [_compiled(policy, f"policies[{i}]") for i, policy in enumerate(document["policies"])]
         budgets = {int(key): _budget(int(key), value) for key, value in document["budgets"].items()}
-        tenants = {str(slug): _rules(value, policies, budgets) for slug, value in document["tenants"].items()}
-        return Snapshot(document, tenants, _rules(document["default"], policies, budgets))
+        known = _Known(policies, budgets, compile_deployments(document.get("deployments", {})))
+        tenants = {str(slug): _rules(value, known) for slug, value in document["tenants"].items()}
+        return Snapshot(document, tenants, _rules(document["default"], known), known.deployments)
     except PolicyError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -368,9 +385,18 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
     return BudgetRef(key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"])
 
 
-def _rules(value: Mapping[str, Any], policies: list[Policy], budgets: Mapping[int, BudgetRef]) -> TenantRules:
-    routes = {route: policies[_index(index)] for route, index in value["routes"].items()}
-    return TenantRules(routes, tuple(budgets[key] for key in value["budgets"]))
+class _Known(NamedTuple):
+    """What the rules of tenants refer to."""
+
+    policies: list[Policy]
+    budgets: Mapping[int, BudgetRef]
+    deployments: Mapping[str, Deployment]
+
+
+def _rules(value: Mapping[str, Any], known: _Known) -> TenantRules:
+    routes = {route: known.policies[_index(index)] for route, index in value["routes"].items()}
+    deployments = tuple(known.deployments[slug] for slug in value.get("deployments", ()))
+    return TenantRules(routes, tuple(known.budgets[key] for key in value["budgets"]), deployments)
 
 
 def _index(value: Any) -> int:

@@ -22,7 +22,7 @@ class Release(NamedTuple):
     """An immutable configuration, named by the hash of its content."""
 
     name: str
-    version: int
+    version: str
     config: Any
 
 
@@ -48,7 +48,7 @@ class Assignment(NamedTuple):
 
     deployment: str
     release: str  # the hash of its content
-    version: int
+    version: str
     config: Any
     arm: str
     ring: int
@@ -77,7 +77,7 @@ class Deployment:
         self.window_s: float = float(document.get("window_s", 30))
         self.baseline = bool(document.get("baseline", False))
         releases = {
-            name: Release(name, int(each["version"]), each["config"]) for name, each in document["releases"].items()
+            name: Release(name, str(each["version"]), each["config"]) for name, each in document["releases"].items()
         }
         self.stable = releases[document["stable"]]
         self.candidate = releases[document["candidate"]] if document.get("candidate") else None

@@ -1,0 +1,82 @@
+"""Which release calls get, and how they fare with it: what the guard asks of deployments, and nothing while there are none."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tidegate.arms import ArmKey, ArmRow, Arms, CallOutcome
+from tidegate.core.bucketing import PARTS
+from tidegate.core.policy import Snapshot
+from tidegate.core.release import Assignment, Deployment
+from tidegate.errors import Refused
+
+if TYPE_CHECKING:
+    from tidegate.ticket import Ticket
+
+Rows = Callable[[ArmKey], ArmRow]
+
+
+class Releases:
+    """The arms of one incarnation. The guard's lock guards it."""
+
+    def __init__(self, uniform: Callable[[], float] = random.random) -> None:
+        self.region = os.environ.get("TIDEGATE_REGION", "")
+        self._uniform = uniform
+        self._arms = Arms()
+
+    def assign(self, ticket: Ticket, snapshot: Snapshot, tenant: str | None) -> None:
+        """Give a call that arrives the release of the deployment on its route, if there is one."""
+        deployment = snapshot.deployment_of(tenant, ticket.route)
+        if deployment is not None:
+            unit = unit_of(deployment, tenant=tenant or "", user=ticket.user, session=ticket.session)
+            ticket.assignment = self.of(deployment, unit, tenant=tenant or "", user=ticket.user)
+            ticket.counted_as = unit, deployment.window_s
+
+    def of(
+        self, deployment: Deployment, unit: str, *, tenant: str = "", user: str = "", region: str = ""
+    ) -> Assignment:
+        """Return what a unit gets; without a unit, what chance gives to this one request."""
+        where = region or self.region
+        if unit:
+            return deployment.assign(unit, tenant=tenant, user=user, region=where)
+        return deployment.at(int(self._uniform() * PARTS), tenant=tenant, user=user, region=where)
+
+    def ended(self, ticket: Ticket, error: BaseException | None, now: float, rows: Rows) -> None:
+        """A call that was let through is over. A refusal further in, or a cancellation, is no fault of the release."""
+        failed = isinstance(error, Exception) and not isinstance(error, Refused)
+        took_s = now - ticket.started if ticket.started is not None else 0.0
+        outcome = CallOutcome(
+            failed=failed,
+            latency_us=max(0, int(took_s * 1_000_000)),
+            cost_nusd=ticket.total_cost,
+            tokens=ticket.total_input + ticket.total_output,
+            score=ticket.score,
+        )
+        self._count(ticket, outcome, now, rows)
+
+    def refused(self, ticket: Ticket, now: float, rows: Rows) -> None:
+        """A call was not let through at all."""
+        self._count(ticket, CallOutcome(refused=True), now, rows)
+
+    def _count(self, ticket: Ticket, outcome: CallOutcome, now: float, rows: Rows) -> None:
+        if ticket.assignment is not None:
+            unit, window_s = ticket.counted_as
+            self._arms.count(ticket.assignment, unit, window_s, outcome, rows, now)
+
+    def close(self, now: float, rows: Rows, *, everything: bool = False) -> None:
+        """Report the units whose window is over; with ``everything`` all of them."""
+        self._arms.close(rows, now, everything=everything)
+
+
+def unit_of(deployment: Deployment, *, tenant: str, user: str, session: str) -> str:
+    """Return the name of a call's unit; empty where every request is one, also for lack of a name.
+
+    A tenant's name is part of it: two tenants may both have a user ``u-1``.
+    """
+    if deployment.unit == "tenant":
+        return tenant
+    name = {"session": session or user, "user": user or session}.get(deployment.unit, "")
+    return f"{tenant}/{name}" if name else ""
