@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 
+from tests.simulation.mutants import broken, named
 from tests.simulation.run import Outcome, run
 from tests.simulation.setup import drawn
 from tests.simulation.shrink import replay_line, shrunk
@@ -24,6 +26,18 @@ def outcomes(seeds: Iterable[int], *, jobs: int) -> Iterator[Outcome]:
         return
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         yield from pool.imap(run_seed, seeds, chunksize=CHUNK)
+
+
+def killer_of(name: str, *, tries: int) -> Outcome | None:
+    """Return the first world, of so many that have what it needs, in which a mutant breaks an invariant."""
+    mutant = named(name)
+    setups = (setup for setup in map(drawn, itertools.count()) if all(getattr(setup, need) for need in mutant.needs))
+    with broken(mutant):
+        for setup in itertools.islice(setups, tries):
+            outcome = run(setup)
+            if outcome.invariant:
+                return outcome
+    return None
 
 
 def report_of(failed: Outcome, *, shrink: Callable[[Outcome], Outcome] = shrunk) -> str:

@@ -236,10 +236,11 @@ class Process:
             return
         if not expected and self.chance.random() >= self.world.setup.late:
             return
-        until = {line["number"]: sent_at + self.clock.real(line["ttl_ms"] / 1000) for line in answer["leases"]}
-        for number, deadline in until.items():
-            self.world.truth.answered(self, number, deadline)
+        for line in answer["leases"]:
+            self.world.truth.answered(self, line["number"], sent_at + self.clock.real(line["ttl_ms"] / 1000))
         hurry = self.exchange.answered(sent, answer).hurry
+        for line in answer["leases"]:
+            self.world.truth.kept(self, line["number"], line["cap"])
         if expected:
             self._failures = 0
             self._hurry = self._hurry or hurry

@@ -164,14 +164,15 @@ def _settle(world: World) -> None:
 
 
 def _check_even(world: World) -> None:
-    owed = dict.fromkeys(world.store.accounts, 0)
+    owed = dict.fromkeys(world.store.accounts, (0, 0))
     for key, lease in world.store.leases.items():
         _check_lease(world.truth.held.get(key), lease)
         for account in lease.path:
-            owed[account] += charge(lease) + rest(lease)
+            money, denied = owed[account]
+            owed[account] = money + charge(lease) + rest(lease), denied + lease.denied
     for account, total in owed.items():
         row = world.store.accounts[account]
-        if row.outstanding + row.settled != total:
+        if (row.outstanding + row.settled, row.denied) != total:
             raise Broken("I7 conservation", f"account {account} is not what its leases come to, {total}")
     for process in world.processes:
         counted = world.server.counted[process.incarnation]

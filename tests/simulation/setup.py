@@ -76,7 +76,7 @@ FAULTS = {
     "slow": (0.01, 0.2), "loss": (0.02, 0.35), "repeat": (0.05, 0.5), "late": (0.2, 1.0), "partitions": (0.05, 0.3),
     "kills": (0.02, 0.15), "exits": (0.02, 0.15), "forks": (0.02, 0.1), "pauses": (0.02, 0.15), "suspends": (0.02, 0.15),
     "drift": (0.002, 0.02), "skew": (1.0, 7200.0), "failures": (0.02, 0.2), "unknown": (0.02, 0.2), "failovers": (0.02, 0.1),
-    "amounts": (0.05, 0.4), "nights": (0.02, 0.08), "cancels": (0.05, 0.4), "errors": (0.05, 0.3), "silent": (0.05, 0.3),
+    "amounts": (0.05, 0.4), "nights": (0.03, 0.25), "cancels": (0.05, 0.4), "errors": (0.05, 0.3), "silent": (0.05, 0.3),
     "gives_up": (0.05, 0.3), "corrections": (0.2, 1.0), "hours": (0.2, 1.0), "rolling": (0.2, 1.0),
 }  # fmt: skip
 RARE_FAULTS = {"archives": (0.02, 0.05), "overbilled": (0.02, 0.2)}

@@ -73,6 +73,7 @@ class Store:
         self.accounts: dict[int, AccountRow] = {}
         self.keys: dict[tuple[int, str], int] = {}
         self.leases: dict[LeaseKey, OpenLease] = {}
+        self.seen: dict[LeaseKey, datetime] = {}
 
     def merge(self, reports: Sequence[LeaseReport], *, now: datetime, ttl_ms: int) -> Written:
         """Return what merging ``reports`` in one transaction makes of the tables."""
@@ -149,6 +150,7 @@ class Store:
             self.accounts[row.id] = row
             self.keys[key] = row.id
         self.leases.update(written.leases)
+        self.seen.update(dict.fromkeys(written.leases, written.at))
         for account in written.accounts.values():
             row = self.accounts[account.id]
             row.outstanding += account.outstanding

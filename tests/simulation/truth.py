@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controlplane.domain.leases import LeaseKey, OpenLease
+from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
 from tests.simulation.kernel import Broken
 from tests.simulation.store import Store, Written
@@ -228,23 +228,29 @@ class Truth:
         """A transaction has been committed: hold what it did against the law."""
         touched: set[int] = set()
         raised: set[int] = set()
+        stood = {account: self.exposed(account) for account in written.accounts}
         for report in reports:
             key = (report.incarnation, report.number)
             lease, old = self.store.leases.get(key), before[key]
             if lease is None:
                 continue
             if old is None:
-                self._check_opening(report, lease, written)
+                self._check_opening(report, lease)
+            self._check_only_grows(lease, old)
             self._move(lease, old)
             touched.update(lease.path)
             if lease.counters.granted > (old.counters.granted if old else 0):
-                self._check_grant(key, lease, old)
+                self._check_grant(report, lease, old)
                 raised.update(lease.path)
             held = self.held.get(key)
             if held is not None:
                 self._check_client(key, held)
         for account in touched:
             self._check_account(account, granted=account in raised)
+        for report in reports:
+            lease = self.store.leases.get((report.incarnation, report.number))
+            if lease is not None:
+                self._check_cap(written.answers[lease.key], lease, stood)
 
     def _move(self, lease: OpenLease, old: OpenLease | None) -> None:
         idle, charged = rest(lease) - rest(old), charge(lease) - charge(old)
@@ -252,20 +258,48 @@ class Truth:
             self.outstanding[account] = self.outstanding.get(account, 0) + idle
             self.charged[account] = self.charged.get(account, 0) + charged
 
-    def _check_opening(self, report: LeaseReport, lease: OpenLease, written: Written) -> None:
+    def _check_only_grows(self, lease: OpenLease, old: OpenLease | None) -> None:
+        if old is None:
+            return
+        before, after = (*old.counters, old.denied, old.seq), (*lease.counters, lease.denied, lease.seq)
+        if any(now < then for now, then in zip(after, before, strict=True)) or (old.closed and not lease.closed):
+            raise Broken("I3 views", f"lease {lease.key[1]}: a counter went back from {before} to {after}")
+
+    def _check_opening(self, report: LeaseReport, lease: OpenLease) -> None:
         for budget, account in zip(report.budgets, lease.path, strict=True):
             row = self.store.accounts[account]
-            period = period_of(self.store.budgets[budget].rule, written.at)
+            period = period_of(self.store.budgets[budget].rule, self.server_time())
             if row.budget != budget or row.key != period.key:
                 raise Broken(
                     "I9 attribution", f"lease {lease.key[1]} draws on {row.budget} in {row.key}, not {period.key}"
                 )
 
-    def _check_grant(self, key: LeaseKey, lease: OpenLease, old: OpenLease | None) -> None:
+    def _check_grant(self, report: LeaseReport, lease: OpenLease, old: OpenLease | None) -> None:
+        number, left = report.number, rest(lease)
         if old is not None and old.closed:
-            raise Broken("I6 fencing", f"lease {key[1]} is closed and was granted more")
-        if any(self.store.budgets[self.store.accounts[account].budget].archived for account in lease.path):
-            raise Broken("I1 escrow", f"lease {key[1]} was granted more on an archived budget")
+            raise Broken("I6 fencing", f"lease {number} is closed and was granted more")
+        for account in map(self.store.accounts.__getitem__, lease.path):
+            if self.store.budgets[account.budget].archived:
+                raise Broken("I1 escrow", f"lease {number} was granted more on an archived budget")
+            if account.ends_at is not None and account.ends_at <= self.server_time():
+                raise Broken("I9 attribution", f"lease {number} was granted more after the end of its period")
+        if left > report.want:
+            raise Broken("I10 level", f"lease {number} has {left} after a grant, wanted were {report.want}")
+        if left - report.held < report.min_useful and left < report.want:
+            raise Broken("I10 level", f"lease {number} was granted less than a call needs, {report.min_useful}")
+
+    def _check_cap(self, answer: Answer, lease: OpenLease, before: dict[int, int]) -> None:
+        """Whoever draws on an account that is over its amount must give back what it holds idle."""
+        for account in lease.path:
+            budget = self.store.budgets[self.store.accounts[account].budget]
+            if budget.blocks and min(before[account], self.exposed(account)) > budget.amount and answer.cap:
+                raise Broken("I11 cap", f"account {account} is over its amount, its clients may keep {answer.cap}")
+
+    def kept(self, process: Process, number: int, cap: int) -> None:
+        """A client has heard how much it may keep idle."""
+        held = self.held.get((process.incarnation, number))
+        if held is not None and not held.slip.retiring and held.slip.lease.room > cap:
+            raise Broken("I11 cap", f"lease {number} keeps {held.slip.lease.room} of {cap}")
 
     def _check_account(self, account: int, *, granted: bool) -> None:
         self.checks += 1

@@ -61,7 +61,7 @@ class World:
             kind = chance.random()
             rule = PeriodRule("total")
             if kind < self.setup.hours:
-                rule = PeriodRule("calendar", "hour")
+                rule = PeriodRule("calendar", chance.choice(("hour", "hour", "day")))
             elif kind > 1 - self.setup.rolling:
                 rule = PeriodRule("rolling", days=1)
             amount = int(expected * chance.uniform(0.3, 1.5))
@@ -191,7 +191,7 @@ class World:
         presumed = (job.stage == "over" or heard is None) and not isinstance(error, TurnedDown)
         process.when_awake(process.finish, job, error, heard)
         if presumed and spare > 0 and job.slip is not None and process.chance.random() < self.setup.corrections:
-            after = process.chance.uniform(0.0, 5.0)
+            after = process.chance.uniform(0.0, 8.0)
             self.kernel.after(after, process.when_awake, process.correct, job.slip, spare)
 
     # What befalls the world
@@ -266,7 +266,7 @@ class World:
         process.guard.follow(self.snapshot, self.book)
 
     def _night(self, chance: random.Random) -> None:
-        hours = chance.uniform(0.1, 26.0)
+        hours = chance.choice((0.2, 2.0, 12.0, 26.0)) * chance.uniform(0.5, 1.0)
         self.kernel.note("{:.1f} hours pass", hours)
         self.kernel.skip(hours * 3600)
         for account in list(self.truth.bills):

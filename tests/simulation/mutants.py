@@ -1,0 +1,218 @@
+"""The rules of the protocol, each with the same code in which the rule is broken. A proof that lets one of them live proves
+nothing about its rule.
+
+A mutant is an edit of the real source; only functions' code is exchanged, so every reference to them sees it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+GRANTS = "controlplane.domain.grants"
+LEASES = "controlplane.domain.leases"
+LEDGER = "controlplane.domain.ledger"
+PERIODS = "controlplane.domain.periods"
+BUDGET = "tidegate.core.budget"
+LEASING = "tidegate.leasing"
+BOOKS = "tidegate.books"
+EXCHANGE = "tidegate.exchange"
+REPORT = "tidegate.report"
+KERNEL = "tests.simulation.kernel"
+PROCESS = "tests.simulation.process"
+SERVER = "tests.simulation.server"
+STORE = "tests.simulation.store"
+
+
+class Stale(LookupError):
+    """The code that a mutant edits is not there any more, or more than once."""
+
+
+class Mutant(NamedTuple):
+    """``rule`` is what docs/protocol.md says; ``function`` of ``module`` breaks it once ``old`` is ``new`` in it.
+
+    ``needs`` are the faults without which it can't show: worlds that have none of one of them are not tried.
+    """
+
+    name: str
+    rule: str
+    module: str
+    function: str
+    old: str
+    new: str
+    needs: tuple[str, ...] = ()
+
+
+MUTANTS = (
+    # What the server counts
+    Mutant("settled_is_the_last_word", "both sides merge by maximum", GRANTS, "Counters.merge",
+           "settled = max(self.settled, settled)", "settled = settled", ("repeat",)),
+    Mutant("returned_is_the_last_word", "both sides merge by maximum", GRANTS, "Counters.merge",
+           "max(self.returned, returned)", "returned", ("repeat",)),
+    Mutant("corrected_is_the_last_word", "both sides merge by maximum", GRANTS, "Counters.merge",
+           "max(self.corrected, corrected)", "corrected", ("repeat", "corrections")),
+    Mutant("settled_adds_up", "a sync sent again changes nothing twice", GRANTS, "Counters.merge",
+           "settled = max(self.settled, settled)", "settled = self.settled + settled"),
+    Mutant("seq_goes_back", "only the newest report says what is held", LEASES, "merge_report",
+           "report.seq >= lease.seq", "True", ("repeat",)),
+    Mutant("denials_count_twice", "a sync sent again changes nothing twice", LEASES, "merge_report",
+           "max(0, report.denied - lease.denied)", "report.denied"),
+    Mutant("final_forgets_what_was_settled", "a final report counts like any other", LEASES, "merge_report",
+           "lease.counters.settled - stood.settled,\n", "0 if report.final else lease.counters.settled - stood.settled,\n"),
+    Mutant("final_does_not_close", "final is answered by closed", LEASES, "merge_report",
+           "lease.closed = lease.closed or report.final", "lease.closed = lease.closed"),
+    Mutant("closed_opens_again", "a closed lease stays closed", LEASES, "merge_report",
+           "lease.closed = lease.closed or report.final", "lease.closed = report.final", ("repeat",)),
+    Mutant("windows_are_counted_twice", "the server folds the windows above what it has acknowledged", SERVER, "Server._count",
+           "if number > self.acked[message.incarnation]:", "if number:"),
+    # What it grants
+    Mutant("grant_from_the_delta", "grants are level-triggered", GRANTS, "decide",
+           "missing = ask.want - outstanding", "missing = ask.want"),
+    Mutant("want_counts_calls_in_flight_twice", "want is above G - S - R", GRANTS, "decide",
+           "missing = ask.want - outstanding", "missing = ask.want + ask.held - outstanding"),
+    Mutant("only_the_leaf_is_asked", "every account on the path must have room", GRANTS, "decide",
+           "for index, account in enumerate(path) if", "for index, account in enumerate(path[:1]) if"),
+    Mutant("root_is_not_checked", "every account on the path must have room", GRANTS, "decide",
+           "for index, account in enumerate(path) if", "for index, account in enumerate(path[:-1] or path) if"),
+    Mutant("room_ignores_outstanding", "room is amount - outstanding - settled", GRANTS, "Account.room",
+           "self.amount - self.outstanding - self.settled", "self.amount - self.settled"),
+    Mutant("room_ignores_settled", "room is amount - outstanding - settled", GRANTS, "Account.room",
+           "self.amount - self.outstanding - self.settled", "self.amount - self.outstanding"),
+    Mutant("a_group_is_granted_what_it_found", "what one report changes, the next in the transaction sees", GRANTS, "Account.moved",
+           "outstanding=self.outstanding + outstanding", "outstanding=self.outstanding"),
+    Mutant("grants_under_min_useful", "nothing is granted under min_useful", GRANTS, "decide",
+           "floor = max(1, ask.min_useful - idle)", "floor = 1"),
+    Mutant("closed_lease_grants", "a closed lease never grants again", LEASES, "_answer",
+           "if lease.closed:\n", "if lease.closed and report.final:\n", ("repeat",)),
+    Mutant("grants_after_the_period", "a period that is over grants nothing", LEASES, "_answer",
+           "elif period_ms != 0:", "else:", ("hours",)),
+    Mutant("grants_on_archived_budgets", "an archived budget is unknown", LEASES, "_answer",
+           "elif any(account.budget.archived for account in path):", "elif False:", ("archives",)),
+    Mutant("the_longest_period_counts", "the lease ends with the first account on its path", LEASES, "_answer",
+           "(min(ends) - now)", "(max(ends) - now)", ("hours",)),
+    Mutant("over_its_amount_nothing_is_asked_back", "cap is 0 while an account is over its amount", GRANTS, "cap",
+           "account.blocks and account.room < 0", "account.blocks and False", ("amounts",)),
+    Mutant("amounts_are_cached", "an amount that was lowered before counts", STORE, "Store._open_account",
+           "Account(budget.amount,", "Account(self.__dict__.setdefault(budget.id, budget.amount),", ("amounts",)),
+    Mutant("expiry_frees_rights", "a lease that expires without a final report stays counted", STORE, "Store._open_account",
+           "Account(budget.amount, row.outstanding,",
+           "Account(budget.amount, sum(lease.outstanding for key, lease in self.leases.items() if row.id in lease.path"
+           " and (now - self.seen[key]).total_seconds() < 1.0),"),
+    Mutant("the_client_says_which_period", "times of a sender decide nothing", SERVER, "Server._transact",
+           "now=self.time(),", "now=datetime.fromtimestamp(group[0].process.clock.wall_ms() / 1000, UTC),", ("skew", "hours")),
+    Mutant("answers_before_the_commit", "everything in a sync is durable before the answer", SERVER, "Server._transact",
+           "heard = fate >= setup.failures + setup.unknown", "heard = True", ("failures",)),
+    Mutant("a_window_rolls_too_early", "what was settled counts for the whole window", PERIODS, "rolling_cutoff",
+           "timedelta(days=days)", "timedelta(hours=12 * days)", ("rolling", "nights")),
+    Mutant("a_correction_counts_from_its_coming", "a correction leaves the window before the charge does", LEDGER, "slot_moves",
+           "slot_of(days, entry.opened_at)", "slot_of(days, entry.at)", ("rolling", "nights", "corrections")),
+    # What the client admits
+    Mutant("holds_without_room", "x is admitted when G - S - H - R >= x", BUDGET, "hold",
+           "if lease.room >= bound", "if lease.room > 0"),
+    Mutant("room_ignores_holds", "x is admitted when G - S - H - R >= x", BUDGET, "Lease.room",
+           "self.granted - self.settled - self.held - self.returned", "self.granted - self.settled - self.returned"),
+    Mutant("returned_rights_are_spent", "returned rights are given back for good", BUDGET, "Lease.room",
+           "self.granted - self.settled - self.held - self.returned", "self.granted - self.settled - self.held"),
+    Mutant("settled_rights_are_spent", "x is admitted when G - S - H - R >= x", BUDGET, "Lease.room",
+           "self.granted - self.settled - self.held - self.returned", "self.granted - self.held - self.returned"),
+    Mutant("grants_add_up", "both sides merge by maximum", BUDGET, "merge_grant",
+           "lease._replace(granted=granted) if", "lease._replace(granted=lease.granted + granted) if"),
+    Mutant("the_last_grant_counts", "both sides merge by maximum", BUDGET, "merge_grant",
+           "if granted > lease.granted else lease", "if granted != lease.granted else lease", ("late", "slow")),
+    Mutant("holds_are_returned", "only what is idle is returned", BUDGET, "keep_at_most",
+           "spare = lease.room - max(0, idle)", "spare = lease.room + lease.held - max(0, idle)"),
+    Mutant("cap_is_ignored", "the SDK returns what it holds idle beyond cap", LEASING, "Leases._merge",
+           'budget.keep_at_most(slip.lease, answer["cap"])', "slip.lease", ("amounts",)),
+    Mutant("deadlines_are_ignored", "a call is admitted when now < deadline", LEASING, "Slip.live",
+           "and boot < self.deadline", ""),
+    Mutant("deadline_from_the_answer", "the deadline counts from the sending of the request", EXCHANGE, "Exchange.answered",
+           "sent_boot=sent.sent_boot", "sent_boot=guard.clock.boot()"),
+    Mutant("wall_clock_deadline", "deadlines are on a clock that nobody sets", KERNEL, "ProcessClock.boot",
+           "return 5000.0 + self._kernel.now * self.rate", "return self.wall_ms() / 1000", ("skew",)),
+    Mutant("suspend_does_not_count", "deadlines are on a clock that counts suspend", KERNEL, "ProcessClock.boot",
+           "return 5000.0 + self._kernel.now * self.rate", "return self.now()", ("suspends",)),
+    Mutant("periods_never_end", "the lease ends with its period", LEASING, "Leases._merge",
+           'math.inf if period_ms is None else sent_boot + period_ms / 1000', "math.inf", ("hours",)),
+    Mutant("a_retired_lease_is_not_replaced", "the SDK opens a new lease for the same path", LEASING, "Leases._current",
+           "if slip.retiring or boot >= slip.ends:", "if boot >= slip.ends:"),
+    Mutant("lease_numbers_come_again", "numbers are never used twice", LEASING, "Leases._next",
+           "self._number += 1", "self._number = max(1, self._number)"),
+    # What it says
+    Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books._cost_of",
+           "return ticket.estimate\n", "return 0\n"),
+    Mutant("bounds_cut_costs_off", "more than the bound is counted in full", BUDGET, "settle",
+           "lease.settled + cost", "lease.settled + min(cost, bound)", ("overbilled",)),
+    Mutant("final_with_calls_in_flight", "final is sent when H = 0", LEASING, "Leases.lines",
+           "slip.retiring and slip.lease.held == 0", "slip.retiring"),
+    Mutant("final_is_said_once", "final is repeated until the answer says closed", LEASING, "Leases.as_sent",
+           "slip.path.short = 0\n", "slip.path.short = 0\n"
+           "            if slip.retiring and slip.lease.held == 0:\n                self.slips.pop(slip.number, None)\n", ("loss",)),
+    Mutant("final_only_after_a_grant", "final is sent also when no grant was seen", LEASING, "Leases.lines",
+           "slips = list(self.slips.values())",
+           "self.slips = {n: s for n, s in self.slips.items() if s.lease.granted or s.lease.held or not s.retiring}\n"
+           "        slips = list(self.slips.values())", ("loss",)),
+    Mutant("exit_drops_calls_in_flight", "what is in flight at the end is presumed billed", BOOKS, "Books.presume",
+           "self._settle(ticket, SystemExit(), last=True)", "pass", ("exits",)),
+    Mutant("a_fork_keeps_the_incarnation", "a forked child mints its own incarnation", PROCESS, "Process.fork",
+           "child.begin()\n", "child.begin()\n        child.incarnation = self.incarnation\n", ("forks",)),
+    Mutant("a_fork_keeps_the_leases", "a forked child drops everything", BOOKS, "Books.reborn",
+           "self.leases = Leases()", 'self.leases = vars(self).get("leases") or Leases()', ("forks",)),
+    Mutant("a_restart_keeps_the_incarnation", "an incarnation is one run, never reused", PROCESS, "Process.begin",
+           "int=self.chance.getrandbits(128)", "int=1 + self.number % self.world.setup.clients", ("kills",)),
+    Mutant("acknowledged_is_whatever_was_sent", "windows are kept until acknowledged", REPORT, "Report.acked",
+           "while self._sent and self._sent[0][0] <= number:", "while self._sent:", ("late", "slow")),
+    Mutant("places_in_line_are_lost", "a call that gave up leaves the line", BOOKS, "Books._release",
+           "self._leave_line(ticket)", "pass", ("queue",)),
+)  # fmt: skip
+
+
+@contextmanager
+def broken(mutant: Mutant) -> Iterator[None]:
+    """Run with the rule of ``mutant`` broken. ``Stale`` when the code has changed so that the mutant has to follow."""
+    module = importlib.import_module(mutant.module)
+    source = inspect.getsource(module)
+    target = _function(module, mutant.function)
+    own = inspect.getsource(target)
+    if own.count(mutant.old) != 1 or source.count(own) != 1:
+        raise Stale(f"{mutant.name}: {mutant.old!r} is {own.count(mutant.old)} times in {mutant.function}")
+    scratch = types.ModuleType(module.__name__)
+    edited = source.replace(own, own.replace(mutant.old, mutant.new))
+    exec(
+        compile(edited, str(module.__file__), "exec"), scratch.__dict__
+    )  # the project's own source, edited by this file
+    kept = target.__code__
+    target.__code__ = _function(scratch, mutant.function).__code__
+    try:
+        yield
+    finally:
+        target.__code__ = kept
+
+
+def _function(module: types.ModuleType, name: str) -> types.FunctionType:
+    found: object = module
+    for part in name.split("."):
+        found = vars(found)[part]
+    if isinstance(found, property):
+        found = found.fget
+    assert isinstance(found, types.FunctionType), f"{name} of {module.__name__} is not a function"
+    return found
+
+
+def named(name: str) -> Mutant:
+    """Return a mutant by its name."""
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
+def table() -> str:
+    """Return the mutants as docs/proof.md lists them."""
+    rows = [f"| `{mutant.name}` | {mutant.rule} | `{mutant.function}` |" for mutant in MUTANTS]
+    return "\n".join(["| mutant | the rule that it breaks | where |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")
