@@ -51,7 +51,10 @@ DATABASES = {"default": _database(DATABASE_URL)}
 SYNC_INTERVAL_MS = int(os.environ.get("TIDEGATE_SYNC_INTERVAL_MS", "1000"))
 # A lease may be used this long after the request that fetched it was sent.
 LEASE_TTL_MS = int(os.environ.get("TIDEGATE_LEASE_TTL_MS", "15000"))
+# An export request may be this large after it was unpacked.
+OTLP_MAX_BYTES = int(os.environ.get("TIDEGATE_OTLP_MAX_BYTES", str(64 << 20)))
 SPAN_RETENTION_DAYS = int(os.environ.get("TIDEGATE_SPAN_RETENTION_DAYS", "14"))
+MESSAGE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MESSAGE_RETENTION_DAYS", "3"))
 WINDOW_RETENTION_HOURS = int(os.environ.get("TIDEGATE_WINDOW_RETENTION_HOURS", "24"))
 
 INSTALLED_APPS = [

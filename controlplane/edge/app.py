@@ -16,8 +16,10 @@ from controlplane.edge.config import config, prices
 from controlplane.edge.database import make_pool
 from controlplane.edge.http import NO_BODY, Disconnected, Receive, Request, Response, Scope, Send, problem, respond
 from controlplane.edge.mirror import Mirror
+from controlplane.edge.otlp import Otlp
+from controlplane.edge.rules import Rules
+from controlplane.edge.status import refusal
 from controlplane.edge.sync import sync
-from controlplane.edge.traces import traces
 from controlplane.problems import NotFound, Problem, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -39,13 +41,15 @@ class Edge:
         self._announcer = Announcer()
         self._mirror = Mirror(self._pool)
         self._batcher = Batcher(self._pool, self._announcer.tell)
+        self._rules = Rules(self._pool)
+        self._otlp = Otlp(self._mirror, self._pool, self._announcer.tell, self._rules.reading_of)
         self._answered: Counter[tuple[str, int]] = Counter()
         self._polls = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._routes: dict[str, tuple[str, Handler]] = {
             CONFIG: ("GET", lambda request: config(self._mirror, request)),
             "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
-            "/v1/traces": ("POST", lambda request: traces(self._mirror, self._pool, self._announcer.tell, request)),
+            "/v1/traces": ("POST", lambda request: self._otlp.take(self._otlp.traces, request)),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
@@ -56,7 +60,8 @@ class Edge:
         """Open the pool and start keeping up; succeeds without a database, too."""
         await self._pool.open(wait=False)
         listen.on_change(self._mirror.note)
-        for work in (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run()):
+        works = (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run(), self._rules.run())
+        for work in (*works, *self._otlp.work()):
             self._tasks.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
@@ -66,6 +71,7 @@ class Edge:
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=0.2)
+        self._otlp.close()
         await self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,12 +91,12 @@ class Edge:
             name, handler = self._handler(request)
             response = await handler(request)
         except Problem as refused:
-            response = problem(refused)
+            response = _refused(request, refused)
         except Disconnected:
             return
         except Exception:
             log.exception("edge.failed", path=request.path)
-            response = problem(Unavailable("Something went wrong here: try again.", retry_after_s=1))
+            response = _refused(request, Unavailable("Something went wrong here: try again.", retry_after_s=1))
         self._answered[name, response.status] += 1
         await respond(send, response)
 
@@ -116,3 +122,10 @@ class Edge:
     async def _metrics(self, _: Request) -> Response:
         answered = self._answered + Counter({(CONFIG, 304): self._polls})
         return health.metrics(self._mirror, self._batcher, answered)
+
+
+def _refused(request: Request, refused: Problem) -> Response:
+    """Tell an exporter what went wrong in its own words, everybody else in problem+json."""
+    if not request.path.startswith("/v1/"):
+        return problem(refused)
+    return refusal(refused, as_json=b"protobuf" not in request.headers.get(b"content-type", b"").lower())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -17,10 +18,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = (b"content-type", b"application/json")
 NO_BODY = {"type": "http.response.body", "body": b""}
 PROBLEM = (b"content-type", b"application/problem+json")
+BODY_S = 30.0  # how long a body may take to arrive
 
 
 class Disconnected(Exception):
     """The client went away while its request was read."""
+
+
+class TooSlow(Problem):
+    status, kind, title = 408, "too-slow", "The request did not arrive in time"
 
 
 class Response(NamedTuple):
@@ -45,24 +51,39 @@ class Request:
     def query(self) -> dict[str, str]:
         return dict(parse_qsl(self.query_string.decode("latin-1")))
 
-    async def body(self, *, limit: int) -> bytes:
-        """Return the whole body; ``TooLarge`` as soon as it exceeds ``limit`` bytes, ``Disconnected`` if it breaks off."""
+    async def chunks(self, *, limit: int) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; ``TooLarge`` as soon as it exceeds ``limit`` bytes, ``TooSlow`` when it takes longer
+        than ``BODY_S``, ``Disconnected`` if it breaks off."""
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise TooLarge(f"The body has {int(announced)} bytes, at most {limit} are taken: send smaller batches.")
-        chunks: list[bytes] = []
         size = 0
+        deadline = asyncio.get_running_loop().time() + BODY_S
         while True:
-            message = await self._receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await self._receive()
+            except TimeoutError:
+                raise TooSlow(f"The body did not arrive within {BODY_S:g} s.") from None
             if message["type"] == "http.disconnect":
                 raise Disconnected
-            chunk = message.get("body", b"")
+            chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"The body has more than {limit} bytes: send smaller batches.")
-            chunks.append(chunk)
+            if chunk:
+                yield chunk
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return
+
+    async def body(self, *, limit: int, take: Callable[[int], None] | None = None) -> bytes:
+        """Return the whole body as ``chunks`` yields it; ``take`` is told how many bytes are kept, and may refuse."""
+        chunks: list[bytes] = []
+        async for chunk in self.chunks(limit=limit):
+            if take is not None:
+                take(len(chunk))
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def problem(error: Problem) -> Response:

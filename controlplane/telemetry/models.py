@@ -11,6 +11,8 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from controlplane.tenancy.models import Tenant
+
 
 def _distribution() -> ArrayField[list[int], list[int]]:
     return ArrayField(models.BigIntegerField(), default=list)
@@ -95,7 +97,7 @@ class DailyUserUsage(models.Model):
 class Span(models.Model):
     """One span, in a table partitioned by day on ``starts_at`` (created by a migration, not by the ORM)."""
 
-    pk = models.CompositePrimaryKey("starts_at", "trace_id", "span_id")
+    pk = models.CompositePrimaryKey("trace_id", "span_id", "starts_at")
     trace_id = models.CharField(max_length=32)
     span_id = models.CharField(max_length=16)
     parent_span_id = models.CharField(max_length=16, default="")
@@ -103,22 +105,64 @@ class Span(models.Model):
     duration_us = models.BigIntegerField()
     tenant = models.CharField(max_length=64)
     service = models.CharField(max_length=120)
+    scope = models.CharField(max_length=120, default="")  # the instrumentation that made it
     name = models.CharField(max_length=200)
     kind = models.PositiveSmallIntegerField()  # OTLP's SpanKind
     status = models.PositiveSmallIntegerField()  # OTLP's StatusCode: 0 unset, 1 ok, 2 error
     status_message = models.CharField(max_length=500, default="")
-    route = models.CharField(max_length=64, default="")
+    operation = models.CharField(max_length=64, default="")  # of generative AI, in the vocabulary of telemetry.otlp
+    provider = models.CharField(max_length=64, default="")
     model = models.CharField(max_length=120, default="")
+    route = models.CharField(max_length=64, default="")
+    release = models.CharField(max_length=64, default="")
+    decision = models.CharField(max_length=64, default="")  # of the control plane: "refused: rate_limited"
+    agent = models.CharField(max_length=120, default="")
+    tool = models.CharField(max_length=120, default="")
     session = models.CharField(max_length=120, default="")
     user = models.CharField(max_length=120, default="")
-    input_tokens = models.BigIntegerField(null=True)
-    output_tokens = models.BigIntegerField(null=True)
+    # The usage of the span itself, never a sum over spans below: null but for inferences.
+    usage_by = models.PositiveSmallIntegerField(default=0)  # 0 nobody, 1 an instrumentation, 2 our SDK
+    input_tokens = models.BigIntegerField(null=True)  # cached ones included
+    output_tokens = models.BigIntegerField(null=True)  # reasoning included
+    cached_tokens = models.BigIntegerField(null=True)
+    reasoning_tokens = models.BigIntegerField(null=True)
     cost_nusd = models.BigIntegerField(null=True)
+    ttft_us = models.BigIntegerField(null=True)  # until the first chunk of a streamed reply
     attributes = models.JSONField(default=dict)
     resource = models.JSONField(default=dict)
-    events = models.JSONField(default=list)
+    events = models.JSONField(default=list)  # [{"name", "at_ns", "attributes"}]
+    links = models.JSONField(default=list)  # [{"trace_id", "span_id", "attributes"}]
 
     class Meta:
         managed = False
         db_table = "telemetry_span"
         ordering: ClassVar = ["-starts_at"]
+
+
+class Message(models.Model):
+    """What was said in a span under one name, kept only where a tenant wants it. Partitioned by day like spans."""
+
+    pk = models.CompositePrimaryKey("trace_id", "span_id", "name", "starts_at")
+    starts_at = models.DateTimeField()
+    trace_id = models.CharField(max_length=32)
+    span_id = models.CharField(max_length=16)
+    name = models.CharField(max_length=200)
+    tenant = models.CharField(max_length=64)
+    content = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_message"
+
+
+class Capture(models.Model):
+    """Whether prompts and replies of a tenant and those below it are kept, and what is masked in them. Without a tenant: all's."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="capture")
+    keeps = models.BooleanField()
+    redact = models.JSONField(default=list)  # regular expressions, beside those that always apply
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant"], nulls_distinct=False, name="capture_once"),
+        ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -79,26 +78,53 @@ class SessionsRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanRow(NamedTuple):
-    """One span, in the order of the columns that ``actions.spans`` writes."""
+    """One span, in the order of the columns that ``actions.spans`` writes. JSON is ready made.
 
-    starts_at: datetime
+    ``starts_us`` counts microseconds from the year 2000, as PostgreSQL does. ``usage_by`` is who counted the usage (0 nobody,
+    1 an instrumentation, 2 our SDK).
+    """
+
+    starts_us: int
+    duration_us: int
+    kind: int
+    status: int
+    usage_by: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_nusd: int | None
+    ttft_us: int | None
     trace_id: str
     span_id: str
     parent_span_id: str
-    duration_us: int
     tenant: str
     service: str
+    scope: str
     name: str
-    kind: int
-    status: int
     status_message: str
-    route: str
+    operation: str
+    provider: str
     model: str
+    route: str
+    release: str
+    decision: str
+    agent: str
+    tool: str
     session: str
     user: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_nusd: int | None
-    attributes: dict[str, Any]
-    resource: dict[str, Any]
-    events: list[dict[str, Any]]
+    attributes: bytes
+    resource: bytes
+    events: bytes
+    links: bytes
+
+
+class MessageRow(NamedTuple):
+    """What was said in a span under one name, redacted."""
+
+    starts_us: int
+    trace_id: str
+    span_id: str
+    name: str
+    tenant: str
+    content: str

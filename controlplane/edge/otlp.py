@@ -1,0 +1,162 @@
+"""``POST /v1/traces``, ``/v1/metrics``, ``/v1/logs``: what any OpenTelemetry exporter sends, durable before the 200."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import structlog
+from django.conf import settings
+from psycopg import AsyncConnection
+
+from controlplane.edge.database import Pool
+from controlplane.edge.encoding import read_body
+from controlplane.edge.http import JSON, Request, Response
+from controlplane.edge.mirror import Key, Mirror
+from controlplane.edge.status import PROTOBUF, refusal
+from controlplane.edge.writer import Busy, Writer
+from controlplane.problems import Problem
+from controlplane.telemetry import binary
+from controlplane.telemetry.actions import spans
+from controlplane.telemetry.otlp.decoding import Decoded, Reading
+from controlplane.telemetry.otlp.response import answer
+from controlplane.telemetry.otlp.spans import decode_json, decode_protobuf
+from controlplane.telemetry.schemas import MessageRow, SpanRow
+
+log = structlog.get_logger(__name__)
+
+# Bodies beyond this are decoded on a thread, so that the loop keeps answering the others.
+_SMALL = 16 * 1024
+MAX_HELD = 256 << 20  # bytes of all bodies that are being read or decoded at one time
+_KINDS = {b"application/x-protobuf": False, b"application/json": True}
+Row = TypeVar("Row")
+Batch = TypeVar("Batch")
+
+
+class UnknownType(Problem):
+    status, kind, title = 415, "unknown-type", "The type of the body is not known"
+
+
+class Broken(Problem):
+    status, kind, title = 500, "broken", "Something is wrong here"
+
+
+class Signal(NamedTuple, Generic[Row, Batch]):
+    """One of the three: how its requests are read, what is made of the rows on the thread, and who writes that."""
+
+    decode_protobuf: Callable[[bytes, Reading], Decoded[Row]]
+    decode_json: Callable[[bytes, Reading], Decoded[Row]]
+    prepare: Callable[[Decoded[Row]], tuple[Batch, int]]  # the batch and its size in bytes
+    rejected: tuple[int, str]  # how the response names what was rejected: unused number, JSON's name
+    writer: Writer[Batch]
+
+
+class Spans(NamedTuple):
+    """A batch of spans, ready for COPY."""
+
+    rows: list[bytes]
+    messages: list[MessageRow]
+
+
+def prepare_spans(decoded: Decoded[SpanRow]) -> tuple[Spans, int]:
+    rows = [binary.span(row) for row in decoded.rows]
+    return Spans(rows, decoded.messages), sum(map(len, rows)) + sum(len(each.content) for each in decoded.messages)
+
+
+async def store_spans(connection: AsyncConnection[Any], batches: Sequence[Spans]) -> None:
+    await spans.store(
+        connection,
+        [row for batch in batches for row in batch.rows],
+        [message for batch in batches for message in batch.messages],
+    )
+
+
+@dataclass(slots=True)
+class _Hold:
+    """What one request keeps in memory, out of what all may."""
+
+    intake: Otlp
+    size: int = 0
+
+    def take(self, size: int) -> None:
+        self.size += size
+        self.intake.held += size
+        if self.intake.held > MAX_HELD:
+            raise Busy("More arrives than there is memory for: send it again.", retry_after_s=1)
+
+    def give_back(self) -> None:
+        self.intake.held -= self.size
+
+
+class Otlp:
+    """The three endpoints of one edge process."""
+
+    def __init__(
+        self, mirror: Mirror, pool: Pool, told: Callable[[frozenset[str]], None], reading_of: Callable[[Key], Reading]
+    ) -> None:
+        self._mirror = mirror
+        self._told = told
+        self._reading_of = reading_of
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="otlp")
+        self.held = 0
+        self.rejected = 0
+        self.traces: Signal[SpanRow, Spans] = Signal(
+            decode_protobuf, decode_json, prepare_spans, (0, "rejectedSpans"), Writer("spans", pool, store_spans)
+        )
+
+    @property
+    def writers(self) -> list[Writer[Any]]:
+        return [self.traces.writer]
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run all the time."""
+        return [writer.run() for writer in self.writers]
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+    async def take(self, signal: Signal[Any, Any], request: Request) -> Response:
+        """Store the records of an export request; say what could not be kept."""
+        kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        as_json = _KINDS.get(kind, True)
+        hold = _Hold(self)
+        try:
+            key = await self._mirror.key_of(request.headers.get(b"authorization"))
+            if kind not in _KINDS:
+                raise UnknownType("Content-Type must be application/x-protobuf or application/json.")
+            signal.writer.check()
+            limit = settings.OTLP_MAX_BYTES
+            body = await read_body(request, limit=limit, unpacked=limit, take=hold.take)
+            decoded = await self._stored(signal, body, key, as_json=as_json) if body else Decoded[Any]()
+        except Problem as problem:
+            return refusal(problem, as_json=as_json)
+        finally:
+            hold.give_back()
+        self.rejected += decoded.rejected
+        name = signal.rejected[1]
+        return Response(200, answer(decoded, name, as_json=as_json), (JSON if as_json else PROTOBUF,))
+
+    async def _stored(self, signal: Signal[Any, Any], body: bytes, key: Key, *, as_json: bool) -> Decoded[Any]:
+        decode = signal.decode_json if as_json else signal.decode_protobuf
+        reading = self._reading_of(key)
+
+        def made() -> tuple[Decoded[Any], Any, int]:
+            decoded = decode(body, reading)
+            return decoded, *signal.prepare(decoded)
+
+        try:
+            loop = asyncio.get_running_loop()
+            work = made() if len(body) <= _SMALL else await loop.run_in_executor(self._thread, made)
+        except Problem:
+            raise
+        except Exception:
+            log.exception("otlp.not_decoded", signal=signal.writer.name, size=len(body))
+            raise Broken("This request could not be read. It will not get better by being sent again.") from None
+        decoded, batch, size = work
+        if decoded.rows:
+            await signal.writer.submit(batch, size=size, records=len(decoded.rows))
+            self._told(frozenset({"telemetry"}))
+        return decoded

@@ -1,0 +1,184 @@
+"""Attributes out of either encoding of OTLP, each made ready once: as JSON for the table, and by its place in the vocabulary.
+
+Most attributes of a batch are those of the span before. So an attribute is looked up by the bytes that it came in, and only
+what was never seen is decoded: the walk over attributes, not the parse, is what an ingest costs.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from controlplane.telemetry.otlp.vocabulary import NAMES, is_message
+from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields
+
+MAX_VALUE = 8_192  # characters of an attribute's text
+MAX_MESSAGE = 65_536  # characters of a prompt or a reply, where they are kept
+MAX_KEY = 256
+MAX_DEPTH = 8
+MAX_ITEMS = 256  # of a list or a map
+_CACHED = 20_000
+_CACHED_SIZE = 256
+_DOUBLE = struct.Struct("<d").unpack_from
+_LINE = 0x7FFF_FFFF_FFFF_FFFF
+
+
+class Attribute(NamedTuple):
+    """One attribute. ``json`` is ``"key":value``; ``slot`` and ``rank`` place it in the vocabulary (slot 0: nowhere).
+
+    ``cut`` is the length that a text had before it was cut, else 0. ``message`` marks what people or models said.
+    """
+
+    key: str
+    json: bytes
+    slot: int
+    rank: int
+    value: Any
+    cut: int
+    message: bool
+
+
+_by_bytes: dict[bytes, Attribute] = {}
+_by_json: dict[tuple[str, str, Any], Attribute] = {}
+
+
+def from_wire(raw: bytes) -> Attribute:
+    """Return the attribute of a serialised ``KeyValue``; ``Malformed`` when it is none."""
+    found = _by_bytes.get(raw)
+    if found is None:
+        found = made(*_pair(raw, 0, len(raw), 0))
+        if len(raw) <= _CACHED_SIZE:
+            if len(_by_bytes) >= _CACHED:
+                _by_bytes.clear()
+            _by_bytes[raw] = found
+    return found
+
+
+def from_json(pair: Mapping[str, Any]) -> Attribute:
+    """Return the attribute of a ``KeyValue`` in JSON. ``KeyError``, ``TypeError``, ``ValueError`` when it is none."""
+    key = pair["key"]
+    for kind, content in (pair.get("value") or {}).items():
+        if content.__class__ is not str and content.__class__ is not bool and content.__class__ is not int:
+            break
+        place = (key, kind, content)
+        found = _by_json.get(place)
+        if found is None:
+            found = made(str(key), json_value({kind: content}))
+            if content.__class__ is not str or len(str(content)) <= _CACHED_SIZE:
+                if len(_by_json) >= _CACHED:
+                    _by_json.clear()
+                _by_json[place] = found
+        return found
+    return made(str(key), json_value(pair.get("value") or {}))
+
+
+def made(key: str, value: Any) -> Attribute:
+    """Return the attribute of a key and a plain value."""
+    key = clean(key)[:MAX_KEY]
+    slot, rank = NAMES.get(key, (0, 0))
+    said = is_message(key)
+    value, cut = _capped(value, MAX_MESSAGE if said else MAX_VALUE)
+    return Attribute(key, orjson.dumps(key) + b":" + dumps(value), slot, rank, value, cut, said)
+
+
+def dumps(value: Any) -> bytes:
+    """Return JSON; whole numbers beyond 64 bits as text."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(str(value)[:MAX_VALUE])
+
+
+def _capped(value: Any, most: int) -> tuple[Any, int]:
+    if value.__class__ is str:
+        return (value, 0) if len(value) <= most else (f"{value[:most]}…", len(value))
+    if value.__class__ is list or value.__class__ is dict:
+        text = dumps(value)
+        if len(text) > most:
+            return f"{text[:most].decode('utf-8', 'ignore')}…", len(text)
+    return value, 0
+
+
+def clean(text: str) -> str:
+    """Return text that PostgreSQL can keep: without NUL."""
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text
+
+
+def _finite(value: float) -> Any:
+    return value if math.isfinite(value) else str(value)
+
+
+# Protobuf.
+
+
+def _text(data: bytes) -> str:
+    return clean(data.decode("utf-8", "replace"))
+
+
+def _pair(data: bytes, start: int, end: int, depth: int) -> tuple[str, Any]:
+    key, value = "", None
+    for number, kind, begin, stop in fields(data, start, end):
+        if number == 1 and kind == LEN:
+            key = _text(data[begin:stop])
+        elif number == 2 and kind == LEN:
+            value = wire_value(data, begin, stop, depth)
+    return key, value
+
+
+def wire_value(data: bytes, start: int, end: int, depth: int = 0) -> Any:
+    """Return the plain value of a serialised ``AnyValue``; what is nested too deeply is ``None``."""
+    found: Any = None
+    if depth > MAX_DEPTH:
+        return None
+    for number, kind, begin, stop in fields(data, start, end):
+        if kind == LEN:
+            found = _long_value(data, number, begin, stop, depth)
+        elif number == 2 and kind == VARINT:
+            found = bool(begin)
+        elif number == 3 and kind == VARINT:
+            found = begin if begin <= _LINE else begin - (1 << 64)
+        elif number == 4:
+            found = _finite(_DOUBLE(data, begin)[0])
+    return found
+
+
+def _long_value(data: bytes, number: int, start: int, end: int, depth: int) -> Any:
+    if number == 1:
+        return _text(data[start:end])
+    if number == 7:
+        return data[start : min(end, start + MAX_VALUE)].hex()
+    inner = [(begin, stop) for field, kind, begin, stop in fields(data, start, end) if field == 1 and kind == LEN]
+    if number == 5:
+        return [wire_value(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS]]
+    if number == 6:
+        return dict(_pair(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS])
+    return None
+
+
+# JSON.
+
+
+def json_value(value: Mapping[str, Any], depth: int = 0) -> Any:
+    """Return the plain value of an ``AnyValue`` in JSON."""
+    if not value or depth > MAX_DEPTH:
+        return None
+    kind, content = next(iter(value.items()))
+    if kind == "stringValue":
+        return clean(str(content))
+    if kind == "intValue":
+        return int(content)
+    if kind == "doubleValue":
+        return _finite(float(content))
+    if kind == "arrayValue":
+        return [json_value(item, depth + 1) for item in (content.get("values") or [])[:MAX_ITEMS]]
+    if kind == "kvlistValue":
+        pairs = (content.get("values") or [])[:MAX_ITEMS]
+        return {clean(str(pair["key"])): json_value(pair.get("value") or {}, depth + 1) for pair in pairs}
+    return clean(content) if isinstance(content, str) else content if isinstance(content, bool) else None
+
+
+__all__ = ["Attribute", "Malformed", "clean", "dumps", "from_json", "from_wire", "json_value", "made", "wire_value"]

@@ -1,0 +1,76 @@
+"""What the decoders of all signals share: who sent it, what may be kept of it, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from controlplane.problems import Problem
+from controlplane.telemetry.otlp.attributes import Attribute
+from controlplane.telemetry.schemas import MessageRow
+
+Row = TypeVar("Row")
+Redactor = Callable[[str], str]
+Pricer = Callable[[str, int, int, int], int | None]  # model, input, cached and output tokens; nano-USD or no price
+_HEX = frozenset("0123456789abcdef")
+
+
+class BadRequest(Problem):
+    """The body is no export request."""
+
+
+class Reading(NamedTuple):
+    """What the edge knows. ``tenant_of`` maps the tenant that a record claims; ``redactor_of`` is ``None`` for tenants whose
+    messages are not kept; ``price_of`` is asked for what an inference costs that does not say it itself."""
+
+    tenant_of: Callable[[str], str]
+    redactor_of: Callable[[str], Redactor | None] = lambda _: None
+    price_of: Pricer = lambda *_: None
+
+
+@dataclass(slots=True)
+class Decoded(Generic[Row]):
+    """The rows of a request, what was said in them, and how many records can't be kept, with the last reason."""
+
+    rows: list[Row] = field(default_factory=list)
+    messages: list[MessageRow] = field(default_factory=list)
+    rejected: int = 0
+    reason: str = ""
+
+    def reject(self, reason: str, count: int = 1) -> None:
+        self.rejected += count
+        self.reason = reason
+
+
+class Origin(NamedTuple):
+    """The resource of a group of records, read once. ``said`` is by slot of the vocabulary."""
+
+    service: str
+    instance: str
+    json: bytes
+    said: dict[int, Any]
+
+    @classmethod
+    def of(cls, attributes: Iterable[Attribute]) -> Origin:
+        """Return the origin of a resource with these attributes."""
+        named: dict[str, Any] = {}
+        said: dict[int, Any] = {}
+        kept: list[bytes] = []
+        for attribute in attributes:
+            kept.append(attribute.json)
+            named[attribute.key] = attribute.value
+            if attribute.slot and attribute.value not in (None, ""):
+                said[attribute.slot] = attribute.value
+        service = str(named.get("service.name") or "")[:120]
+        instance = named.get("service.instance.id") or named.get("host.name") or named.get("k8s.pod.name") or ""
+        return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said)
+
+
+def hex_id(text: str, length: int) -> bool:
+    """Return whether ``text`` is an id of that many lower-case hex digits, not all zero."""
+    return len(text) == length and not names_nothing(text) and _HEX.issuperset(text)
+
+
+def names_nothing(text: str) -> bool:
+    return not text.strip("0")

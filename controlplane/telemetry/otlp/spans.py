@@ -1,0 +1,331 @@
+"""OTLP traces, protobuf or JSON, as rows of spans (OpenTelemetry protocol 1.x)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from controlplane.telemetry.otlp import vocabulary as v
+from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, made
+from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id, names_nothing
+from controlplane.telemetry.otlp.events import Event, events_json, links_json, wire_event, wire_link
+from controlplane.telemetry.otlp.usage import usage_of
+from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
+from controlplane.telemetry.schemas import MessageRow, SpanRow
+
+MAX_ATTRIBUTES = 256
+MAX_EVENTS = 128
+_LATEST_NS = 4_102_444_800 * 10**9  # the year 2100
+_EPOCH_NS = 946_684_800 * 10**9  # PostgreSQL counts from the year 2000
+_FIXED64 = struct.Struct("<Q").unpack_from
+_ENUMS = {
+    **{f"SPAN_KIND_{name}": n for n, name in enumerate(("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))},
+    **{f"STATUS_CODE_{name}": n for n, name in enumerate(("UNSET", "OK", "ERROR"))},
+}  # fmt: skip
+
+
+class _Raw:
+    """One span out of either encoding. Ids are bytes of hex, times nanoseconds."""
+
+    __slots__ = (
+        "attributes", "dropped", "end_ns", "events", "kind", "links", "message", "name", "parent_id", "span_id", "start_ns",
+        "status", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.trace_id = self.span_id = self.parent_id = self.name = self.message = ""
+        self.kind = self.start_ns = self.end_ns = self.status = self.dropped = 0
+        self.attributes: list[Attribute] = []
+        self.events: list[Event] = []
+        self.links: list[Event] = []
+
+
+def decode_protobuf(body: bytes, reading: Reading) -> Decoded[SpanRow]:
+    """Return the spans of a protobuf request; ``BadRequest`` when it is none."""
+    made_ = _Rows(reading)
+    try:
+        for number, kind, start, end in fields(body, 0, len(body)):
+            if number == 1 and kind == LEN:
+                _resource_spans(body, start, end, made_)
+    except (Malformed, IndexError, struct.error) as error:
+        raise BadRequest(f"The body is no ExportTraceServiceRequest: {error}.") from None
+    return made_.decoded
+
+
+def _resource_spans(body: bytes, start: int, end: int, made_: _Rows) -> None:
+    resource: list[Attribute] = []
+    scopes: list[tuple[int, int]] = []
+    for number, kind, begin, stop in fields(body, start, end):
+        if kind == LEN and number == 1:
+            pairs = fields(body, begin, stop)
+            resource += [from_wire(body[a:b]) for field, sort, a, b in pairs if field == 1 and sort == LEN]
+        elif kind == LEN and number == 2:
+            scopes.append((begin, stop))
+    origin = Origin.of(resource)
+    for begin, stop in scopes:
+        scope, spans = "", list[tuple[int, int]]()
+        for number, kind, a, b in fields(body, begin, stop):
+            if kind == LEN and number == 2:
+                spans.append((a, b))
+            elif kind == LEN and number == 1:
+                scope = _scope_name(body, a, b)
+        for a, b in spans:
+            made_.add(_wire_span(body, a, b), origin, scope)
+
+
+def _scope_name(body: bytes, start: int, end: int) -> str:
+    named = [body[a:b] for number, kind, a, b in fields(body, start, end) if number == 1 and kind == LEN]
+    return clean(named[-1].decode("utf-8", "replace")) if named else ""
+
+
+def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls would cost more than what they do)
+    """Walk over one span. The loop reads short tags and lengths itself: it runs for every field of every span."""
+    raw = _Raw()
+    attributes = raw.attributes
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = varint(data, at - 1)
+        kind = tag & 7
+        if kind == LEN:
+            length = data[at]
+            at += 1
+            if length >= 0x80:
+                length, at = varint(data, at - 1)
+            stop = at + length
+            if stop > end:
+                raise Malformed("a field is longer than what is around it")
+            if tag == 74:  # attributes
+                attributes.append(from_wire(data[at:stop]))
+            else:
+                _long_field(raw, tag >> 3, data, at, stop)
+            at = stop
+        elif kind == 1:
+            if tag == 57:
+                raw.start_ns = _FIXED64(data, at)[0]
+            elif tag == 65:
+                raw.end_ns = _FIXED64(data, at)[0]
+            at += 8
+        elif kind == VARINT:
+            value, at = varint(data, at)
+            if tag == 48:
+                raw.kind = value
+            elif tag == 80:
+                raw.dropped = value
+        elif kind == 5:
+            at += 4
+        else:
+            raise Malformed(f"a field of a span is of the kind {kind}")
+    if at != end:
+        raise Malformed("a field is longer than its span")
+    return raw
+
+
+_IDS = {1: "trace_id", 2: "span_id", 4: "parent_id"}
+
+
+def _long_field(raw: _Raw, number: int, data: bytes, start: int, end: int) -> None:
+    """Take a field of a span that has a length and is no attribute."""
+    name = _IDS.get(number)
+    if name is not None:
+        setattr(raw, name, data[start:end].hex())
+    elif number == 5:
+        raw.name = clean(data[start:end].decode("utf-8", "replace"))
+    elif number == 11 and len(raw.events) < MAX_EVENTS:
+        raw.events.append(wire_event(data, start, end))
+    elif number == 13 and len(raw.links) < MAX_EVENTS:
+        raw.links.append(wire_link(data, start, end))
+    elif number == 15:
+        _status(raw, data, start, end)
+
+
+def _status(raw: _Raw, data: bytes, start: int, end: int) -> None:
+    for field, kind, begin, stop in fields(data, start, end):
+        if field == 3 and kind == VARINT:
+            raw.status = begin
+        elif field == 2 and kind == LEN:
+            raw.message = clean(data[begin:stop].decode("utf-8", "replace"))
+
+
+def decode_json(body: bytes, reading: Reading) -> Decoded[SpanRow]:
+    """Return the spans of a JSON request; ``BadRequest`` when it is none."""
+    made_ = _Rows(reading)
+    try:
+        for group in orjson.loads(body).get("resourceSpans") or []:
+            resource = [from_json(pair) for pair in (group.get("resource") or {}).get("attributes") or []]
+            origin = Origin.of(resource)
+            for scope in group.get("scopeSpans") or []:
+                name = clean(str((scope.get("scope") or {}).get("name") or ""))
+                for span in scope.get("spans") or []:
+                    made_.add(_json_span(span), origin, name)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadRequest(f"The body is no ExportTraceServiceRequest in JSON: {error!r}.") from None
+    return made_.decoded
+
+
+def _json_span(span: Mapping[str, Any]) -> _Raw:
+    raw = _Raw()
+    status = span.get("status") or {}
+    raw.trace_id = str(span.get("traceId") or "").lower()
+    raw.span_id = str(span.get("spanId") or "").lower()
+    raw.parent_id = str(span.get("parentSpanId") or "").lower()
+    raw.name = clean(str(span.get("name") or ""))
+    raw.kind = _enum(span.get("kind"))
+    raw.start_ns = int(span.get("startTimeUnixNano") or 0)
+    raw.end_ns = int(span.get("endTimeUnixNano") or 0)
+    raw.status = _enum(status.get("code"))
+    raw.message = clean(str(status.get("message") or ""))
+    raw.dropped = int(span.get("droppedAttributesCount") or 0)
+    raw.attributes = [from_json(pair) for pair in span.get("attributes") or []]
+    raw.events = [
+        Event(
+            clean(str(event.get("name") or "")),
+            int(event.get("timeUnixNano") or 0),
+            [from_json(pair) for pair in event.get("attributes") or []],
+        )
+        for event in (span.get("events") or [])[:MAX_EVENTS]
+    ]
+    raw.links = [
+        Event(
+            f"{str(link.get('traceId') or '').lower()}/{str(link.get('spanId') or '').lower()}",
+            0,
+            [from_json(pair) for pair in link.get("attributes") or []],
+        )
+        for link in (span.get("links") or [])[:MAX_EVENTS]
+    ]
+    return raw
+
+
+def _enum(value: Any) -> int:
+    """Return the number of an enum. The specification allows numbers only; some exporters write names all the same."""
+    return _ENUMS.get(value, 0) if isinstance(value, str) else int(value or 0)
+
+
+class _Rows:
+    """Makes rows of raw spans, and counts those that can't be kept."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.decoded: Decoded[SpanRow] = Decoded()
+
+    def add(self, raw: _Raw, origin: Origin, scope: str) -> None:
+        fault = _fault(raw)
+        if fault:
+            self.decoded.reject(fault)
+            return
+        said = dict(origin.said)
+        ranks: dict[int, int] = {}
+        kept: list[bytes] = []
+        messages: list[tuple[str, Any]] = []
+        cuts: dict[str, int] = {}
+        for attribute in raw.attributes[:MAX_ATTRIBUTES]:
+            key, json, slot, rank, value, cut, message = attribute
+            if message:
+                messages.append((key, value))
+                continue
+            kept.append(json)
+            if slot and rank <= ranks.get(slot, 99) and value not in (None, ""):
+                ranks[slot] = rank
+                said[slot] = value
+            if cut:
+                cuts[key] = cut
+        self._finish(raw, origin, scope, said, kept, messages, cuts)
+
+    def _finish(
+        self,
+        raw: _Raw,
+        origin: Origin,
+        scope: str,
+        said: dict[int, Any],
+        kept: list[bytes],
+        messages: list[tuple[str, Any]],
+        cuts: dict[str, int],
+    ) -> None:
+        tenant = self._reading.tenant_of(str(said.get(v.TENANT, "")))[:64]
+        starts_us = (raw.start_ns - _EPOCH_NS) // 1000
+        operation = v.operation_of(said)
+        usage = usage_of(said, operation, raw.kind, self._reading.price_of)
+        events, in_events = events_json(raw.events)
+        messages += in_events
+        if raw.dropped or len(raw.attributes) > MAX_ATTRIBUTES:
+            cuts["(attributes)"] = raw.dropped + max(0, len(raw.attributes) - MAX_ATTRIBUTES)
+        if cuts:
+            kept.append(made("tidegate.cut", cuts).json)
+        if usage.estimated:
+            kept.append(b'"tidegate.cost.estimated":true')
+        if messages:
+            kept.append(b'"tidegate.messages":"%b"' % self._keep(messages, starts_us, raw, tenant))
+        self.decoded.rows.append(
+            SpanRow(
+                starts_us=starts_us,
+                duration_us=max(0, raw.end_ns - raw.start_ns) // 1000,
+                kind=raw.kind if 0 <= raw.kind <= 5 else 0,
+                status=raw.status if 0 <= raw.status <= 2 else 0,
+                usage_by=usage.by,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                cost_nusd=usage.cost_nusd,
+                ttft_us=usage.ttft_us,
+                trace_id=raw.trace_id,
+                span_id=raw.span_id,
+                parent_span_id=raw.parent_id if raw.parent_id.strip("0") else "",
+                tenant=tenant,
+                service=origin.service,
+                scope=scope[:120],
+                name=raw.name[:200],
+                status_message=raw.message[:500],
+                operation=operation[:64],
+                provider=v.provider_of(str(said.get(v.PROVIDER, "")))[:64],
+                model=str(said.get(v.MODEL, ""))[:120],
+                route=str(said.get(v.ROUTE, ""))[:64],
+                release=str(said.get(v.RELEASE, ""))[:64],
+                decision=_decision(said)[:64],
+                agent=_named(said, v.AGENT, operation == "invoke_agent"),
+                tool=_named(said, v.TOOL, operation == "execute_tool"),
+                session=str(said.get(v.SESSION, ""))[:120],
+                user=str(said.get(v.USER, ""))[:120],
+                attributes=b"{" + b",".join(kept) + b"}",
+                resource=origin.json,
+                events=events,
+                links=links_json(raw.links),
+            )
+        )
+
+    def _keep(self, messages: Iterable[tuple[str, Any]], starts_us: int, raw: _Raw, tenant: str) -> bytes:
+        """Put what was said aside, redacted, where the tenant wants that; else drop it. Return which of the two."""
+        redacted = self._reading.redactor_of(tenant)
+        if redacted is None:
+            return b"withheld"
+        for name, value in messages:
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            self.decoded.messages.append(
+                MessageRow(starts_us, raw.trace_id, raw.span_id, name[:200], tenant, redacted(text))
+            )
+        return b"kept"
+
+
+def _named(said: Mapping[int, Any], slot: int, entity: bool) -> str:
+    return str(said.get(slot) or (said.get(v.ENTITY, "") if entity else ""))[:120]
+
+
+def _decision(said: Mapping[int, Any]) -> str:
+    refused = said.get(v.REFUSED)
+    return f"refused: {refused}" if refused else str(said.get(v.DECISION, ""))
+
+
+def _fault(raw: _Raw) -> str:
+    if not hex_id(raw.trace_id, 32):
+        return "a trace id must have 16 bytes that are not all zero"
+    if not hex_id(raw.span_id, 16):
+        return "a span id must have 8 bytes that are not all zero"
+    if not names_nothing(raw.parent_id) and not hex_id(raw.parent_id, 16):
+        return "a parent span id must have 8 bytes"
+    if not 0 < raw.start_ns < _LATEST_NS:
+        return "a span must start at a time, in nanoseconds since 1970"
+    return ""

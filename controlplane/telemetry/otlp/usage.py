@@ -1,0 +1,77 @@
+"""What an inference used and cost. Counted on the span of the inference alone, so that no agent or tool counts it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from controlplane.telemetry.otlp import vocabulary as v
+from controlplane.telemetry.otlp.decoding import Pricer
+
+BY_NOBODY, BY_INSTRUMENTATION, BY_SDK = 0, 1, 2
+_MOST = 2**53
+
+
+class Usage(NamedTuple):
+    """``by`` says who counted: where the SDK guards a call that is also instrumented, both do."""
+
+    by: int = BY_NOBODY
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_nusd: int | None = None
+    ttft_us: int | None = None
+    estimated: bool = False
+
+
+_NONE = Usage()
+
+
+def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Pricer) -> Usage:
+    """Return the usage of a span from what it says by slot; nothing for those whose numbers are sums over others."""
+    if not operation or not v.counts_usage(operation, kind):
+        return _NONE
+    given, out, cached = (_count(said.get(slot)) for slot in (v.INPUT, v.OUTPUT, v.CACHED))
+    cost, estimated = _cost(said), False
+    if given is not None and cached is not None and cached > given:
+        given += cached  # who writes it that way counts what was cached apart
+    if cost is None and (given or out):
+        cost = price_of(str(said.get(v.MODEL, "")), given or 0, cached or 0, out or 0)
+        estimated = cost is not None
+    first = said.get(v.TTFT_S)
+    return Usage(
+        by=(BY_SDK if v.ROUTE in said else BY_INSTRUMENTATION)
+        if (given, out, cost) != (None, None, None)
+        else BY_NOBODY,
+        input_tokens=given,
+        output_tokens=out,
+        cached_tokens=cached,
+        reasoning_tokens=_count(said.get(v.REASONING)),
+        cost_nusd=cost,
+        ttft_us=round(first * 1e6) if isinstance(first, int | float) and 0 <= first < 1e6 else None,
+        estimated=estimated,
+    )
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
+        return int(value)
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return None
+
+
+def _cost(said: Mapping[int, Any]) -> int | None:
+    exact = _count(said.get(v.COST_NUSD))
+    if exact is not None:
+        return exact
+    usd = said.get(v.COST_USD)
+    if str(said.get(v.CURRENCY, "USD")).upper() != "USD" or isinstance(usd, bool):
+        return None
+    try:
+        amount = float(usd) if usd is not None else math.nan
+    except (TypeError, ValueError):
+        return None
+    return round(amount * 1e9) if 0 <= amount < 1e6 else None
