@@ -17,37 +17,52 @@ from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import SYSTEM, Asker
 from tidegate.core.price import FORMAT, compile_price_book, parse_usd
+from tidegate.core.rates import read_rates
+from tidegate.core.usage import CLASSES, INPUT_CLASSES, OUTPUT_CLASSES
 
-CLASSES = ("input", "cached_input", "output")
+# Classes by which a model may be priced that takes no tokens.
+WITHOUT_INPUT = tuple(name for name in CLASSES if name not in INPUT_CLASSES and name not in OUTPUT_CLASSES)
 
 
 @transaction.atomic
 def refresh_price_book(*, by: Asker = SYSTEM) -> str:
     """Compile the price list and the overrides; store and publish the book when it is a new one; return its etag."""
-    body = orjson.dumps({"format": FORMAT, "models": _models()}, option=orjson.OPT_SORT_KEYS)
+    document = _document()
+    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     etag = hashlib.sha256(body).hexdigest()
     newest = PriceBook.objects.order_by("-id").first()
     if newest is None or newest.etag != etag:
         compile_price_book(orjson.loads(body))  # what no SDK could read must not be served
         PriceBook.objects.filter(etag=etag).delete()  # an old book comes back: it is the newest again
         PriceBook.objects.create(etag=etag, body=body, source=price_list.source())
-        summary = f"Compiled a price book of {len(_models())} models from {price_list.source()}"
+        summary = f"Compiled a price book of {len(document['models'])} models from {price_list.source()}"
         intent.publish(
             intent.Change(actor=by.name, kind="price", subject="prices", summary=summary, after={"etag": etag})
         )
     return etag
 
 
-def _models() -> dict[str, Any]:
-    models = price_list.listed(timezone.now())
-    for override in PriceOverride.objects.all():
-        models[override.model.lower()] = {name: parse_usd(str(usd)) for name, usd in override.rates.items()}
-    return models
+def _document() -> dict[str, Any]:
+    catalog = price_list.compiled(timezone.now())
+    models = price_list.listed(catalog)
+    own = {override.model.lower(): _entry(override.rates) for override in PriceOverride.objects.all()}
+    for model, entry in own.items():
+        models.pop(model, None)
+        if "input" in entry:
+            models[model] = price_list.plain(read_rates(entry, model))
+    unknown = {"policy": "estimate", **price_list.conservative(catalog)}
+    return {"format": FORMAT, "models": models, "own": own, "catalog": catalog, "unknown": unknown}
+
+
+def _entry(rates: dict[str, str]) -> dict[str, str]:
+    """Return an override's rates as an entry of the book: output without a price of its own costs what input does."""
+    plain = {name: str(usd) for name, usd in rates.items()}
+    return {**({"output": plain["input"]} if "input" in plain else {}), **plain}
 
 
 @transaction.atomic
 def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverride:
-    """Set an operator's price for a model: decimal USD per million tokens by class, ``input`` at least."""
+    """Set an operator's price for a model: decimal USD by class, per unit of the class (``tidegate.core.usage``)."""
     _may(by)
     model = model.strip().lower()
     errors = {} if 1 <= len(model) <= 120 else {"model": "must have 1 to 120 characters"}
@@ -70,7 +85,7 @@ def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverri
 
 
 def _faults(rates: dict[str, str]) -> dict[str, str]:
-    faults = {} if "input" in rates else {"rates.input": "is missing"}
+    faults = {} if "input" in rates or set(rates) & set(WITHOUT_INPUT) else {"rates.input": "is missing"}
     for name, usd in rates.items():
         if name not in CLASSES:
             faults[f"rates.{name}"] = f"is not known; known are {', '.join(CLASSES)}"

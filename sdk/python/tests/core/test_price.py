@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.price import ModelPrice, PriceBook, Rate, compile_price_book, format_usd, parse_usd
+from tidegate.core.price import PriceBook, compile_price_book, format_usd, parse_usd
+from tidegate.core.rates import Rate
 
 VECTORS = json.loads((Path(__file__).resolve().parents[3] / "conformance" / "price.json").read_text())
 CALLS = [
@@ -22,7 +23,10 @@ CALLS = [
 prices = st.integers(0, 10**12)
 tokens = st.integers(0, 10**7)
 rates = st.builds(
-    Rate, prices, st.dictionaries(tokens, prices, max_size=3).map(lambda tiers: tuple(sorted(tiers.items())))
+    Rate,
+    prices,
+    st.dictionaries(tokens, prices, max_size=3).map(lambda tiers: tuple(sorted(tiers.items()))),
+    st.just(9),
 )
 
 
@@ -31,6 +35,24 @@ def test_cost__vector__as_every_sdk(book: dict[str, Any], call: dict[str, Any]) 
     expected, asked = call["cost_nusd"], {key: value for key, value in call.items() if key != "cost_nusd"}
 
     assert compile_price_book(book).cost_nusd(**asked) == expected
+
+
+@pytest.mark.parametrize("call", VECTORS["catalog"]["calls"], ids=lambda call: f"{call['model']} {call['usage']}")
+def test_usage_cost__vector_of_a_catalog__as_every_sdk(call: dict[str, Any]) -> None:
+    book = compile_price_book(VECTORS["catalog"]["book"])
+    context = tuple(call.get("context", {}).items())
+
+    cost = book.usage_cost_nusd(call["model"], call["usage"], provider=call.get("provider"), context=context)
+
+    assert cost == call["cost_nusd"]
+    if "unknown_nusd" in call:
+        assert book.unknown.cost_nusd(call["model"], call["usage"]) == call["unknown_nusd"]
+
+
+@pytest.mark.parametrize("part", VECTORS["catalog"]["refused"], ids=str)
+def test_compile__malformed_catalog__refused(part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(catalog|own|unknown)"):
+        compile_price_book({"format": 1, "models": {}, **part})
 
 
 @pytest.mark.parametrize("counts", VECTORS["refused_calls"], ids=str)
@@ -53,7 +75,7 @@ def test_cost__any_call__exact_sum_rounded_half_up_once(
     whole: Rate, cached: Rate, output: Rate, counts: tuple[int, int, int]
 ) -> None:
     fresh, from_cache, out = counts
-    book = PriceBook({"m": ModelPrice(whole, cached, output)})
+    book = PriceBook({"m": {"input": whole, "cached_input": cached, "output": output}})
 
     cost = book.cost_nusd("m", input_tokens=fresh + from_cache, cached_input_tokens=from_cache, output_tokens=out)
 

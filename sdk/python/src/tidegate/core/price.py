@@ -9,47 +9,87 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tidegate.core.catalog import Catalog, Context, Entry, compile_catalog, read_entry
+from tidegate.core.matching import Matcher, compile_clause
+from tidegate.core.rates import Priced, Rate, Rates, multiply_out, read_rates, tiers_of, whole
+
 FORMAT = 1
 NUSD_PER_USD = 1_000_000_000
 MAX_USD = 1_000_000_000
-_PER_TOKENS = 1_000_000
+PLAIN_CLASSES = ("input", "cached_input", "output")  # what ``models`` may name, so that the first SDKs can read it
+UNKNOWN_POLICIES = ("estimate", "refuse", "allow")
+# What a model without a price costs when no book says so: dearer than all but a few models ever were.
+DEFAULT_RATES = {"input": Rate(15, (), 0), "output": Rate(75, (), 0)}
+MAX_REMEMBERED = 10_000
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
 
-class Rate(NamedTuple):
-    """The price of one class of tokens: ``base``, or the last tier whose threshold the call's input tokens exceed."""
+class Unknown(NamedTuple):
+    """What is done with a call whose model has no price: ``estimate`` charges ``default`` (or the rates of the first family whose
+    pattern matches), ``refuse`` does not let it through, ``allow`` lets it cost nothing."""
 
-    base: int
-    tiers: tuple[tuple[int, int], ...] = ()  # (threshold, price), by rising threshold
+    policy: str = "estimate"
+    default: Priced = multiply_out(DEFAULT_RATES)
+    families: tuple[tuple[Matcher, Priced], ...] = ()
 
-    def at(self, input_tokens: int) -> int:
-        price = self.base
-        for threshold, tier_price in self.tiers:
-            if input_tokens <= threshold:
-                break
-            price = tier_price
-        return price
-
-
-class ModelPrice(NamedTuple):
-    input: Rate
-    cached_input: Rate
-    output: Rate
+    def cost_nusd(self, model: str, usage: Mapping[str, int]) -> int:
+        if self.policy == "allow":
+            return 0
+        name = model.lower()
+        return next((priced for matches, priced in self.families if matches(name)), self.default).cost_nusd(usage)
 
 
 class PriceBook:
-    """Prices by model, ready to be asked. Model names are compared without regard to case."""
+    """Prices by model, ready to be asked. Model names are compared without regard to case.
 
-    __slots__ = ("_models",)
+    ``own`` are the operators' prices; then the catalog decides by its patterns; then the names that are spelled out.
+    """
 
-    def __init__(self, models: Mapping[str, ModelPrice]) -> None:
-        self._models = {name.lower(): price for name, price in models.items()}
+    __slots__ = ("_catalog", "_found", "_models", "_own", "unknown")
+
+    def __init__(
+        self,
+        models: Mapping[str, Rates],
+        *,
+        own: Mapping[str, Entry] | None = None,
+        catalog: Catalog | None = None,
+        unknown: Unknown | None = None,
+    ) -> None:
+        self._models = {name.lower(): rates for name, rates in models.items()}
+        self._own = {name.lower(): entry for name, entry in (own or {}).items()}
+        self._catalog = catalog
+        self._found: dict[str | tuple[str, str | None, Context], Priced | None] = {}
+        self.unknown = unknown or Unknown()
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self._models.keys() | self._own.keys())
 
     def __contains__(self, model: str) -> bool:
-        return model.lower() in self._models
+        return self.priced(model) is not None
+
+    def priced(self, model: str, *, provider: str | None = None, context: Context = ()) -> Priced | None:
+        """Return what calls of ``model`` are multiplied with, ``None`` when it has no price. What was found is remembered."""
+        key = model if provider is None and not context else (model, provider, context)
+        try:
+            return self._found[key]
+        except KeyError:
+            pass
+        if len(self._found) >= MAX_REMEMBERED:
+            self._found = {}
+        priced = self._found[key] = self._search(model.lower(), provider, context)
+        return priced
+
+    def _search(self, name: str, provider: str | None, context: Context) -> Priced | None:
+        if name in self._own:
+            return self._own[name].priced(context)
+        found = self._catalog.find(name, provider) if self._catalog is not None else None
+        if found is None and provider is None:
+            if name in self._models:
+                return multiply_out(self._models[name])
+            found = self._catalog.find_anywhere(name) if self._catalog is not None else None
+        if found is None or found.entry is None:
+            return None
+        return found.entry.priced(context if found.own else ())
 
     def cost_nusd(
         self, model: str, *, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0
@@ -63,15 +103,33 @@ class PriceBook:
                 f"Token counts must not be negative, and cached input is part of input: got input {input_tokens}, "
                 f"cached input {cached_input_tokens}, output {output_tokens}."
             )
-        price = self._models.get(model.lower())
-        if price is None:
+        try:
+            priced = self._found[model]
+        except KeyError:
+            priced = self.priced(model)
+        if priced is None:
             return None
-        exact = (
-            (input_tokens - cached_input_tokens) * price.input.at(input_tokens)
-            + cached_input_tokens * price.cached_input.at(input_tokens)
-            + output_tokens * price.output.at(input_tokens)
-        )
-        return (exact + _PER_TOKENS // 2) // _PER_TOKENS
+        weights = priced.at(input_tokens) if priced.tiers else priced.flat
+        return (
+            (input_tokens - cached_input_tokens) * weights.input
+            + cached_input_tokens * weights.cached_input
+            + output_tokens * weights.output
+            + weights.plus
+        ) // weights.unit
+
+    def usage_cost_nusd(
+        self, model: str, usage: Mapping[str, int], *, provider: str | None = None, context: Context = ()
+    ) -> int | None:
+        """Return what disjoint ``usage`` (``core.usage``) costs, or ``None`` for a model that has no price."""
+        try:
+            priced = (
+                self._found[model]
+                if provider is None and not context
+                else self.priced(model, provider=provider, context=context)
+            )
+        except KeyError:
+            priced = self.priced(model)
+        return None if priced is None else priced.cost_nusd(usage)
 
 
 def compile_price_book(document: Mapping[str, Any]) -> PriceBook:
@@ -81,39 +139,49 @@ def compile_price_book(document: Mapping[str, Any]) -> PriceBook:
     models = document.get("models")
     if not isinstance(models, Mapping):
         raise ValueError("models: must be an object.")
-    return PriceBook({str(name): _model_price(rates, f"models.{name}") for name, rates in models.items()})
+    own = document.get("own", {})
+    if not isinstance(own, Mapping):
+        raise ValueError("own: must be an object.")
+    return PriceBook(
+        {str(name): _model_rates(rates, f"models.{name}") for name, rates in models.items()},
+        own={str(name): read_entry(item, f"own.{name}") for name, item in own.items()},
+        catalog=compile_catalog(document["catalog"]) if "catalog" in document else None,
+        unknown=_unknown(document["unknown"]) if "unknown" in document else None,
+    )
 
 
-def _model_price(rates: Any, where: str) -> ModelPrice:
+def _unknown(document: Any) -> Unknown:
+    if not isinstance(document, Mapping) or document.get("policy") not in UNKNOWN_POLICIES:
+        raise ValueError(f"unknown.policy: must be one of {', '.join(UNKNOWN_POLICIES)}.")
+    families = document.get("families", [])
+    if not isinstance(families, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in families):
+        raise ValueError("unknown.families: must be a list of [clause, rates].")
+    return Unknown(
+        document["policy"],
+        multiply_out(read_rates(document.get("rates", {}), "unknown.rates") or DEFAULT_RATES),
+        tuple(
+            (compile_clause(clause, "unknown.families"), multiply_out(read_rates(rates, "unknown.families")))
+            for clause, rates in families
+        ),
+    )
+
+
+def _model_rates(rates: Any, where: str) -> dict[str, Rate]:
     if not isinstance(rates, Mapping) or "input" not in rates:
         raise ValueError(f"{where}: must be an object with the class input.")
-    unknown = set(rates) - set(ModelPrice._fields)
+    unknown = set(rates) - set(PLAIN_CLASSES)
     if unknown:
         raise ValueError(f"{where}: unknown class {min(unknown)!r}.")
-    whole = _rate(rates["input"], f"{where}.input")
-    cached, output = (
-        _rate(rates[name], f"{where}.{name}") if name in rates else whole for name in ("cached_input", "output")
-    )
-    return ModelPrice(whole, cached, output)
+    read = {name: _rate(value, f"{where}.{name}") for name, value in rates.items()}
+    read.setdefault("output", read["input"])
+    return read
 
 
 def _rate(value: Any, where: str) -> Rate:
     if not isinstance(value, Mapping):
-        return Rate(_whole(value, where))
-    tiers = value.get("tiers", [])
-    if not isinstance(tiers, list) or not all(isinstance(tier, list) and len(tier) == 2 for tier in tiers):
-        raise ValueError(f"{where}.tiers: must be a list of [threshold, price].")
-    pairs = tuple((_whole(tier[0], f"{where}.tiers"), _whole(tier[1], f"{where}.tiers")) for tier in tiers)
-    thresholds = [threshold for threshold, _ in pairs]
-    if sorted(set(thresholds)) != thresholds:
-        raise ValueError(f"{where}.tiers: thresholds must rise.")
-    return Rate(_whole(value.get("base"), f"{where}.base"), pairs)
-
-
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{where}: must be a whole number that is not negative, got {value!r}.")
-    return value
+        return Rate(whole(value, where))
+    pairs = tuple((threshold, whole(price, f"{where}.tiers")) for threshold, price in tiers_of(value, where))
+    return Rate(whole(value.get("base"), f"{where}.base"), pairs)
 
 
 def parse_usd(text: str) -> int:
