@@ -28,6 +28,7 @@ class Bench:
         self.exchange = Exchange(self.guard)
         self.routes: dict[str, dict[str, Any]] = {"*": {}}
         self.budgets: dict[str, dict[str, Any]] = {}
+        self.book = BOOK
 
     def _poked(self) -> None:
         self.pokes += 1
@@ -52,7 +53,7 @@ class Bench:
             **head, "policies": list(self.routes.values()), "tenants": {"acme": rules}, "default": rules,
             "budgets": self.budgets,
         }  # fmt: skip
-        self.guard.follow(compile_snapshot(document), BOOK)
+        self.guard.follow(compile_snapshot(document), self.book)
 
     def call(self, route: str = "chat", **options: Any) -> Call:
         return Call(self.guard, self.tracer, route, options)  # type: ignore[arg-type]  # tests pass what they like

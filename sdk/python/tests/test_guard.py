@@ -595,14 +595,14 @@ def test_budget__cost_unknown__held_at_what_calls_here_did_cost_lately(bench: Be
         assert forgotten.bound == 1
 
 
-def test_cost__nobody_knows_it__nothing_and_counted(bench: Bench) -> None:
+def test_cost__model_without_a_price__a_high_price_and_counted(bench: Bench) -> None:
     with bench.call(model="nobody-knows") as call:
         call.record(input_tokens=1, output_tokens=1)
     with bench.call():
         pass
 
     assert bench.guard.unpriced_calls == 2
-    assert bench.row().cost_nusd == 0
+    assert bench.row().cost_nusd == 15_000 + 75_000
 
 
 # Enforcement

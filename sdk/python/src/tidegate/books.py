@@ -6,16 +6,18 @@ One lock guards all of it. Nothing of the caller's runs under the lock, and ther
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tidegate.arms import ArmKey, ArmRow
 from tidegate.clock import Clock
 from tidegate.core import outcome
 from tidegate.core.backoff import spent
+from tidegate.core.catalog import Context
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
+from tidegate.core.usage import plain_classes
 from tidegate.errors import Refused
 from tidegate.lanes import Lane
 from tidegate.leasing import Leases
@@ -59,6 +61,7 @@ class Books:
         self.link = Link()
         self.leases = Leases()
         self.report = Report()
+        self.report.priced_by(self.book.etag)
         self.releases = Releases()
         self.lanes: dict[tuple[str | None, str], Lane] = {}
         self.breakers: dict[tuple[str, str], Circuit] = {}
@@ -185,6 +188,8 @@ class Books:
         row.input_tokens += fresh
         row.cached_input_tokens += usage.cached_input_tokens
         row.output_tokens += out
+        if ticket.beyond:
+            row.use(ticket.beyond)
         ticket.total_input += fresh
         ticket.total_cached += usage.cached_input_tokens
         ticket.total_output += out
@@ -207,17 +212,34 @@ class Books:
             return ticket.estimate
         if usage.cost_nusd is not None:
             return usage.cost_nusd
+        fresh, out = usage.input_tokens or 0, usage.output_tokens or 0
         cost = self.book.cost_nusd(
             usage.model or ticket.model,
-            input_tokens=usage.input_tokens or 0,
-            output_tokens=usage.output_tokens or 0,
+            input_tokens=fresh,
+            output_tokens=out,
             cached_input_tokens=usage.cached_input_tokens,
         )
         if cost is None:
-            if ticket.declared_nusd is None:
-                self.unpriced_calls += 1
-            return ticket.declared_nusd or 0
+            return self.unpriced(
+                ticket, usage.model or ticket.model, plain_classes(fresh, usage.cached_input_tokens, out)
+            )
         return cost
+
+    def price(
+        self, ticket: Ticket, usage: Mapping[str, int], model: str, provider: str | None, context: Context
+    ) -> int:
+        """Return what disjoint ``usage`` costs by the book, or what a model without a price is charged."""
+        with self.lock:
+            cost = self.book.usage_cost_nusd(model, usage, provider=provider, context=context)
+            return self.unpriced(ticket, model, usage) if cost is None else cost
+
+    def unpriced(self, ticket: Ticket, model: str, usage: Mapping[str, int]) -> int:
+        """Return what a call of a model without a price is charged: what it declared, else what the book says of unknown models."""
+        if ticket.declared_nusd is not None:
+            return ticket.declared_nusd
+        self.unpriced_calls += 1
+        self.row(ticket.key).count("unpriced")
+        return self.book.unknown.cost_nusd(model, usage)
 
     def _end(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         row = self.row(ticket.key)
@@ -284,6 +306,7 @@ class Books:
         """Govern by ``snapshot`` from now on; those who wait are judged anew."""
         with self.lock:
             self.snapshot, self.book = snapshot, book
+            self.report.priced_by(book.etag)
             for lane in self.lanes.values():
                 if lane.line.waiting:
                     self.promote(lane)

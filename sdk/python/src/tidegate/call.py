@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
+from tidegate.core.catalog import Context
 from tidegate.core.policy import route_fault
 from tidegate.core.price import parse_usd
 from tidegate.core.queue import MAX_PRIORITY
+from tidegate.core.usage import beyond_plain, cached_tokens, checked
+from tidegate.core.usage import input_tokens as input_tokens_of
+from tidegate.core.usage import output_tokens as output_tokens_of
 from tidegate.errors import Refused
 from tidegate.ticket import Ticket, Usage
 from tidegate.trace import Attributes, Event, Span, parse_traceparent
@@ -165,7 +170,32 @@ class Call(Ticket):
         except ValueError as error:
             _log.warning("tidegate: call.record was ignored: %s", error)
             return
-        self.usage = Usage(known, out, cached, cost, model)
+        self.usage, self.beyond = Usage(known, out, cached, cost, model), None
+
+    def record_usage(
+        self,
+        usage: Mapping[str, int],
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        context: Context = (),
+    ) -> None:
+        """Say what the call used by disjoint classes (``tidegate.core.usage``), as ``read_usage`` finds them in a provider's reply.
+
+        Priced by the book for ``model``, at ``provider`` when that is said, in ``context`` (``(("service_tier", "flex"),)``). What
+        can't be true is logged and ignored.
+        """
+        try:
+            known = checked(usage)
+            fresh, out, cached = input_tokens_of(known), output_tokens_of(known), cached_tokens(known)
+            for count in (fresh, out):
+                _count(count, "usage")
+        except ValueError as error:
+            _log.warning("tidegate: call.record_usage was ignored: %s", error)
+            return
+        cost = self._guard.price(self, known, model or self.model, provider, context)
+        self.usage = Usage(fresh, out, cached, cost, model)
+        self.beyond = beyond_plain(known)
 
     def no_retry(self) -> None:
         """Say that this attempt must not be repeated, whatever comes of it."""

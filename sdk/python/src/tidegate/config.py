@@ -57,7 +57,7 @@ def read_snapshot(document: Document) -> Snapshot:
 
 
 def read_prices(document: Document) -> PriceBook:
-    return compile_price_book(json.loads(document.body))
+    return compile_price_book(json.loads(document.body), etag=document.etag)
 
 
 class Store:

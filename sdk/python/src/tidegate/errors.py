@@ -56,6 +56,12 @@ class Stale(Refused):
     reason = "stale"
 
 
+class Unpriced(Refused):
+    """The model has no price, and the installation lets no call through whose cost nobody knows; ``blocked_by`` is the model."""
+
+    reason = "unpriced"
+
+
 class Closed(Refused):
     """The gate was closed before the call began."""
 

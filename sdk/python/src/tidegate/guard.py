@@ -10,7 +10,18 @@ from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
 from tidegate.core.policy import BudgetRef
-from tidegate.errors import BreakerOpen, BudgetExhausted, Closed, QueueFull, QueueTimeout, RateLimited, Refused, Stale
+from tidegate.core.usage import plain_classes
+from tidegate.errors import (
+    BreakerOpen,
+    BudgetExhausted,
+    Closed,
+    QueueFull,
+    QueueTimeout,
+    RateLimited,
+    Refused,
+    Stale,
+    Unpriced,
+)
 from tidegate.leasing import Denial, Path, Slip
 from tidegate.report import RowKey
 from tidegate.ticket import Ticket
@@ -188,6 +199,8 @@ class Guard(Books):
         self._take_permit(ticket, now)
         refs = self.budgets_of(ticket)
         if ticket.stage != "funding":
+            if ticket.model and self.book.unknown.policy == "refuse":
+                self._pass_prices(ticket, now)
             ticket.estimate = self.estimate(ticket, now, learn=bool(refs))
             ticket.bound = max(1, ticket.estimate)
         if not refs:
@@ -279,9 +292,17 @@ class Guard(Books):
         if ticket.model and ticket.input_tokens is not None:
             out = ticket.max_output_tokens or 0
             known = self.book.cost_nusd(ticket.model, input_tokens=ticket.input_tokens, output_tokens=out)
+            if known is None:
+                known = self.book.unknown.cost_nusd(ticket.model, plain_classes(ticket.input_tokens, 0, out))
         whole = known is not None and ticket.max_output_tokens is not None
         learned = ticket.lane.learned(now) if learn and not whole and ticket.lane is not None else 0
         return max(learned, known or 0)
+
+    def _pass_prices(self, ticket: Ticket, now: float) -> None:
+        """Refuse a call of a model without a price, as the book says; what declares its cost passes."""
+        if ticket.declared_nusd is None and ticket.model not in self.book:
+            text = f"{ticket.model} has no price, and calls of such models are refused."
+            self._object(ticket, now, Unpriced(text, blocked_by=ticket.model))
 
     def _object(self, ticket: Ticket, now: float, refusal: Refused) -> None:
         """Refuse, or only count it where the policy watches."""

@@ -39,12 +39,13 @@ class RowKey(NamedTuple):
 class Row:
     """Counts of one tenant, route, model and category in one window."""
 
-    __slots__ = (*_COUNTS, *_DISTRIBUTIONS, "kinds")
+    __slots__ = (*_COUNTS, *_DISTRIBUTIONS, "kinds", "usage")
 
     def __init__(self) -> None:
         self.calls = self.errors = self.refused = self.fallbacks = self.retries = 0
         self.input_tokens = self.cached_input_tokens = self.output_tokens = self.cost_nusd = 0
         self.kinds: dict[str, int] = {}
+        self.usage: dict[str, int] = {}  # of classes (core.usage) that the three sums of tokens don't tell apart
         self.latency_us = Distribution()
         self.tokens = Distribution()
         self.call_cost_nusd = Distribution()
@@ -53,6 +54,10 @@ class Row:
     def count(self, kind: str) -> None:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
+    def use(self, usage: dict[str, int]) -> None:
+        for name, count in usage.items():
+            self.usage[name] = self.usage.get(name, 0) + count
+
     def merge(self, other: Row) -> None:
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -60,11 +65,14 @@ class Row:
             getattr(self, name).merge(getattr(other, name))
         for kind, times in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + times
+        self.use(other.usage)
 
     def as_sent(self, key: RowKey) -> dict[str, Any]:
         sent: dict[str, Any] = key._asdict()
         sent.update({name: getattr(self, name) for name in _COUNTS})
         sent["kinds"] = self.kinds
+        if self.usage:
+            sent["usage"] = {name: count for name, count in self.usage.items() if count}
         sent.update({name: getattr(self, name).packed() for name in _DISTRIBUTIONS})
         return sent
 
@@ -81,10 +89,11 @@ class Spent(NamedTuple):
 
 
 class Window:
-    __slots__ = ("arms", "rows", "starts_ms", "users")
+    __slots__ = ("arms", "book", "rows", "starts_ms", "users")
 
-    def __init__(self, starts_ms: int) -> None:
+    def __init__(self, starts_ms: int, book: str = "") -> None:
         self.starts_ms = starts_ms
+        self.book = book  # the etag of the prices that its costs were reckoned by
         self.rows: dict[RowKey, Row] = {}
         self.users: dict[tuple[str, str], Spent] = {}
         self.arms: dict[ArmKey, ArmRow] = {}
@@ -131,6 +140,8 @@ class Window:
         users = [{"tenant": tenant, "user": user, **spent._asdict()} for (tenant, user), spent in self.users.items()]
         rows = [row.as_sent(key) for key, row in self.rows.items()]
         sent = {"number": number, "starts_ms": self.starts_ms, "rows": rows, "users": users}
+        if self.book:
+            sent["book"] = self.book
         if self.arms:
             sent["releases"] = [row.as_sent(key) for key, row in self.arms.items()]
         return sent
@@ -146,6 +157,7 @@ class Report:
     def __init__(self) -> None:
         self.skew_ms = 0  # the server's clock minus ours
         self.dropped_windows = 0
+        self._book = ""
         self._open: Window | None = None
         self._pending: deque[Window] = deque()  # never sent
         self._sent: deque[tuple[int, Window]] = deque()  # may have arrived
@@ -158,8 +170,14 @@ class Report:
         starts_ms = (wall_ms + self.skew_ms) // SECOND_MS * SECOND_MS
         if self._open is None or self._open.starts_ms != starts_ms:
             self._roll()
-            self._open = Window(starts_ms)
+            self._open = Window(starts_ms, self._book)
         return self._open
+
+    def priced_by(self, book: str) -> None:
+        """From now on costs are reckoned by the prices of that etag."""
+        if book != self._book:
+            self._roll()
+            self._open, self._book = None, book
 
     def _roll(self) -> None:
         if self._open is None or self._open.empty:

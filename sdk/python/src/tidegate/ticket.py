@@ -46,6 +46,7 @@ class Ticket:
         "asked_at",
         "assignment",
         "attempts",
+        "beyond",
         "bound",
         "category",
         "circuit",
@@ -126,6 +127,7 @@ class Ticket:
         self.bound = 0
         self.estimate = 0
         self.usage: Usage | None = None
+        self.beyond: dict[str, int] | None = None  # usage of classes that the three counts don't tell apart
         self.final = False  # the caller said that this attempt must not be repeated
 
     @property

@@ -45,7 +45,7 @@ class PriceBook:
     ``own`` are the operators' prices; then the catalog decides by its patterns; then the names that are spelled out.
     """
 
-    __slots__ = ("_catalog", "_found", "_models", "_own", "unknown")
+    __slots__ = ("_catalog", "_found", "_models", "_own", "etag", "unknown")
 
     def __init__(
         self,
@@ -54,7 +54,9 @@ class PriceBook:
         own: Mapping[str, Entry] | None = None,
         catalog: Catalog | None = None,
         unknown: Unknown | None = None,
+        etag: str = "",
     ) -> None:
+        self.etag = etag
         self._models = {name.lower(): rates for name, rates in models.items()}
         self._own = {name.lower(): entry for name, entry in (own or {}).items()}
         self._catalog = catalog
@@ -131,9 +133,20 @@ class PriceBook:
             priced = self.priced(model)
         return None if priced is None else priced.cost_nusd(usage)
 
+    def flat_rates(self, model: str) -> tuple[int, int] | None:
+        """Return what input and output cost in nano-USD per million tokens, ``None`` for a model to which that says not all:
+        it has no price, tiers, a price per request, or one that is no whole number of nano-USD."""
+        priced = self.priced(model)
+        if priced is None or priced.tiers:
+            return None
+        unit, plus, into, _, out, _ = priced.flat
+        if plus != unit // 2 or into * 10**6 % unit or out * 10**6 % unit:
+            return None
+        return into * 10**6 // unit, out * 10**6 // unit
 
-def compile_price_book(document: Mapping[str, Any]) -> PriceBook:
-    """Return the price book of a document as it was served; ``ValueError`` says where it is not one."""
+
+def compile_price_book(document: Mapping[str, Any], *, etag: str = "") -> PriceBook:
+    """Return the price book of a document as it was served under ``etag``; ``ValueError`` says where it is not one."""
     if document.get("format") != FORMAT:
         raise ValueError(f"format: this is version {document.get('format')!r}, known is {FORMAT}.")
     models = document.get("models")
@@ -147,6 +160,7 @@ def compile_price_book(document: Mapping[str, Any]) -> PriceBook:
         own={str(name): read_entry(item, f"own.{name}") for name, item in own.items()},
         catalog=compile_catalog(document["catalog"]) if "catalog" in document else None,
         unknown=_unknown(document["unknown"]) if "unknown" in document else None,
+        etag=etag,
     )
 
 

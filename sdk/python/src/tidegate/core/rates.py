@@ -76,6 +76,13 @@ class Priced(NamedTuple):
                     total += (least - usage[name]) * of[name]
         return total // weights.unit
 
+    def cost_of_many_nusd(self, usage: Mapping[str, int], *, calls: int) -> int:
+        """Return what ``calls`` calls with the usage of all of them taken together cost, as if none of them reached a tier."""
+        weights = self.flat
+        half = weights.unit // 2
+        total = sum(count * weights.of.get(name, 0) for name, count in usage.items())
+        return (total + calls * (weights.plus - half) + half) // weights.unit
+
 
 def multiply_out(rates: Rates, least: Mapping[str, int] | None = None) -> Priced:
     """Return the weights of ``rates``. A class without a rate costs what the class it falls to costs, or else nothing."""

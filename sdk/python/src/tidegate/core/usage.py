@@ -76,6 +76,24 @@ def output_tokens(usage: Mapping[str, int]) -> int:
     return sum(usage.get(name, 0) for name in OUTPUT_CLASSES)
 
 
+def plain_classes(fresh: int, cached: int, out: int) -> Usage:
+    """Return disjoint usage out of all input, the cached part of it, and all output."""
+    return {"input": fresh - cached, "cached_input": cached, "output": out}
+
+
+def beyond_plain(usage: Mapping[str, int]) -> Usage:
+    """Return the part of ``usage`` that the sums of input, cached input and output don't tell apart."""
+    return {name: count for name, count in usage.items() if name not in ("input", "cached_input", "output") and count}
+
+
+def apart(beyond: Mapping[str, int], *, fresh: int, cached: int, out: int) -> Usage:
+    """Return disjoint usage out of the three sums and what is beyond them: the inverse of ``beyond_plain``."""
+    cached_part, output_part = cached_tokens(beyond), output_tokens(beyond)
+    input_part = input_tokens(beyond) - cached_part
+    plain = {"input": fresh - cached - input_part, "cached_input": cached - cached_part, "output": out - output_part}
+    return {name: max(0, count) for name, count in {**beyond, **plain}.items() if count > 0}
+
+
 def checked(usage: Mapping[str, Any]) -> Usage:
     """Return ``usage`` without its zeros; ``ValueError`` for a class that there is not, or a count that none can have."""
     for name, count in usage.items():
@@ -178,7 +196,10 @@ def _openai(counts: Mapping[str, Any]) -> Usage:
     image = _rest(_count(of_input, "image_tokens"), cached_image)
     written = _count(of_input, "cache_write_tokens", "cache_creation_tokens")
     out_audio, out_image = _count(of_output, "audio_tokens"), _count(of_output, "image_tokens")
-    reasoning = min(_count(of_output, "reasoning_tokens"), out)
+    reasoning = _count(of_output, "reasoning_tokens")
+    if reasoning > 0 and _count(counts, "total_tokens") == into + out + reasoning:
+        out += reasoning  # xAI's completion leaves it out
+    reasoning = min(reasoning, out)
     citation = _count(counts, "citation_tokens")
     return {
         "input": _rest(into, cached, audio, image, written),
