@@ -60,7 +60,7 @@ MUTANTS = (
            "settled = max(self.settled, settled)", "settled = self.settled + settled"),
     Mutant("seq_goes_back", "only the newest report says what is held", LEASES, "merge_report",
            "report.seq >= lease.seq", "True", ("repeat",)),
-    Mutant("denials_count_twice", "a sync sent again changes nothing twice", LEASES, "merge_report",
+    Mutant("denials_count_twice", "a sync sent again changes nothing twice", LEASES, "_count_denied",
            "max(0, report.denied - lease.denied)", "report.denied"),
     Mutant("final_forgets_what_was_settled", "a final report counts like any other", LEASES, "merge_report",
            "lease.counters.settled - stood.settled,\n", "0 if report.final else lease.counters.settled - stood.settled,\n"),
