@@ -10,6 +10,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from controlplane.budgets.api import router as budgets
+from controlplane.budgets.api_prices import router as prices
 from controlplane.fleet.api import router as fleet
 from controlplane.policy.api import router as policy
 from controlplane.problems import Invalid, NotFound, Problem, Unauthorized
@@ -24,7 +25,7 @@ api = NinjaAPI(
     auth=OperatorBearer(),
     urls_namespace="api",
 )
-for router in (tenancy, policy, budgets, telemetry, fleet):
+for router in (tenancy, policy, prices, budgets, telemetry, fleet):
     api.add_router("", router)
 
 

@@ -5,7 +5,7 @@ All amounts are integer nano-USD. The words and the invariants are those of docs
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -210,15 +210,46 @@ class LedgerProof(models.Model):
 
 
 class PriceOverride(models.Model):
-    """An operator's price for a model, before the price list's: ``rates`` in decimal USD per million tokens, by class.
-
-    Classes: ``input``, ``cached_input``, ``output``.
-    """
+    """An operator's price for a model, before the price list's: ``rates`` in decimal USD by class (``tidegate.core.usage``)."""
 
     model = models.CharField(max_length=120, unique=True)
     rates = models.JSONField()
     created_by = models.CharField(max_length=150, default="")
     created_at = models.DateTimeField(db_default=Now())
+
+
+class UnknownPolicy(models.TextChoices):
+    """What is done with a call whose model has no price."""
+
+    ESTIMATE = "estimate"
+    REFUSE = "refuse"
+    ALLOW = "allow"  # at no cost
+
+
+class UnknownModels(models.Model):
+    """The installation's one rule for models without a price. ``rates`` and ``families`` are those of ``estimate``.
+
+    ``rates``: decimal USD by class, empty for what 95 % of the makers' models stay below. ``families``: ``[{"pattern": clause,
+    "rates": {…}}]``, the first whose pattern matches goes before ``rates``.
+    """
+
+    once = models.BooleanField(default=True, unique=True)
+    policy = models.CharField(max_length=8, choices=UnknownPolicy.choices, default=UnknownPolicy.ESTIMATE)
+    rates = models.JSONField(default=dict, blank=True)
+    families = models.JSONField(default=list, blank=True)
+    set_by = models.CharField(max_length=150, default="")
+    set_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(policy__in=UnknownPolicy.values), name="unknown_models_policy_known"),
+            models.CheckConstraint(condition=Q(once=True), name="unknown_models_once"),
+        ]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The rule as it is set and told."""
+        return {"policy": str(self.policy), "rates": self.rates, "families": self.families}
 
 
 class PriceBook(models.Model):

@@ -211,6 +211,7 @@ def _counted(arrival: Arrival, fresh: Sequence[Window], acked: int) -> list[Coun
     counted = [
         Counted(
             starts_ms=window.starts_ms,
+            book=window.book,
             rows=[_checked(row, tenant_of(row.tenant)) for row in window.rows],
             users=[_checked(user, tenant_of(user.tenant)) for user in window.users],
         )

@@ -79,6 +79,27 @@ class DailyUsage(models.Model):
         db_table = "telemetry_usage_daily"
 
 
+class DailyPricedUsage(models.Model):
+    """Calls, usage by class (``tidegate.core.usage``) and cost of a UTC day under one price book, kept for good.
+
+    ``book`` is the etag of the prices that the calls were charged at, empty where nobody said. ``unpriced_calls`` are of models
+    that it has no price for.
+    """
+
+    pk = models.CompositePrimaryKey("day", "tenant", "model", "book")
+    day = models.DateField()
+    tenant = models.CharField(max_length=64)
+    model = models.CharField(max_length=120)
+    book = models.CharField(max_length=64)
+    calls = models.BigIntegerField(default=0)
+    unpriced_calls = models.BigIntegerField(default=0)
+    cost_nusd = models.BigIntegerField(default=0)
+    usage = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "telemetry_usage_priced"
+
+
 class DailyUserUsage(models.Model):
     """The same by user. Users beyond what an SDK tracks arrive under ``(others)``."""
 

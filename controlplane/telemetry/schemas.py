@@ -44,6 +44,7 @@ class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: Count = 0
     cost_nusd: Count = 0
     kinds: Kinds = {}
+    usage: Kinds = {}  # of classes that the three sums of tokens don't tell apart
     latency_us: Packed = []
     tokens: Packed = []
     call_cost_nusd: Packed = []
@@ -65,6 +66,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     number: Annotated[int, Meta(ge=1, le=2**53)]
     starts_ms: Annotated[int, Meta(ge=0, le=2**43)]
+    book: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")] = ""  # the prices that costs were reckoned by
     rows: Annotated[list[WindowRow], Meta(max_length=5000)] = []
     users: Annotated[list[UserRow], Meta(max_length=5000)] = []
 

@@ -13,7 +13,14 @@ from django.utils import timezone
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Budget, Lease
 from controlplane.fleet.models import BreakerState, Instance
-from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
+from controlplane.telemetry.models import (
+    CallWindow1m,
+    CallWindow10s,
+    DailyPricedUsage,
+    DailyUsage,
+    DailyUserUsage,
+    Span,
+)
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller
@@ -48,6 +55,18 @@ def window(number: int, **more: Any) -> dict[str, Any]:
     starts_ms = int(timezone.now().timestamp() * 1000)
     users = [{"tenant": row["tenant"], "user": "u-1", "calls": 2, "tokens": 42, "cost_nusd": 500}]
     return {"number": number, "starts_ms": starts_ms, "rows": [row], "users": users}
+
+
+async def test_sync__windows_with_their_book__usage_is_kept_by_class_and_prices(ask: Caller, me: str) -> None:
+    beyond = {"cached_input_tokens": 10, "usage": {"cache_write": 5, "reasoning": 4, "of_tomorrow": 1}}
+    charged = [{**window(number, **beyond), "book": book} for number, book in ((1, "aa"), (2, "aa"), (3, "bb"))]
+
+    await ask.sync(incarnation=me, windows=charged)
+
+    rows = {row.book: row async for row in DailyPricedUsage.objects.all()}
+    assert {book: (row.calls, row.cost_nusd) for book, row in rows.items()} == {"aa": (4, 1000), "bb": (2, 500)}
+    assert rows["bb"].usage == {"input": 15, "cached_input": 10, "cache_write": 5, "output": 8, "reasoning": 4}
+    assert rows["aa"].usage["input"] == 30
 
 
 async def test_sync__windows__are_folded_into_every_rollup_once(ask: Caller, me: str) -> None:

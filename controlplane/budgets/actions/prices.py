@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from controlplane import intent
 from controlplane.budgets import price_list
-from controlplane.budgets.models import PriceBook, PriceOverride
+from controlplane.budgets.models import PriceBook, PriceOverride, UnknownModels
 from controlplane.problems import Forbidden, Invalid, NotFound
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role
@@ -50,8 +50,16 @@ def _document() -> dict[str, Any]:
         models.pop(model, None)
         if "input" in entry:
             models[model] = price_list.plain(read_rates(entry, model))
-    unknown = {"policy": "estimate", **price_list.conservative(catalog)}
-    return {"format": FORMAT, "models": models, "own": own, "catalog": catalog, "unknown": unknown}
+    return {"format": FORMAT, "models": models, "own": own, "catalog": catalog, "unknown": _unknown(catalog)}
+
+
+def _unknown(catalog: dict[str, Any]) -> dict[str, Any]:
+    """Return what the book says of models without a price: the installation's rule, filled up from the list."""
+    rule = UnknownModels.objects.first() or UnknownModels()
+    listed = price_list.conservative(catalog)
+    own = [[family["pattern"], _entry(family["rates"])] for family in rule.families]
+    rates = {**listed["rates"], **_entry(rule.rates)}
+    return {"policy": str(rule.policy), "rates": rates, "families": [*own, *listed["families"]]}
 
 
 def _entry(rates: dict[str, str]) -> dict[str, str]:
@@ -63,10 +71,10 @@ def _entry(rates: dict[str, str]) -> dict[str, str]:
 @transaction.atomic
 def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverride:
     """Set an operator's price for a model: decimal USD by class, per unit of the class (``tidegate.core.usage``)."""
-    _may(by)
+    may_price(by)
     model = model.strip().lower()
     errors = {} if 1 <= len(model) <= 120 else {"model": "must have 1 to 120 characters"}
-    errors |= _faults(rates)
+    errors |= faults_of_rates(rates)
     if errors:
         raise Invalid("The price can't be set like this.", errors=errors)
     before = PriceOverride.objects.filter(model=model).first()
@@ -84,7 +92,8 @@ def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverri
     return override
 
 
-def _faults(rates: dict[str, str]) -> dict[str, str]:
+def faults_of_rates(rates: dict[str, str]) -> dict[str, str]:
+    """Return what is wrong with rates in decimal USD, by field."""
     faults = {} if "input" in rates or set(rates) & set(WITHOUT_INPUT) else {"rates.input": "is missing"}
     for name, usd in rates.items():
         if name not in CLASSES:
@@ -100,7 +109,7 @@ def _faults(rates: dict[str, str]) -> dict[str, str]:
 @transaction.atomic
 def delete_override(*, by: Asker, model: str) -> None:
     """Let the list price count again."""
-    _may(by)
+    may_price(by)
     override = PriceOverride.objects.filter(model=model.strip().lower()).first()
     if override is None:
         raise NotFound(f"There is no price override for {model!r}.")
@@ -116,7 +125,8 @@ def delete_override(*, by: Asker, model: str) -> None:
     )
 
 
-def _may(by: Asker) -> None:
+def may_price(by: Asker) -> None:
+    """Raise ``Forbidden`` for those who may not set prices."""
     by.must(Role.ADMIN)
     if by.tenant is not None:
         raise Forbidden("Prices belong to the whole installation.")

@@ -14,6 +14,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
+from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.window import Distribution
 
@@ -32,6 +33,7 @@ class Counted(NamedTuple):
     """What one window of one instance, or one report of its sessions, adds. Tenants have been checked by the caller."""
 
     starts_ms: int
+    book: str = ""
     rows: Iterable[WindowRow] = ()
     users: Iterable[UserRow] = ()
     sessions: Iterable[SessionsRow] = ()
@@ -68,6 +70,7 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
     coarse: dict[Bucket, _Sums] = {}
     days: dict[Day, list[int]] = {}
     users: dict[UserDay, list[int]] = {}
+    priced = Priced()
     for window in windows:
         at = _sound(window.starts_ms, now)
         ten_s = at.replace(second=at.second - at.second % 10, microsecond=0)
@@ -75,6 +78,7 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
         for row in window.rows:
             rest = (row.tenant, row.route, row.model, row.category)
             fine.setdefault((ten_s, *rest), _Sums()).add(row)
+            priced.add(at.date(), window.book, row)
             coarse.setdefault((minute, *rest), _Sums()).add(row)
             _accumulate(days.setdefault((at.date(), *rest), [0] * len(_DAILY)), [getattr(row, name) for name in _DAILY])
         for user in window.users:
@@ -87,6 +91,7 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
     await _store_windows(connection, "telemetry_window_1m", coarse)
     await _store_days(connection, days)
     await _store_users(connection, users)
+    await priced.store(connection)
 
 
 def _sound(starts_ms: int, now: datetime) -> datetime:

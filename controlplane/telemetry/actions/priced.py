@@ -1,0 +1,64 @@
+"""Usage by the prices that it was charged at: per day, tenant, model and price book, every class of usage apart.
+
+What another book would make of it can be reckoned from that (``controlplane.budgets.repricing``).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection
+
+from controlplane.columns import plain, texts
+from controlplane.telemetry.schemas import WindowRow
+from tidegate.core.usage import CLASSES, apart
+
+Key = tuple[date, str, str, str]  # day, tenant, model, book
+
+
+class Priced:
+    """What rows of windows come to; kept apart until they are stored."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Key, list[int]] = {}  # calls, of them unpriced, cost
+        self._usage: dict[Key, dict[str, int]] = {}
+
+    def add(self, day: date, book: str, row: WindowRow) -> None:
+        """Count a row whose costs were reckoned by ``book``."""
+        if not row.calls and not row.cost_nusd:
+            return
+        key = (day, row.tenant, row.model, book)
+        sums = self._sums.setdefault(key, [0, 0, 0])
+        for index, amount in enumerate((row.calls, row.kinds.get("unpriced", 0), row.cost_nusd)):
+            sums[index] += amount
+        usage = self._usage.setdefault(key, {})
+        beyond = {name: count for name, count in row.usage.items() if name in CLASSES}
+        used = apart(beyond, fresh=row.input_tokens, cached=row.cached_input_tokens, out=row.output_tokens)
+        for name, count in used.items():
+            usage[name] = usage.get(name, 0) + count
+
+    async def store(self, connection: AsyncConnection[Any]) -> None:
+        """Add everything to the table, in the order of its keys."""
+        if not self._sums:
+            return
+        keys = sorted(self._sums)
+        days, tenants, models, books = (list(column) for column in zip(*keys, strict=True))
+        await connection.execute(
+            b"""
+            INSERT INTO telemetry_usage_priced AS kept (day, tenant, model, book, calls, unpriced_calls, cost_nusd, usage)
+            SELECT day, tenant, model, book, calls, unpriced, cost, usage::jsonb
+            FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+                 AS row (day, tenant, model, book, calls, unpriced, cost, usage)
+            ON CONFLICT (day, tenant, model, book) DO UPDATE
+            SET calls = kept.calls + excluded.calls, unpriced_calls = kept.unpriced_calls + excluded.unpriced_calls,
+                cost_nusd = kept.cost_nusd + excluded.cost_nusd, usage = tg_counts_merge(kept.usage, excluded.usage)
+            """,
+            [
+                plain(days),
+                *map(texts, (tenants, models, books)),
+                *(plain([self._sums[key][index] for key in keys]) for index in range(3)),
+                texts([orjson.dumps(self._usage[key]).decode() for key in keys]),
+            ],
+        )
