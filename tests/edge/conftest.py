@@ -18,7 +18,6 @@ from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
-from tests.state.cleaning import forget_everything
 
 
 class Reply(NamedTuple):
@@ -70,7 +69,6 @@ async def edge(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Async
         "", host=named["HOST"], port=named["PORT"], user=named["USER"], password=named["PASSWORD"], dbname=named["NAME"]
     )
     monkeypatch.setattr(settings, "DATABASE_URL", url)
-    await sync_to_async(forget_everything)(url)
     made = Edge()
     await made.start()
     for _ in range(500):
