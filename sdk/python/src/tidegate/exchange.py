@@ -45,6 +45,7 @@ class Exchange:
         guard = self._guard
         clock = guard.clock
         with guard.lock:
+            guard.gather()
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
             interval_s = guard.link.interval_s
             self._seq += 1
@@ -121,6 +122,7 @@ class Exchange:
         server_ms = _whole(answer, "server_ms")
         guard = self._guard
         with guard.lock:
+            guard.gather()
             now = guard.clock.now()
             guard.report.acked(acked)
             guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())

@@ -17,6 +17,8 @@ IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
 MAX_LINES = 500
 MAX_SHORT_CALLS = 32
+MAX_WISH_NUSD = 10_000  # a thousandth of a cent
+MANY = 8192
 
 
 class Denial(NamedTuple):
@@ -48,13 +50,17 @@ class Slip:
     def live(self, boot: float) -> bool:
         return not self.retiring and boot < self.deadline and boot < self.ends
 
+    def ends_in(self, boot: float) -> float:
+        """Return the seconds for which the lease may be spent from."""
+        return min(self.deadline, self.ends) - boot
+
 
 class Path:
     """The budgets that a kind of call touches, and what is known of how it spends."""
 
     __slots__ = (
         "denial", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical", "used_at",
-        "waiting",
+        "waiting", "wish",
     )  # fmt: skip
 
     def __init__(self, refs: tuple[BudgetRef, ...], slip_number: int) -> None:
@@ -67,6 +73,7 @@ class Path:
         self.spent = 0  # settled on all leases of the path
         self.short = 0  # bounds denied since the last sync, nano-USD
         self.typical = 0
+        self.wish = 0  # what it takes to lend to cells, where that is next to nothing
         self.used_at = -math.inf
         self.denial: Denial | None = None
         self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
@@ -134,6 +141,17 @@ class Leases:
         slip.lease = budget.settle(slip.lease, bound=bound, cost=cost)
         slip.path.spent += cost
 
+    def lendable(self, path: Path, bound: int, calls: float) -> float:
+        """Return for how many of ``calls`` at ``bound`` there is plenty of room. Calls of unknown cost hold next to nothing: the
+        next sync asks for what they need; for others, the pace at which they spend does."""
+        path.wish = max(path.wish, min(MAX_WISH_NUSD, MANY * bound))
+        return min(calls, path.slip.lease.room // (4 * bound))
+
+    def lend(self, slip: Slip, nusd: int) -> None:
+        """Hold for calls that are expected; the room for them is there."""
+        slip.lease = budget.hold_unfunded(slip.lease, nusd)
+        slip.path.peak_held = max(slip.path.peak_held, slip.lease.held)
+
     def deny(self, path: Path, bound: int) -> None:
         """Remember that a call was denied for lack of room, so that the next sync asks for it.
 
@@ -177,7 +195,7 @@ class Leases:
             interval_s=interval_s,
             held=max(path.peak_held, path.slip.lease.held),
             denied=path.short + sum(path.waiting.values()),
-            typical=path.typical if now - path.used_at < READY_S else 0,
+            typical=path.typical + path.wish if now - path.used_at < READY_S else 0,
         )
 
     def _min_useful(self, path: Path) -> int:
