@@ -13,7 +13,7 @@ from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, CellKey
 from tidegate.clock import Clock
 from tidegate.core import outcome
 from tidegate.core.backoff import spent
-from tidegate.core.catalog import Context
+from tidegate.core.catalog import DAY_S, Context
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
@@ -317,6 +317,7 @@ class Books:
         with self.lock:
             self.gather()
             self.snapshot, self.book = snapshot, book
+            book.turn(self.clock.wall_ms() // 1000 % DAY_S)
             self.report.priced_by(book.etag)
             for lane in self.lanes.values():
                 if lane.line.waiting:
