@@ -292,7 +292,12 @@ class Guard(Lending):
         if self.snapshot is None or ticket.lane is None:
             return ()
         return self.snapshot.budgets_for(
-            ticket.lane.tenant, route=ticket.route, category=ticket.category, model=ticket.model, user=ticket.user
+            ticket.lane.tenant,
+            route=ticket.route,
+            category=ticket.category,
+            model=ticket.model,
+            user=ticket.user,
+            session=ticket.session,
         )
 
     def estimate(self, ticket: Ticket, now: float, *, learn: bool) -> int:

@@ -48,7 +48,10 @@ class Slip:
         self.said = 0  # the sync that spoke of it last
 
     def live(self, boot: float) -> bool:
-        return not self.retiring and boot < self.deadline and boot < self.ends
+        """Whether calls may be let through on it: it has not expired, or all its budgets let it be finished."""
+        if self.retiring or boot >= self.ends:
+            return False
+        return boot < self.deadline or (self.path.finishes and self.deadline > -math.inf)
 
     def ends_in(self, boot: float) -> float:
         """Return the seconds for which the lease may be spent from."""
@@ -59,14 +62,13 @@ class Path:
     """The budgets that a kind of call touches, and what is known of how it spends."""
 
     __slots__ = (
-        "denial", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical", "used_at",
-        "waiting", "wish",
+        "denial", "finishes", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical",
+        "used_at", "waiting", "wish",
     )  # fmt: skip
 
     def __init__(self, refs: tuple[BudgetRef, ...], slip_number: int) -> None:
-        self.refs = refs
         self.ids = tuple(ref.id for ref in refs)
-        self.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        self.follow(refs)
         self.slip = Slip(slip_number, self)
         self.pace = Pace()
         self.peak_held = 0
@@ -77,6 +79,12 @@ class Path:
         self.used_at = -math.inf
         self.denial: Denial | None = None
         self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
+
+    def follow(self, refs: tuple[BudgetRef, ...]) -> None:
+        """Take up what a new snapshot says of the same budgets."""
+        self.refs = refs
+        self.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        self.finishes = all(ref.on_disconnect == "finish_lease" or ref.on_exhausted == "warn" for ref in refs)
 
 
 class Line(NamedTuple):
@@ -105,8 +113,7 @@ class Leases:
             path = self.paths[ids] = Path(refs, self._next())
             self.slips[path.slip.number] = path.slip
         elif path.refs is not refs and path.refs != refs:
-            path.refs = refs
-            path.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+            path.follow(refs)
         return path
 
     def _next(self) -> int:
