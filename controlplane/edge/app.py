@@ -50,6 +50,8 @@ class Edge:
             CONFIG: ("GET", lambda request: config(self._mirror, request)),
             "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
             "/v1/traces": ("POST", lambda request: self._otlp.take(self._otlp.traces, request)),
+            "/v1/metrics": ("POST", lambda request: self._otlp.take(self._otlp.metrics, request)),
+            "/v1/logs": ("POST", lambda request: self._otlp.take(self._otlp.logs, request)),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),

@@ -268,9 +268,8 @@ class BudgetRef(NamedTuple):
     id: int
     tenant: str | None
     slug: str
-    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user" | "session", value)
+    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user", value)
     on_exhausted: str  # "block" or "warn"
-    on_disconnect: str = "stop"  # or "finish_lease"
 
     @property
     def name(self) -> str:
@@ -285,7 +284,7 @@ class TenantRules(NamedTuple):
 
 
 NOTHING = Policy()
-_BUDGET_MATCHES = {"route", "category", "model", "user", "session"}
+_BUDGET_MATCHES = {"route", "category", "model", "user"}
 
 
 class Snapshot:
@@ -331,13 +330,13 @@ class Snapshot:
         return None
 
     def budgets_for(
-        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = "", session: str = ""
+        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = ""
     ) -> tuple[BudgetRef, ...]:
         """Return the budgets that a call touches, leaf first."""
         budgets = self.rules(tenant).budgets
         if not budgets:
             return ()
-        call = {"route": route, "category": category, "model": model, "user": user, "session": session}
+        call = {"route": route, "category": category, "model": model, "user": user}
         return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
 
 
@@ -383,10 +382,7 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
     match = value["match"]
     if set(match) - _BUDGET_MATCHES:
         raise PolicyError({f"budgets.{key}.match": f"may name {', '.join(sorted(_BUDGET_MATCHES))}"})
-    on_disconnect = value.get("on_disconnect", "stop")
-    return BudgetRef(
-        key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"], on_disconnect
-    )
+    return BudgetRef(key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"])
 
 
 class _Known(NamedTuple):
