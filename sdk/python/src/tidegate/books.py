@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Mapping
 
 from tidegate.arms import ArmKey, ArmRow
+from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, CellKey
 from tidegate.clock import Clock
 from tidegate.core import outcome
 from tidegate.core.backoff import spent
-from tidegate.core.catalog import Context
+from tidegate.core.catalog import DAY_S, Context
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
@@ -26,7 +27,6 @@ from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.ticket import Ticket
 
 MAX_LANES = 10_000
-MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LANE_IDLE_S = 600.0
 
 
@@ -50,6 +50,8 @@ class Books:
         self.epoch = 0
         self.snapshot: Snapshot | None = None
         self.book = PriceBook({})
+        self.cells: dict[CellKey, Cell] = {}  # read without the lock
+        self.active: set[Cell] = set()  # those that hold credit or have calls in flight
         self.reborn()
         clock.subscribe(self.wake_overdue)
 
@@ -69,6 +71,13 @@ class Books:
         self.waiting: set[Ticket] = set()
         self.running: set[Ticket] = set()
         self.unpriced_calls = 0
+        for cell in self.active:
+            cell.credit = NONE
+        self.cells = {}
+        self.active = set()
+
+    def gather(self) -> None:
+        """Have the books say all that is known; ``Harvest`` does it. The caller holds the lock."""
 
     # Calls that end without having been let through
 
@@ -299,13 +308,16 @@ class Books:
         since = self.clock.now() - LANE_IDLE_S
         busy = {k: v for k, v in self.lanes.items() if v.used_at >= since or v.line.running or v.line.waiting}
         self.lanes = busy
+        self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
 
     # Changes from outside
 
     def follow(self, snapshot: Snapshot, book: PriceBook) -> None:
         """Govern by ``snapshot`` from now on; those who wait are judged anew."""
         with self.lock:
+            self.gather()
             self.snapshot, self.book = snapshot, book
+            book.turn(self.clock.wall_ms() // 1000 % DAY_S)
             self.report.priced_by(book.etag)
             for lane in self.lanes.values():
                 if lane.line.waiting:
@@ -331,10 +343,12 @@ class Books:
         """Let no more calls through; those that wait are refused."""
         with self.lock:
             self.closed = True
+            self.gather()
             self._wake(list(self.waiting))
 
     def presume(self) -> None:
         """Settle calls still in flight as if nobody will ever know: the gate closes without them."""
         with self.lock:
+            self.gather()
             for ticket in list(self.running):
                 self._settle(ticket, SystemExit(), last=True)

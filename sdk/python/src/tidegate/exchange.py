@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tidegate.core.catalog import DAY_S
 from tidegate.guard import Guard
 from tidegate.leasing import Line
 from tidegate.report import checked_leases
@@ -45,9 +46,11 @@ class Exchange:
         guard = self._guard
         clock = guard.clock
         with guard.lock:
+            guard.gather()
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
             interval_s = guard.link.interval_s
             self._seq += 1
+            guard.book.turn((wall_ms + guard.report.skew_ms) // 1000 % DAY_S)
             lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)
             guard.releases.close(now, guard.arm, everything=closing)
             windows, _ = guard.report.to_send()
@@ -121,6 +124,7 @@ class Exchange:
         server_ms = _whole(answer, "server_ms")
         guard = self._guard
         with guard.lock:
+            guard.gather()
             now = guard.clock.now()
             guard.report.acked(acked)
             guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())

@@ -5,7 +5,6 @@ The order of gates: breaker, limits, queue, budgets. A gate that refuses gives b
 
 from __future__ import annotations
 
-from tidegate.books import Books
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
@@ -23,6 +22,7 @@ from tidegate.errors import (
     Unpriced,
 )
 from tidegate.leasing import Denial, Path, Slip
+from tidegate.lending import Lending
 from tidegate.report import RowKey
 from tidegate.ticket import Ticket
 from tidegate.waiting import Waiter
@@ -30,7 +30,7 @@ from tidegate.waiting import Waiter
 FUNDING_WAIT_S = 0.25
 
 
-class Guard(Books):
+class Guard(Lending):
     """Every decision on a call that asks to be let through."""
 
     def advance(self, ticket: Ticket) -> Waiter | None:
@@ -147,6 +147,9 @@ class Guard(Books):
             if limit.unit == "tokens":
                 amount = float((ticket.input_tokens or 0) + (ticket.max_output_tokens or 0))
             wait = lane.take(number, limit, amount, now)
+            if wait and lane.cells:
+                self.call_back(lane.cells)
+                wait = lane.take(number, limit, amount, now, again=True)
             if wait:
                 name = f"{ticket.key.tenant}/{ticket.route} {limit.unit}"
                 text = f"{name}: the limit of {limit.amount} per {limit.per_s:g} s has no room."
@@ -159,6 +162,8 @@ class Guard(Books):
         policy, lane = ticket.policy, ticket.lane
         assert lane is not None  # noqa: S101  _arrive has set it
         rule = policy.queue
+        if rule is not None and lane.cells and lane.line.running >= rule.max_concurrent:
+            self.alarm(lane)
         if rule is not None and policy.enforcement == "enforce":
             ticket.entry = lane.line.enter(rule, ticket, now=now, priority=ticket.priority)
         else:
@@ -210,6 +215,8 @@ class Guard(Books):
         enforcement = ticket.policy.enforcement
         boot = self.clock.boot()
         ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot, force=enforcement == "off")
+        if ticket.slip is None and self.active and self._call_in(path):
+            ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot)
         if ticket.slip is None and (enforcement == "shadow" or path.only_warns):
             ticket.slip = self._overdraw(ticket, path, now=now, boot=boot)
         if ticket.slip is not None:
@@ -218,6 +225,12 @@ class Guard(Books):
             self._let_through(ticket, now)
             return None
         return self._wait_for_funding(ticket, path, now)
+
+    def _call_in(self, path: Path) -> bool:
+        """Call back what is lent on a path that has no room; whether there was anything."""
+        cells = [cell for cell in self.active if cell.path is path]
+        self.call_back(cells)
+        return bool(cells)
 
     def _overdraw(self, ticket: Ticket, path: Path, *, now: float, boot: float) -> Slip | None:
         if path.denial is not None and not path.only_warns:
@@ -271,13 +284,20 @@ class Guard(Books):
         if ticket.leave is not None and ticket.circuit is not None:
             ticket.circuit.provider.started(ticket.leave.permit, now)
         self.running.add(ticket)
+        if ticket.arrived is not None:
+            self.lend(ticket, now)
 
     def budgets_of(self, ticket: Ticket) -> tuple[BudgetRef, ...]:
         """Return the budgets on the call's path, leaf first."""
         if self.snapshot is None or ticket.lane is None:
             return ()
         return self.snapshot.budgets_for(
-            ticket.lane.tenant, route=ticket.route, category=ticket.category, model=ticket.model, user=ticket.user
+            ticket.lane.tenant,
+            route=ticket.route,
+            category=ticket.category,
+            model=ticket.model,
+            user=ticket.user,
+            session=ticket.session,
         )
 
     def estimate(self, ticket: Ticket, now: float, *, learn: bool) -> int:

@@ -268,8 +268,9 @@ class BudgetRef(NamedTuple):
     id: int
     tenant: str | None
     slug: str
-    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user", value)
+    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user" | "session", value)
     on_exhausted: str  # "block" or "warn"
+    on_disconnect: str = "stop"  # or "finish_lease"
 
     @property
     def name(self) -> str:
@@ -284,7 +285,7 @@ class TenantRules(NamedTuple):
 
 
 NOTHING = Policy()
-_BUDGET_MATCHES = {"route", "category", "model", "user"}
+_BUDGET_MATCHES = {"route", "category", "model", "user", "session"}
 
 
 class Snapshot:
@@ -330,13 +331,13 @@ class Snapshot:
         return None
 
     def budgets_for(
-        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = ""
+        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = "", session: str = ""
     ) -> tuple[BudgetRef, ...]:
         """Return the budgets that a call touches, leaf first."""
         budgets = self.rules(tenant).budgets
         if not budgets:
             return ()
-        call = {"route": route, "category": category, "model": model, "user": user}
+        call = {"route": route, "category": category, "model": model, "user": user, "session": session}
         return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
 
 
@@ -382,7 +383,10 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
     match = value["match"]
     if set(match) - _BUDGET_MATCHES:
         raise PolicyError({f"budgets.{key}.match": f"may name {', '.join(sorted(_BUDGET_MATCHES))}"})
-    return BudgetRef(key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"])
+    on_disconnect = value.get("on_disconnect", "stop")
+    return BudgetRef(
+        key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"], on_disconnect
+    )
 
 
 class _Known(NamedTuple):
