@@ -10,6 +10,7 @@ import pytest
 import tidegate
 from sdk.python.tests.bench import Bench
 from tidegate.errors import Closed
+from tidegate.swift import Caller
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
 BOUND, COST = 540_000, 120_000
@@ -548,6 +549,60 @@ def test_budget__same_call_denied_again_and_again__asks_for_some_calls_not_for_e
             bench.guard.advance(bench.call(**PRICED))
 
     assert 32 * BOUND <= bench.sync(grant=0)[0]["leases"][0]["want"] <= 34 * BOUND
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "goes_on"),
+    [
+        ({"on_disconnect": "finish_lease"}, {"on_disconnect": "finish_lease"}, True),
+        ({"on_disconnect": "finish_lease"}, {"on_exhausted": "warn"}, True),
+        ({"on_disconnect": "finish_lease"}, {"on_disconnect": "stop"}, False),
+        ({"on_disconnect": "finish_lease"}, {}, False),
+    ],
+)
+def test_budget__lease_expired__spent_to_its_end_where_every_budget_lets_it(
+    bench: Bench, one: dict[str, str], two: dict[str, str], goes_on: bool
+) -> None:
+    bench.budget("one", **one)
+    bench.budget("two", **two)
+    bench.fund(2 * BOUND, **PRICED)
+    bench.exchange.failed(next_try_s=3600)
+    bench.clock.advance(600)
+
+    for _ in range(2 if goes_on else 0):
+        assert bench.guard.advance(bench.call(**PRICED)) is None
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(bench.call(**PRICED))
+
+
+def test_budget__never_funded__is_not_finished(bench: Bench) -> None:
+    bench.budget("one", on_disconnect="finish_lease")
+    bench.exchange.failed(next_try_s=3600)
+
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(bench.call(**PRICED))
+
+
+@pytest.mark.parametrize("part", ["session", "user"])
+def test_budget__of_one_session_or_user__touched_by_its_calls_alone(bench: Bench, part: str) -> None:
+    bench.budget("run", match={part: "one"})
+
+    spend(bench, **{part: "two"})
+
+    assert bench.guard.advance(bench.call(**{part: "one"})) is not None
+
+
+@pytest.mark.parametrize("part", ["session", "user"])
+def test_budget__of_one_session_or_user__does_not_pay_for_others_that_call_alike(bench: Bench, part: str) -> None:
+    bench.budget("run", match={part: "one"})
+    caller = Caller(bench.guard, bench.tracer)
+    bench.fund(1000 * BOUND, **{part: "one"}, **PRICED)
+    for who in [*["one"] * 40, "two"]:
+        with caller.call("chat", **{part: who}, **PRICED) as call:
+            call.record(input_tokens=400, output_tokens=100)
+    bench.clock.advance(2)
+
+    assert bench.sync()[0]["leases"][0]["settled"] == 40 * COST
 
 
 def test_budget__only_warns__never_denies(bench: Bench) -> None:

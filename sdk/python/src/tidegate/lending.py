@@ -44,6 +44,8 @@ class Lending(Harvest):
         policy, lane = ticket.policy, ticket.lane
         if lane is None or policy.enforcement != "enforce" or lane.line.waiting or self.closed:
             return False
+        if self.snapshot is not None and self.snapshot.rules(lane.tenant).personal:
+            return False  # who calls decides which budgets are touched
         if ticket.assignment is not None:
             return False  # each call gets a release of its own
         if ticket.circuit is not None:

@@ -282,6 +282,7 @@ class TenantRules(NamedTuple):
     routes: Mapping[str, Policy]
     budgets: tuple[BudgetRef, ...]
     deployments: tuple[Deployment, ...] = ()  # the nearest first
+    personal: bool = False  # whether a budget is of one user or session: calls alike in all else may touch others
 
 
 NOTHING = Policy()
@@ -400,7 +401,9 @@ class _Known(NamedTuple):
 def _rules(value: Mapping[str, Any], known: _Known) -> TenantRules:
     routes = {route: known.policies[_index(index)] for route, index in value["routes"].items()}
     deployments = tuple(known.deployments[slug] for slug in value.get("deployments", ()))
-    return TenantRules(routes, tuple(known.budgets[key] for key in value["budgets"]), deployments)
+    budgets = tuple(known.budgets[key] for key in value["budgets"])
+    personal = any(part in ("user", "session") for budget in budgets for part, _ in budget.match)
+    return TenantRules(routes, budgets, deployments, personal)
 
 
 def _index(value: Any) -> int:
