@@ -93,7 +93,7 @@ def test_limit__fleet_without_a_share__a_tenth_of_it(bench: Bench) -> None:
 def test_limit__fleet_with_a_share__the_share_of_it_and_demand_is_said(bench: Bench) -> None:
     bench.policy({"limits": [{"unit": "requests", "amount": 100, "per_s": 100, "scope": "fleet"}]})
     bench.call().admit()
-    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 0.5}])
+    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 0.5, "ttl_ms": 600_000}])
 
     bench.clock.advance(100)
     for _ in range(50):
@@ -103,6 +103,58 @@ def test_limit__fleet_with_a_share__the_share_of_it_and_demand_is_said(bench: Be
     request, _ = bench.sync()
 
     assert request["demand"][0]["per_s"] == pytest.approx(0.51, rel=0.05)
+
+
+def test_limit__fleet_share_grows__nothing_was_earned_under_it_before(bench: Bench) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests", "ttl_ms": 600_000}
+    bench.policy({"limits": [{"unit": "requests", "amount": 100, "per_s": 100, "scope": "fleet"}]})
+    bench.call().admit()
+    bench.sync(shares=[{**share, "share": 0.1}])
+    bench.clock.advance(100)
+
+    bench.sync(shares=[{**share, "share": 0.9}])
+    for _ in range(10):
+        spend(bench)
+
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()
+
+
+@pytest.mark.parametrize(("given", "then"), [(0.02, 0.02), (0.5, 0.1)])
+def test_limit__fleet_share_expires__no_more_than_a_tenth(bench: Bench, given: float, then: float) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests", "ttl_ms": 10_000}
+    bench.policy({"limits": [{"unit": "requests", "amount": 1000, "per_s": 100, "scope": "fleet"}]})
+    bench.call().admit()
+    bench.sync(shares=[{**share, "share": given}])
+    assert bench.guard.lane("acme", "chat").part("requests") == given
+
+    bench.clock.advance(10)
+    bench.call().admit()
+
+    assert bench.guard.lane("acme", "chat").part("requests") == then
+    assert bench.sync()[0]["demand"][0]["share"] == 0.0
+
+
+def test_limit__fleet_share_shrinks__acknowledged_at_once(bench: Bench) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests"}
+    bench.policy({"limits": [{"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}]})
+    bench.call().admit()
+    _, first = bench.sync(shares=[{**share, "share": 1.0}])
+
+    _, second = bench.sync(shares=[{**share, "share": 0.5}])
+    request, _ = bench.sync()
+
+    assert (first.hurry, second.hurry) == (False, True)
+    assert (request["demand"][0]["share"], request["demand"][0]["capacity"]) == (0.5, 10.0)
+
+
+def test_limit__fleet_and_never_asked__asks_for_a_share_at_once_and_once(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}]})
+
+    spend(bench)
+    spend(bench)
+
+    assert bench.pokes == 1
 
 
 # Breakers
@@ -351,6 +403,80 @@ def test_queue__depth__sampled_when_calls_arrive(bench: Bench) -> None:
         bench.guard.advance(call)
 
     assert bench.row().queue_depth.packed()[:4] == [3, 1, 0, 1]
+
+
+def test_queue__line_moves_too_slowly_for_the_deadline__refused_at_once(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 60_000}, "timeout_ms": 3000})
+    with bench.call():
+        bench.clock.advance(10)
+    bench.call().admit()
+
+    with pytest.raises(tidegate.QueueTimeout) as refused:
+        bench.guard.advance(bench.call())
+
+    assert refused.value.retry_after_s == pytest.approx(10.0)
+    assert bench.guard.lane("acme", "chat").line.waiting == 0
+
+
+def test_queue__fleet_with_a_share__its_slots_of_it(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 20, "max_waiting": 0, "scope": "fleet"}})
+    first = [bench.call() for _ in range(2)]
+    for call in first:
+        call.admit()
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+    request, _ = bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "calls", "share": 0.25}])
+
+    for call in [bench.call() for _ in range(3)]:
+        call.admit()
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+
+    assert request["demand"][0]["unit"] == "calls"
+    assert request["demand"][0]["capacity"] == 20.0
+    assert bench.pokes == 1
+
+
+def test_queue__fleet_share_comes__those_who_wait_run(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "scope": "fleet"}})
+    bench.call().admit()
+    waiting = bench.call()
+    assert bench.guard.advance(waiting) is not None
+
+    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "calls", "share": 0.2}])
+
+    assert bench.guard.advance(waiting) is None
+
+
+def test_queue__adaptive_and_the_provider_throttles__fewer_run(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "max_waiting": 0, "adaptive": "gradient", "min_concurrent": 2}})
+    for _ in range(3):
+        bench.clock.advance(1)
+        fail(bench, Turned(429))
+
+    running = [bench.call() for _ in range(7)]
+    for call in running:
+        call.admit()
+
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+
+
+def test_queue__adaptive__goes_by_the_first_token_where_it_is_told(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "adaptive": "gradient"}})
+
+    with bench.call() as call:
+        bench.clock.advance(0.5)
+        call.progress()
+        bench.clock.advance(30)
+        call.progress()
+    with bench.call() as call:
+        bench.clock.advance(10)
+        call.record(output_tokens=100)
+
+    adaptive = bench.guard.lane("acme", "chat").adaptive
+    assert adaptive is not None
+    assert (adaptive.best("first"), adaptive.best("token"), adaptive.best("whole")) == (0.5, 0.1, None)
 
 
 # Budgets

@@ -5,10 +5,12 @@ The order of gates: breaker, limits, queue, budgets. A gate that refuses gives b
 
 from __future__ import annotations
 
+import math
+
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
-from tidegate.core.policy import BudgetRef
+from tidegate.core.policy import BudgetRef, QueueRule
 from tidegate.core.usage import plain_classes
 from tidegate.errors import (
     BreakerOpen,
@@ -21,6 +23,7 @@ from tidegate.errors import (
     Stale,
     Unpriced,
 )
+from tidegate.lanes import Lane
 from tidegate.leasing import Denial, Path, Slip
 from tidegate.lending import Lending
 from tidegate.report import RowKey
@@ -142,8 +145,11 @@ class Guard(Lending):
         policy, lane = ticket.policy, ticket.lane
         if not policy.limits or policy.enforcement == "off" or lane is None:
             return
+        self._mind_shares(lane, now)
         for number, limit in enumerate(policy.limits):
             amount = 1.0
+            if limit.scope == "fleet" and limit.unit not in lane.shares and limit.unit not in lane.unmet:
+                self._poke()  # the sooner it is said, the sooner there is a share
             if limit.unit == "tokens":
                 amount = float((ticket.input_tokens or 0) + (ticket.max_output_tokens or 0))
             wait = lane.take(number, limit, amount, now)
@@ -162,24 +168,45 @@ class Guard(Lending):
         policy, lane = ticket.policy, ticket.lane
         assert lane is not None  # noqa: S101  _arrive has set it
         rule = policy.queue
-        if rule is not None and lane.cells and lane.line.running >= rule.max_concurrent:
-            self.alarm(lane)
-        if rule is not None and policy.enforcement == "enforce":
-            ticket.entry = lane.line.enter(rule, ticket, now=now, priority=ticket.priority)
-        else:
+        if rule is None:
             ticket.entry = lane.line.push_in(ticket, now=now)
-            if rule is not None and lane.line.running > rule.max_concurrent + rule.max_waiting:
-                self._object(ticket, now, QueueFull(""))
-        if ticket.entry is None and rule is not None:
-            name = f"{ticket.key.tenant}/{ticket.route} queue"
+            return self._pass_budgets(ticket, now)
+        self._mind_shares(lane, now)
+        slots = lane.slots(rule)
+        if rule.scope == "fleet" and "calls" not in lane.shares and not lane.line.peak:
+            self._poke()
+        if lane.cells and lane.line.running >= slots:
+            self.alarm(lane)
+        if policy.enforcement == "enforce":
+            return self._stand_in_line(ticket, lane, rule, slots, now)
+        ticket.entry = lane.line.push_in(ticket, now=now)
+        if lane.line.running > slots + rule.max_waiting:
+            self._object(ticket, now, QueueFull(""))
+        return self._pass_budgets(ticket, now)
+
+    def _mind_shares(self, lane: Lane, now: float) -> None:
+        """Stop using shares that have expired."""
+        if lane.shares_until < math.inf and (boot := self.clock.boot()) >= lane.shares_until:
+            lane.share_out(lane.shares, now=now, boot=boot)
+
+    def _stand_in_line(self, ticket: Ticket, lane: Lane, rule: QueueRule, slots: int, now: float) -> Waiter | None:
+        line, name = lane.line, f"{ticket.key.tenant}/{ticket.route} queue"
+        patience_s = line.patience_s(rule, now)
+        if ticket.deadline is not None:
+            patience_s = min(patience_s, max(0.0, ticket.deadline - now))
+        if line.hopeless(rule, slots=slots, priority=ticket.priority, patience_s=patience_s):
+            after = line.estimate_s(rule, slots=slots, priority=ticket.priority)
+            text = f"{name}: a slot would come free in about {after or 0.0:.1f} s, the call may wait for {patience_s:.1f} s."
+            raise self._refuse(ticket, now, QueueTimeout(text, blocked_by=name, retry_after_s=after))
+        ticket.entry = line.enter(rule, ticket, now=now, priority=ticket.priority, slots=slots)
+        if ticket.entry is None:
             text = f"{name}: {rule.max_waiting} calls are waiting already."
-            raise self._refuse(ticket, now, QueueFull(text, blocked_by=name, retry_after_s=lane.line.estimate_s(rule)))
-        if ticket.entry is None or ticket.entry.state == "running" or rule is None:
+            after = line.estimate_s(rule, slots=slots)
+            raise self._refuse(ticket, now, QueueFull(text, blocked_by=name, retry_after_s=after))
+        if ticket.entry.state == "running":
             return self._pass_budgets(ticket, now)
         ticket.stage = "queued"
-        ticket.wait_until = now + rule.max_wait_ms / 1000
-        if ticket.deadline is not None:
-            ticket.wait_until = min(ticket.wait_until, ticket.deadline)
+        ticket.wait_until = now + patience_s
         return self._wait_in_line(ticket, now)
 
     def _wait_in_line(self, ticket: Ticket, now: float) -> Waiter | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core import bucket
+from tidegate.core.adaptive import Adaptive
 from tidegate.core.backoff import RetryBudget
 from tidegate.core.bucket import Bucket
-from tidegate.core.policy import NOTHING, Limit, Policy, Snapshot
+from tidegate.core.policy import NOTHING, Limit, Policy, QueueRule, Snapshot
 from tidegate.core.queue import Line
 
 if TYPE_CHECKING:
@@ -17,14 +19,22 @@ if TYPE_CHECKING:
 UNKNOWN_SHARE = 0.1
 LEARN_S = 300.0
 DEMAND_TAU_S = 5.0
+LEAST_DEMAND = 1e-3
 
 BucketKey = tuple[int, str, float]
 
 
+class Share(NamedTuple):
+    """The part of a fleet-wide limit that this instance may use until ``until``, on the clock that counts suspend."""
+
+    part: float
+    until: float
+
+
 class Lane:
     __slots__ = (
-        "_learned", "_learned_at", "_learned_before", "buckets", "cells", "demand", "heat", "heated_at", "line", "loans", "policy",
-        "retries", "route", "shares", "snapshot", "tenant", "unmet", "used_at",
+        "_learned", "_learned_at", "_learned_before", "adaptive", "buckets", "cells", "demand", "heat", "heated_at", "line", "loans", "policy",
+        "retries", "route", "shares", "shares_until", "snapshot", "tenant", "unmet", "used_at",
     )  # fmt: skip
 
     def __init__(self, tenant: str | None, route: str) -> None:
@@ -38,7 +48,9 @@ class Lane:
         self.cells: set[Cell] = set()  # those that hold credit or have calls in flight
         self.heat = 0  # calls since ``heated_at``
         self.heated_at = -math.inf
-        self.shares: dict[str, float] = {}
+        self.adaptive: Adaptive | None = None
+        self.shares: Mapping[str, Share] = {}
+        self.shares_until = math.inf  # when the first of them expires
         self.unmet: dict[str, float] = {}  # asked for since the last sync, per unit
         self.demand: dict[str, float] = {}  # per second, averaged
         self.retries = RetryBudget()
@@ -126,18 +138,68 @@ class Lane:
 
     def _enforced(self, limit: Limit) -> tuple[float, float]:
         """Return rate and burst that this instance enforces: its share of a fleet's limit, all of its own."""
-        share = self.shares.get(limit.unit, UNKNOWN_SHARE) if limit.scope == "fleet" else 1.0
-        return limit.rate * share, limit.burst * share
+        part = self.part(limit.unit) if limit.scope == "fleet" else 1.0
+        return limit.rate * part, limit.burst * part
+
+    def part(self, unit: str) -> float:
+        """Return the part of a fleet's limit that this instance may use: its share; a tenth while it has none."""
+        share = self.shares.get(unit)
+        return UNKNOWN_SHARE if share is None else share.part
+
+    def share_out(self, shares: Mapping[str, Share], *, now: float, boot: float) -> None:
+        """Use ``shares`` from now on. What buckets earned until now they earned under those before."""
+        for number, limit in enumerate(self.policy.limits):
+            key = (number, limit.unit, limit.per_s)
+            if limit.scope == "fleet" and key in self.buckets:
+                self.buckets[key] = self._filled(key, limit, now)
+        live = {}
+        for unit, share in shares.items():
+            live[unit] = share if boot < share.until else Share(min(share.part, UNKNOWN_SHARE), math.inf)
+        self.shares = live
+        self.shares_until = min((share.until for share in live.values()), default=math.inf)
+
+    def used_share(self, unit: str) -> float:
+        """Return the part that was given and is used still, 0.0 when there is none."""
+        share = self.shares.get(unit)
+        return 0.0 if share is None or share.until == math.inf else share.part
+
+    def slots(self, rule: QueueRule) -> int:
+        """Return how many calls may run now: what the rule says, this instance's part of that, and what was found to be good."""
+        most = rule.max_concurrent
+        if rule.scope == "fleet":
+            most = int(most * self.part("calls") + 1e-6)
+            if "calls" not in self.shares:
+                most = max(1, most)
+        if rule.adaptive is None:
+            return most
+        if self.adaptive is None:
+            self.adaptive = Adaptive(most)
+        return min(most, self.adaptive.bounded(min(rule.min_concurrent, max(1, most)), max(1, most)))
+
+    def capacity(self, unit: str) -> float:
+        """Return the whole of the fleet's limit of ``unit``: units per second, or calls at once."""
+        queue = self.policy.queue
+        if unit == "calls":
+            return float(queue.max_concurrent) if queue is not None else 0.0
+        return min(
+            (each.rate for each in self.policy.limits if each.unit == unit and each.scope == "fleet"), default=0.0
+        )
 
     def measure(self, elapsed_s: float) -> dict[str, float]:
-        """Return the demand per second and unit, averaged over some seconds, and start counting anew."""
+        """Return the demand per second and unit, averaged over some seconds, and start counting anew.
+
+        Of ``calls``: the most that ran or waited at once.
+        """
+        elapsed_s = max(elapsed_s, 1e-3)
         kept = math.exp(-elapsed_s / DEMAND_TAU_S)
-        for unit in {*self.unmet, *self.demand}:
-            seen = self.unmet.get(unit, 0.0) / max(elapsed_s, 1e-3)
-            average = seen * (1 - kept) + self.demand.get(unit, 0.0) * kept
-            if average < 1e-3:
-                self.demand.pop(unit, None)
-            else:
-                self.demand[unit] = average
+        average = {unit: per_s * kept for unit, per_s in self.demand.items()}
+        for unit, asked in self.unmet.items():
+            average[unit] = average.get(unit, 0.0) + asked / elapsed_s * (1 - kept)
+        line, queue = self.line, self.policy.queue
+        present = line.running + line.waiting
+        if queue is not None and queue.scope == "fleet":
+            average["calls"] = max(average.get("calls", 0.0), float(max(line.peak, present)))
+        line.peak = present
+        self.demand = {unit: per_s for unit, per_s in average.items() if per_s >= LEAST_DEMAND}
         self.unmet.clear()
         return self.demand

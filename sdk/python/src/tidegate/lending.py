@@ -48,6 +48,8 @@ class Lending(Harvest):
             return False  # who calls decides which budgets are touched
         if ticket.assignment is not None:
             return False  # each call gets a release of its own
+        if policy.queue is not None and policy.queue.adaptive is not None:
+            return False  # each call tells how it fared
         if ticket.circuit is not None:
             return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
         return policy.breaker is None
@@ -116,7 +118,7 @@ class Lending(Harvest):
         """Give credit for what is paid, as far as the line has room; whether there was any."""
         rule, line, room = cell.policy.queue, cell.lane.line, cell.reserve
         if rule is not None:
-            free = rule.max_concurrent - line.running
+            free = cell.lane.slots(rule) - line.running
             room = min(room, free if len(cell.lane.cells) == 1 else (free + 1) // 2)
         if room < 1:
             return False

@@ -203,6 +203,10 @@ class SwiftCall(Call):
         super().record_usage(usage, model=model, provider=provider, context=context)
         self._keep_usage()
 
+    def progress(self) -> None:
+        if self.cell is None:  # where queues adapt, nothing is lent
+            super().progress()
+
     def _keep_usage(self) -> None:
         if self.cell is None or self.since <= NEW:
             return

@@ -49,6 +49,7 @@ class Ticket:
         "epoch",
         "estimate",
         "final",
+        "first_at",
         "fixed",
         "input_tokens",
         "key",
@@ -109,6 +110,7 @@ class Ticket:
         """Get ready for an attempt."""
         self.stage: Stage = "new"
         self.since = 0.0  # this attempt was let through
+        self.first_at: float | None = None  # the first of its answer arrived
         self.asked_at = 0.0  # funding was missing since then
         self.wait_until = 0.0
         self.waiter: Waiter | None = None

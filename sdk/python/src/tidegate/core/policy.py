@@ -41,9 +41,18 @@ class Limit(NamedTuple):
 
 
 class QueueRule(NamedTuple):
+    """``congestion`` is what becomes of the order while the line does not empty: newest first, or short waits (CoDel).
+
+    ``adaptive`` moves the slots in use between ``min_concurrent`` and ``max_concurrent`` by how calls fare.
+    """
+
     max_concurrent: int
     max_waiting: int
     max_wait_ms: int
+    congestion: str = "fifo"  # "fifo", "lifo", "codel"
+    adaptive: str | None = None  # "gradient", "aimd"
+    min_concurrent: int = 1
+    scope: str = "instance"  # or "fleet": ``max_concurrent`` slots among all callers
 
 
 class BreakerRule(NamedTuple):
@@ -101,6 +110,10 @@ _QUEUE = {
     "max_concurrent": Field(whole(1, 100_000)),
     "max_waiting": Field(whole(0, 100_000), 64),
     "max_wait_ms": Field(whole(0, 3_600_000), 2000),
+    "congestion": Field(one_of("fifo", "lifo", "codel"), "fifo"),
+    "adaptive": Field(or_null(one_of("gradient", "aimd")), None),
+    "min_concurrent": Field(whole(1, 100_000), 1),
+    "scope": Field(one_of("instance", "fleet"), "instance"),
 }
 _BREAKER = {
     "window_s": Field(number(0, 3600), 30),
@@ -127,7 +140,7 @@ _SHAPES: dict[str, tuple[dict[str, Field], Callable[..., Any]]] = {
     "breaker": (_BREAKER, BreakerRule),
     "retry": (_RETRY, RetryRule),
 }
-_AT_MOST = {"breaker": {"min_calls": "window_calls"}}
+_AT_MOST = {"queue": {"min_concurrent": "max_concurrent"}, "breaker": {"min_calls": "window_calls"}}
 _SCALARS: dict[str, Check] = {
     "timeout_ms": whole(1, 3_600_000),
     "enforcement": one_of("enforce", "shadow", "off"),
