@@ -17,7 +17,7 @@ from django.db import transaction
 log = structlog.get_logger(__name__)
 
 CHANNEL = "tidegate:changed"
-Topic = Literal["intent", "keys", "budgets", "fleet", "telemetry", "audit"]
+Topic = Literal["intent", "keys", "budgets", "fleet", "telemetry", "state", "audit"]
 
 
 @cache

@@ -53,6 +53,8 @@ SYNC_INTERVAL_MS = int(os.environ.get("TIDEGATE_SYNC_INTERVAL_MS", "1000"))
 LEASE_TTL_MS = int(os.environ.get("TIDEGATE_LEASE_TTL_MS", "15000"))
 # An export request may be this large after it was unpacked.
 OTLP_MAX_BYTES = int(os.environ.get("TIDEGATE_OTLP_MAX_BYTES", str(64 << 20)))
+# Seal state at rest and the addresses of its nodes: comma-separated, the newest first. Without them, the secret key does.
+STATE_KEYS = [key for key in os.environ.get("TIDEGATE_STATE_KEYS", SECRET_KEY).split(",") if key]
 SPAN_RETENTION_DAYS = int(os.environ.get("TIDEGATE_SPAN_RETENTION_DAYS", "14"))
 MESSAGE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MESSAGE_RETENTION_DAYS", "3"))
 WINDOW_RETENTION_HOURS = int(os.environ.get("TIDEGATE_WINDOW_RETENTION_HOURS", "24"))
@@ -72,6 +74,7 @@ INSTALLED_APPS = [
     "controlplane.policy",
     "controlplane.telemetry",
     "controlplane.fleet",
+    "controlplane.state",
     "controlplane.budgets",
     "controlplane.runtime",
     "dashboard",
@@ -166,7 +169,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
-    "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
+    "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 6 * 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
     "budgets.prove_ledger": {"task": "budgets.prove_ledger", "schedule": crontab(hour=3, minute=17)},
 }

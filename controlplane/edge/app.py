@@ -14,13 +14,29 @@ from controlplane.edge.announce import Announcer
 from controlplane.edge.batch import Batcher
 from controlplane.edge.config import config, prices
 from controlplane.edge.database import make_pool
-from controlplane.edge.http import NO_BODY, Disconnected, Receive, Request, Response, Scope, Send, problem, respond
+from controlplane.edge.http import (
+    NO_BODY,
+    Disconnected,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    problem,
+    respond,
+    respond_piecewise,
+)
 from controlplane.edge.mirror import Mirror
 from controlplane.edge.otlp import Otlp
 from controlplane.edge.rules import Rules
+from controlplane.edge.state import State
 from controlplane.edge.status import refusal
 from controlplane.edge.sync import sync
 from controlplane.problems import NotFound, Problem, Unavailable
+from controlplane.state.atlas import Atlas
+from controlplane.state.changes import Changes
+from controlplane.state.counts import Counts
+from controlplane.state.keeper import Keeper
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +59,9 @@ class Edge:
         self._batcher = Batcher(self._pool, self._announcer.tell)
         self._rules = Rules(self._pool)
         self._otlp = Otlp(self._mirror, self._pool, self._announcer.tell, self._rules.reading_of)
+        self._atlas, self._changes, counts = Atlas(self._pool), Changes(), Counts()
+        self._keeper = Keeper(self._pool, self._atlas, counts, self._announcer.tell)
+        state = State(self._mirror, self._atlas, self._changes, counts)
         self._answered: Counter[tuple[str, int]] = Counter()
         self._polls = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -50,8 +69,9 @@ class Edge:
             CONFIG: ("GET", lambda request: config(self._mirror, request)),
             "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
             "/v1/traces": ("POST", lambda request: self._otlp.take(self._otlp.traces, request)),
-            "/v1/metrics": ("POST", lambda request: self._otlp.take(self._otlp.metrics, request)),
-            "/v1/logs": ("POST", lambda request: self._otlp.take(self._otlp.logs, request)),
+            "/sdk/v1/state/ops": ("POST", state.ops),
+            "/sdk/v1/state/changes": ("GET", state.changes),
+            "/sdk/v1/state/map": ("GET", state.map),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
@@ -63,17 +83,21 @@ class Edge:
         await self._pool.open(wait=False)
         listen.on_change(self._mirror.note)
         works = (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run(), self._rules.run())
-        for work in (*works, *self._otlp.work()):
+        listen.on_change(self._atlas.note)
+        state = (self._atlas.run(), self._keeper.run(), self._changes.hear(), self._changes.say())
+        for work in (*works, *state, *self._otlp.work()):
             self._tasks.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
         """Stop keeping up and close the pool."""
+        self._changes.close()
         pending = set(self._tasks)
         while pending:  # more than once: a client library may take a cancellation for the timeout of its own
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=0.2)
         self._otlp.close()
+        await self._atlas.close()
         await self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +124,10 @@ class Edge:
             log.exception("edge.failed", path=request.path)
             response = _refused(request, Unavailable("Something went wrong here: try again.", retry_after_s=1))
         self._answered[name, response.status] += 1
-        await respond(send, response)
+        if response.stream is not None:
+            await respond_piecewise(request, send, response, response.stream)
+        else:
+            await respond(send, response)
 
     def _handler(self, request: Request) -> tuple[str, Handler]:
         """Return the name that a path is counted under, and its handler."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -30,9 +30,12 @@ class TooSlow(Problem):
 
 
 class Response(NamedTuple):
+    """``stream`` goes out piece by piece instead of a body, until it ends or the client goes."""
+
     status: int
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncGenerator[bytes] | None = None
 
 
 class Request:
@@ -85,6 +88,11 @@ class Request:
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    async def gone(self) -> None:
+        """Return when the client has gone; what it still sends is dropped."""
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+
 
 def problem(error: Problem) -> Response:
     """Return ``error`` as problem+json, with Retry-After where it names one."""
@@ -101,3 +109,22 @@ async def respond(send: Send, response: Response) -> None:
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+
+
+async def respond_piecewise(request: Request, send: Send, response: Response, stream: AsyncGenerator[bytes]) -> None:
+    """Send ``response`` with the pieces of ``stream`` as its body."""
+    await send({"type": "http.response.start", "status": response.status, "headers": [*response.headers]})
+    tasks = {asyncio.create_task(_send_pieces(send, stream)), asyncio.create_task(request.gone())}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stream.aclose()
+
+
+async def _send_pieces(send: Send, stream: AsyncGenerator[bytes]) -> None:
+    async for piece in stream:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send(dict(NO_BODY))

@@ -42,27 +42,21 @@ class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DemandLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What the instance lately asked of a fleet-wide limit: units per second, or calls at once.
-
-    ``capacity`` is the whole limit as the instance knows it, in the same measure; ``share`` the part of it that it uses now.
-    """
+    """What the instance lately asked of a fleet-wide limit, in units per second."""
 
     tenant: Name = ""
     route: Name
-    unit: Literal["requests", "tokens", "calls"]
+    unit: Literal["requests", "tokens"]
     per_s: Annotated[float, Meta(ge=0, le=1e12)]
-    capacity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
-    share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a fleet-wide limit that the instance may use for ``ttl_ms`` after it sent the sync."""
+    """The part of a fleet-wide limit that the instance enforces."""
 
     tenant: str
     route: str
     unit: str
     share: float
-    ttl_ms: int
 
 
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
+from tests.state.cleaning import forget_everything
 
 
 class Reply(NamedTuple):
@@ -69,6 +70,7 @@ async def edge(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Async
         "", host=named["HOST"], port=named["PORT"], user=named["USER"], password=named["PASSWORD"], dbname=named["NAME"]
     )
     monkeypatch.setattr(settings, "DATABASE_URL", url)
+    await sync_to_async(forget_everything)(url)
     made = Edge()
     await made.start()
     for _ in range(500):
@@ -84,7 +86,7 @@ async def edge(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Async
 def _empty_partitioned() -> None:
     """Empty the tables that Django does not manage, which its flush leaves as they are."""
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE telemetry_span, telemetry_message, telemetry_point, telemetry_point_1h, telemetry_log")
+        cursor.execute("TRUNCATE telemetry_span, telemetry_message")
 
 
 @pytest.fixture

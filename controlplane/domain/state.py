@@ -1,0 +1,48 @@
+"""What the operations on a piece of state make of its value. JSON in, JSON out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+KINDS = ("session", "user", "shared")
+Kind = Literal["session", "user", "shared"]
+MAX_NAME = 200
+MAX_VALUE = 64 * 1024
+MAX_CAP = 1000
+MAX_COUNT = 2**53 - 1  # what every JSON reader counts exactly
+
+
+class NotApplicable(Exception):
+    """The operation does not fit the value that is there; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The new value as JSON, and what the caller is told."""
+
+    value: bytes
+    result: int
+
+
+def add(current: bytes | None, by: int) -> Made:
+    """Return a counter raised by ``by``; one that is absent counts from 0."""
+    count = 0 if current is None else json.loads(current)
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise NotApplicable("The value is not a whole number, so it can't be counted up.")
+    if abs(count + by) > MAX_COUNT:
+        raise NotApplicable(f"The counter would leave the whole numbers up to {MAX_COUNT:,}.")
+    return Made(str(count + by).encode(), count + by)
+
+
+def append(current: bytes | None, item: bytes, cap: int) -> Made:
+    """Return a list with ``item`` at its end and at most ``cap`` items, the newest; one that is absent is empty."""
+    items: Any = [] if current is None else json.loads(current)
+    if not isinstance(items, list):
+        raise NotApplicable("The value is not a list, so nothing can be appended.")
+    kept = [*items, json.loads(item)][-cap:]
+    value = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(value) > MAX_VALUE:
+        raise NotApplicable(f"The list would have {len(value):,} bytes, at most {MAX_VALUE:,} are kept: lower the cap.")
+    return Made(value, len(kept))
