@@ -169,7 +169,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
-    "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 6 * 3600.0},
+    "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
     "budgets.prove_ledger": {"task": "budgets.prove_ledger", "schedule": crontab(hour=3, minute=17)},
 }

@@ -14,6 +14,7 @@ from controlplane.budgets.accuracy import Accuracy, accuracy, last_proof
 from controlplane.budgets.actions import budgets, prices
 from controlplane.budgets.models import PriceOverride
 from controlplane.budgets.queries import Standing
+from controlplane.domain.carry import CarryRule
 from controlplane.paging import by_name
 from controlplane.problems import Invalid
 from controlplane.tenancy.bearer import asker
@@ -24,12 +25,21 @@ from tidegate.core.price import format_usd, parse_usd
 router = Router(tags=["budgets"])
 
 
+class CarryIn(Schema):
+    """What a calendar budget takes along: unused up to a cap, and overspend as a debt."""
+
+    unused_up_to_usd: str = "0"
+    debt: bool = False
+
+
 class BudgetIn(Schema):
     slug: str
     amount_usd: str
     period: dict[str, Any]
     match: dict[str, Any] = Field(default_factory=dict)
     on_exhausted: str = "block"
+    on_disconnect: str = "stop"
+    carry: CarryIn = Field(default_factory=CarryIn)
     thresholds: list[int] = Field(default_factory=list)
 
 
@@ -47,7 +57,10 @@ class BudgetOut(Schema):
     period: dict[str, Any]
     match: dict[str, str]
     on_exhausted: str
+    on_disconnect: str
+    carry: CarryIn
     thresholds: list[int]
+    carried_usd: str
     spent_usd: str
     leased_usd: str
     free_usd: str
@@ -125,17 +138,18 @@ class PricePage(Schema):
     next: str | None
 
 
-def _usd(text: str) -> int:
+def _usd(text: str, field: str = "amount_usd") -> int:
     try:
         return parse_usd(text)
     except ValueError as error:
-        raise Invalid("The amount is not one.", errors={"amount_usd": str(error)}) from None
+        raise Invalid("The amount is not one.", errors={field: str(error)}) from None
 
 
 def _out(standing: Standing) -> dict[str, Any]:
     free = standing.amount_nusd - standing.spent_nusd - standing.leased_nusd
     return {
         **budgets.document_of(standing.budget),
+        "carried_usd": format_usd(standing.carried_nusd),
         "spent_usd": format_usd(standing.spent_nusd),
         "leased_usd": format_usd(standing.leased_nusd),
         "free_usd": format_usd(free),
@@ -160,6 +174,8 @@ def _create(who: Asker, tenant: Tenant | None, body: BudgetIn) -> dict[str, Any]
         period=body.period,
         match=body.match,
         on_exhausted=body.on_exhausted,
+        on_disconnect=body.on_disconnect,
+        carry=CarryRule(_usd(body.carry.unused_up_to_usd, "carry.unused_up_to_usd"), body.carry.debt),
         thresholds=body.thresholds,
         now=now,
     )

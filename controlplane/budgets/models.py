@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodRule
 from controlplane.tenancy.models import Tenant
 
@@ -20,6 +21,13 @@ from controlplane.tenancy.models import Tenant
 class OnExhausted(models.TextChoices):
     BLOCK = "block"
     WARN = "warn"  # let calls pass, count what is over
+
+
+class OnDisconnect(models.TextChoices):
+    """What a client does with its lease when the server is not heard of until the lease has expired."""
+
+    STOP = "stop"
+    FINISH_LEASE = "finish_lease"  # spend what was leased to its end
 
 
 class PeriodKind(models.TextChoices):
@@ -45,6 +53,12 @@ class Budget(models.Model):
     period_days = models.PositiveSmallIntegerField(null=True, blank=True)  # rolling
     match = models.JSONField(default=dict, blank=True)
     on_exhausted = models.CharField(max_length=8, choices=OnExhausted.choices, default=OnExhausted.BLOCK)
+    on_disconnect = models.CharField(
+        max_length=12, choices=OnDisconnect.choices, default=OnDisconnect.STOP, db_default=OnDisconnect.STOP
+    )
+    # Of calendar budgets: how much of what is unused goes to the next period, and whether overspend is taken off it.
+    carry_up_to_nusd = models.BigIntegerField(default=0, db_default=0)
+    carries_debt = models.BooleanField(default=False, db_default=False)
     thresholds = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)  # percent
     created_at = models.DateTimeField(db_default=Now())
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -60,12 +74,25 @@ class Budget(models.Model):
                 name="budget_rolling_has_days",
             ),
             models.CheckConstraint(condition=Q(on_exhausted__in=OnExhausted.values), name="budget_on_exhausted_known"),
+            models.CheckConstraint(
+                condition=Q(on_disconnect__in=OnDisconnect.values), name="budget_on_disconnect_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(period_kind="calendar", carry_up_to_nusd__gte=0)
+                | Q(carry_up_to_nusd=0, carries_debt=False),
+                name="budget_only_calendar_carries",
+            ),
         ]
 
     @property
     def rule(self) -> PeriodRule:
         """How the budget renews."""
         return PeriodRule(self.period_kind, self.period_unit, self.period_timezone, self.period_days)
+
+    @property
+    def carry(self) -> CarryRule:
+        """What the budget takes along from the period before."""
+        return CarryRule(self.carry_up_to_nusd, self.carries_debt)
 
     @property
     def name(self) -> str:
@@ -89,6 +116,9 @@ class Account(models.Model):
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)  # an estimate: docs/protocol.md, "Accuracy"
     presumed_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: of lost holders, unproven
     overage_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: beyond what had been granted
+    # The budget's amount while the period lasts, and at its end; and what was carried from the period before.
+    amount_nusd = models.BigIntegerField(default=0, db_default=0)
+    carried_nusd = models.BigIntegerField(default=0, db_default=0)
     # The greatest amount that was in force in the period; of a rolling window, since the last lowering left it.
     highest_nusd = models.BigIntegerField(default=0, db_default=0)
     lowered_at = models.DateTimeField(null=True, blank=True)
@@ -134,6 +164,9 @@ class Lease(models.Model):
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)
     seq = models.BigIntegerField(default=0)
     closed = models.BooleanField(default=False)
+    revoked = models.BooleanField(
+        default=False, db_default=False
+    )  # grants no more; its holder has yet to say what is left
     # Charged for a lost holder until it says what it spent.
     presumed_nusd = models.BigIntegerField(default=0, db_default=0)
     overage_nusd = models.BigIntegerField(default=0, db_default=0)  # settled beyond what had been granted

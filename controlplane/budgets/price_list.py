@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import TimeOfDateConstraint
 
 from tidegate.core.catalog import Catalog, compile_catalog
 from tidegate.core.matching import regex_fault
@@ -71,7 +72,7 @@ _MAKERS = (
     "zai",
 )
 _CLOUDS = ("azure", "aws", "groq", "together", "fireworks")
-_RESORTS = ("aws", "azure")  # clouds that call models by names of their own
+_RESORTS = ("aws", *_MAKERS, "azure")  # whose patterns are tried for names that nobody serves
 # Groq bills speech by the second, ten at least; the list has it in code.
 _LEAST = {
     ("groq", name): {"audio_seconds": 10, "input_audio_seconds": 10}
@@ -187,9 +188,12 @@ def _equals(clause: Any) -> Iterator[str]:
 
 def _entry(provider: str, model: Any, now: datetime) -> dict[str, Any]:
     """Return the rates of a model, empty when the list has none for it."""
-    entry: dict[str, Any] = _rates(model.get_prices(now))
+    prices, hours = _prices(model, now)
+    entry: dict[str, Any] = _rates(prices)
     if not entry:
         return {}
+    if hours:
+        entry["hours"] = hours
     variants = [
         [dict(variant.when), _rates(variant.prices)]
         for variant in model.price_variants or ()
@@ -201,6 +205,26 @@ def _entry(provider: str, model: Any, now: datetime) -> dict[str, Any]:
     if least is not None:
         entry["least"] = least
     return entry
+
+
+def _prices(model: Any, now: datetime) -> tuple[Any, list[Any]]:
+    """Return the prices that hold at ``now`` whatever the hour, and those of some hours of the day: ``[from, to, rates]``."""
+    if not isinstance(model.prices, list):
+        return model.prices, []
+    hours = []
+    for each in reversed(model.prices):  # later ones go before
+        if isinstance(each.constraint, TimeOfDateConstraint):
+            spans = (each.constraint.start_time, each.constraint.end_time)
+            hours.append([*map(_second, spans), _rates(each.prices)])
+        elif each.constraint is None or each.constraint.active(now):
+            return each.prices, hours[::-1]
+    return model.prices[0].prices, hours[::-1]
+
+
+def _second(at: time) -> int:
+    """Return the second of the UTC day; times without a zone are UTC."""
+    offset = at.utcoffset() or timedelta()
+    return int((timedelta(hours=at.hour, minutes=at.minute, seconds=at.second) - offset).total_seconds()) % 86_400
 
 
 def _rates(prices: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import F, Q, QuerySet, Sum
 
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease, PeriodKind
+from controlplane.domain.carry import Before, carried
 from controlplane.domain.forecast import Forecast, forecast, rolling_forecast
 from controlplane.domain.periods import Period, period_of, rolling_cutoff
 from controlplane.problems import NotFound
@@ -26,6 +27,7 @@ _BURN_OVER = timedelta(hours=1)
 class Standing:
     """A budget in its present period. ``free_nusd`` is never negative; what is over the amount is ``over_nusd``.
 
+    ``amount_nusd`` is in force: with what is carried from the period before, never below zero.
     ``leased_nusd`` is what clients hold and may still spend. ``exhausted_at`` is ``None`` when the amount lasts.
     """
 
@@ -35,6 +37,7 @@ class Standing:
     amount_nusd: int
     spent_nusd: int
     leased_nusd: int
+    carried_nusd: int
     denied_calls: int
     burn_nusd_per_h: float
     pace: float | None
@@ -127,18 +130,21 @@ def _stand(budgets: Sequence[Budget], now: datetime) -> list[Standing]:
     }
     rolled = _rolled(budgets, accounts.values(), now)
     burns = _burns(budgets, now)
+    extra = _carried(budgets, periods)
     made = []
     for budget in budgets:
         period = periods[budget.pk]
         account = accounts.get((budget.pk, period.key)) or Account(budget=budget, period_key=period.key)
         spent = rolled.get(account.pk, 0) if budget.period_kind == PeriodKind.ROLLING else account.settled_nusd
-        told = _forecast(budget, period, spent, burns[budget.pk], now)
+        amount = max(0, budget.amount_nusd + extra.get(budget.pk, 0))
+        told = _forecast(budget, amount, period, spent, burns[budget.pk], now)
         made.append(
             Standing(
                 budget=budget,
                 period=period,
                 account_id=account.pk,
-                amount_nusd=budget.amount_nusd,
+                amount_nusd=amount,
+                carried_nusd=extra.get(budget.pk, 0),
                 spent_nusd=spent,
                 leased_nusd=account.outstanding_nusd,
                 denied_calls=account.denied_calls,
@@ -149,17 +155,39 @@ def _stand(budgets: Sequence[Budget], now: datetime) -> list[Standing]:
     return made
 
 
-def _forecast(budget: Budget, period: Period, spent_nusd: int, burn: float, now: datetime) -> Forecast:
+def _carried(budgets: Sequence[Budget], periods: Mapping[int, Period]) -> dict[int, int]:
+    """Return what the present periods of budgets that carry have from the periods before."""
+    carrying = [budget for budget in budgets if budget.carry.carries]
+    if not carrying:
+        return {}
+    ends = {periods[budget.pk].starts_at for budget in carrying}
+    before = {
+        (row.budget_id, row.ends_at): Before(
+            row.amount_nusd + row.carried_nusd, row.outstanding_nusd + row.settled_nusd
+        )
+        for row in Account.objects.filter(budget__in=carrying, ends_at__in=ends)
+    }
+    made = {}
+    for budget in carrying:
+        starts_at = periods[budget.pk].starts_at
+        untouched = Before(budget.amount_nusd, 0) if starts_at and budget.created_at < starts_at else None
+        made[budget.pk] = carried(budget.carry, before.get((budget.pk, starts_at), untouched))
+    return made
+
+
+def _forecast(
+    budget: Budget, amount_nusd: int, period: Period, spent_nusd: int, burn: float, now: datetime
+) -> Forecast:
     if budget.period_kind == PeriodKind.ROLLING:
         return rolling_forecast(
-            amount_nusd=budget.amount_nusd,
+            amount_nusd=amount_nusd,
             settled_nusd=spent_nusd,
             burn_nusd_per_h=burn,
             days=budget.period_days or 1,
             now=now,
         )
     return forecast(
-        amount_nusd=budget.amount_nusd,
+        amount_nusd=amount_nusd,
         settled_nusd=spent_nusd,
         burn_nusd_per_h=burn,
         starts_at=period.starts_at,
@@ -206,8 +234,10 @@ def _burns(budgets: Sequence[Budget], now: datetime) -> dict[int, float]:
 def preview_amount(budget: Budget, amount_nusd: int, now: datetime) -> Effect:
     """Return what ``amount_nusd`` would do to the present period of ``budget``. Changes nothing."""
     standing = standing_of(budget, now)
+    in_force = max(0, amount_nusd + standing.carried_nusd)
     told = _forecast(
-        Budget(amount_nusd=amount_nusd, period_kind=budget.period_kind, period_days=budget.period_days),
+        budget,
+        in_force,
         standing.period,
         standing.spent_nusd,
         standing.burn_nusd_per_h,
@@ -215,7 +245,7 @@ def preview_amount(budget: Budget, amount_nusd: int, now: datetime) -> Effect:
     )
     holders = Lease.objects.filter(path__contains=[standing.account_id], closed=False)
     holders = holders.filter(granted_nusd__gt=F("settled_nusd") + F("returned_nusd"))
-    room = amount_nusd - standing.spent_nusd
+    room = in_force - standing.spent_nusd
     return Effect(
         amount_nusd=amount_nusd,
         change_nusd=amount_nusd - budget.amount_nusd,

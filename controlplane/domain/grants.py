@@ -51,7 +51,7 @@ class Account(NamedTuple):
 
     def moved(self, *, outstanding: int, settled: int) -> Account:
         """Return the account after a change by these differences."""
-        return self._replace(outstanding=self.outstanding + outstanding, settled=self.settled + settled)
+        return Account(self.amount, self.outstanding + outstanding, self.settled + settled, self.blocks, self.archived)
 
 
 class Ask(NamedTuple):

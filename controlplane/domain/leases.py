@@ -91,11 +91,19 @@ class OpenAccount:
     presumed: int = 0
     overage: int = 0
     blocked: bool = False
+    frees_at: datetime | None = None  # when the oldest charge leaves a rolling window
+    carried: int | None = None  # from the period before, when it is not what the row says
 
     @property
     def changed(self) -> bool:
         """Whether the account differs from its row."""
-        return bool(self.outstanding or self.settled or self.denied or self.presumed or self.overage or self.blocked)
+        counted = self.outstanding, self.settled, self.denied, self.presumed, self.overage
+        return any(counted) or self.blocked or self.carried is not None
+
+    def retry_after_ms(self, now: datetime) -> int | None:
+        """Return when there will be room again, as far as time alone makes it: the next period, or the next slot to leave."""
+        at = self.ends_at or self.frees_at
+        return None if at is None else max(0, _ms(at - now))
 
     def move(self, outstanding: int, added: int, taken_back: int = 0) -> None:
         """Change what is outstanding, add what was charged, and take back what had been charged by mistake.
@@ -124,6 +132,7 @@ class OpenLease:
     presumed: int = 0  # charged for a lease whose holder was lost, until the holder says what it spent
     false_denied: int = 0
     overage: int = 0  # settled beyond what had been granted
+    revoked: bool = False  # grants no more; what is left stays exposed until the holder's final report
 
     @property
     def outstanding(self) -> int:
@@ -208,7 +217,7 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
     period_ms = max(0, _ms(min(ends) - now)) if ends else None
     denied: Denial | None = None
     blocker: OpenAccount | None = None
-    if lease.closed:
+    if lease.closed or lease.revoked:
         denied = "closed" if not report.final else None
     elif any(account.budget.archived for account in path):
         denied = "unknown"
@@ -219,23 +228,24 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
             blocker.blocked = True
     return Answer(
         granted=lease.counters.granted,
-        cap=0 if lease.closed else cap(ask, [account.state for account in path]),
+        cap=0 if lease.closed or lease.revoked else cap(ask, [account.state for account in path]),
         ttl_ms=ttl_ms,
         period_ms=period_ms,
-        closed=lease.closed,
+        closed=lease.closed or lease.revoked,
         denied=denied,
         blocked_by=blocker.budget.name if blocker else None,
-        retry_after_ms=max(0, _ms(blocker.ends_at - now)) if blocker and blocker.ends_at else None,
+        retry_after_ms=blocker.retry_after_ms(now) if blocker else None,
     )
 
 
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
     """Grant what is right; return the index on the path of the account that denies the next call."""
     grant = decide(lease.counters, ask, [account.state for account in path])
-    before = lease.outstanding
-    lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
-    for account in path:
-        account.move(lease.outstanding - before, 0)
+    if grant.amount:
+        before = lease.outstanding
+        lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
+        for account in path:
+            account.move(lease.outstanding - before, 0)
     return grant.blocked_by
 
 

@@ -123,6 +123,11 @@ def slot_of(days: int, now: datetime) -> datetime:
     return epoch + ((now - epoch) // length) * length
 
 
+def leaves_window(days: int, starts_at: datetime) -> datetime:
+    """Return when the slot that starts then stops counting."""
+    return starts_at + timedelta(days=days) + slot_length(days)
+
+
 def rolling_cutoff(days: int, now: datetime) -> datetime:
     """Return the time after which a slot must start to count: what it holds may be younger than the window."""
     return now - timedelta(days=days) - slot_length(days)

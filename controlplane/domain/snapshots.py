@@ -34,6 +34,7 @@ class BudgetLine(NamedTuple):
     slug: str
     match: Mapping[str, str]
     on_exhausted: str
+    on_disconnect: str = "stop"
 
 
 class Money(NamedTuple):
@@ -108,6 +109,7 @@ def compile_document(intent: Intent, scope: TenantNode | None, *, revision: int)
             "slug": line.slug,
             "match": dict(line.match),
             "on_exhausted": line.on_exhausted,
+            "on_disconnect": line.on_disconnect,
         }
         for line in intent.money.budgets
         if line.id in named

@@ -69,6 +69,8 @@ class Edge:
             CONFIG: ("GET", lambda request: config(self._mirror, request)),
             "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
             "/v1/traces": ("POST", lambda request: self._otlp.take(self._otlp.traces, request)),
+            "/v1/metrics": ("POST", lambda request: self._otlp.take(self._otlp.metrics, request)),
+            "/v1/logs": ("POST", lambda request: self._otlp.take(self._otlp.logs, request)),
             "/sdk/v1/state/ops": ("POST", state.ops),
             "/sdk/v1/state/changes": ("GET", state.changes),
             "/sdk/v1/state/map": ("GET", state.map),

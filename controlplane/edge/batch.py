@@ -24,7 +24,7 @@ from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
 from controlplane.edge.database import Gone, Pool
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest
-from controlplane.fleet.actions import sightings
+from controlplane.fleet.actions import shares, sightings
 from controlplane.fleet.schemas import ShareLine, Sighting
 from controlplane.problems import Invalid, Problem, Unavailable
 from controlplane.telemetry.actions import windows
@@ -170,14 +170,14 @@ async def write(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> lis
     raised = {incarnation: max(w.number for w in new) for incarnation, new in fresh.items() if new}
     await sightings.acknowledge(connection, raised)
     await sightings.note_breakers(connection, seen)
-    shares = await sightings.divide(connection, seen, now=now)
+    divided = await shares.divide(connection, seen, now=now)
     reports = [report for arrival in arrivals for report in _reports(arrival)]
     answers = await leases.merge(connection, reports, now=now, ttl_ms=settings.LEASE_TTL_MS)
     return [
         Outcome(
             windows_acked=raised.get(arrival.request.incarnation, acked[arrival.request.incarnation]),
             leases=[answers[arrival.request.incarnation, line.number] for line in arrival.request.leases],
-            shares=shares.get(arrival.request.incarnation, []),
+            shares=divided.get(arrival.request.incarnation, []),
         )
         for arrival in arrivals
     ]
@@ -200,7 +200,7 @@ def _sighting(arrival: Arrival) -> Sighting:
         gauges=request.gauges,
         final=request.final,
         breakers=request.breakers,
-        demand=request.demand,
+        demand=tuple(line for line in request.demand if key.tenant_of(line.tenant) == line.tenant),
         seen_at=arrival.at,
     )
 

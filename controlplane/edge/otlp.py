@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from django.conf import settings
+from django.utils import timezone
 from psycopg import AsyncConnection
 
 from controlplane.edge.database import Pool
@@ -20,11 +21,14 @@ from controlplane.edge.status import PROTOBUF, refusal
 from controlplane.edge.writer import Busy, Writer
 from controlplane.problems import Problem
 from controlplane.telemetry import binary
-from controlplane.telemetry.actions import spans
+from controlplane.telemetry.actions import points, spans
+from controlplane.telemetry.otlp import logs as log_records
+from controlplane.telemetry.otlp import metrics as metric_points
+from controlplane.telemetry.otlp import spans as trace_spans
 from controlplane.telemetry.otlp.decoding import Decoded, Reading
 from controlplane.telemetry.otlp.response import answer
-from controlplane.telemetry.otlp.spans import decode_json, decode_protobuf
-from controlplane.telemetry.schemas import MessageRow, SpanRow
+from controlplane.telemetry.otlp.series import PointRow
+from controlplane.telemetry.schemas import LogRow, SpanRow
 
 log = structlog.get_logger(__name__)
 
@@ -50,28 +54,43 @@ class Signal(NamedTuple, Generic[Row, Batch]):
     decode_protobuf: Callable[[bytes, Reading], Decoded[Row]]
     decode_json: Callable[[bytes, Reading], Decoded[Row]]
     prepare: Callable[[Decoded[Row]], tuple[Batch, int]]  # the batch and its size in bytes
-    rejected: tuple[int, str]  # how the response names what was rejected: unused number, JSON's name
+    rejected: str  # JSON's name in the response for how many were not kept
     writer: Writer[Batch]
 
 
-class Spans(NamedTuple):
-    """A batch of spans, ready for COPY."""
+class Ready(NamedTuple):
+    """A batch of records, and what was said in them, ready for COPY."""
 
     rows: list[bytes]
-    messages: list[MessageRow]
+    messages: list[bytes]
+
+    @classmethod
+    def of(cls, decoded: Decoded[Row], as_row: Callable[[Row], bytes]) -> tuple[Ready, int]:
+        made = cls(list(map(as_row, decoded.rows)), list(map(binary.message, decoded.messages)))
+        return made, sum(map(len, made.rows)) + sum(map(len, made.messages))
 
 
-def prepare_spans(decoded: Decoded[SpanRow]) -> tuple[Spans, int]:
-    rows = [binary.span(row) for row in decoded.rows]
-    return Spans(rows, decoded.messages), sum(map(len, rows)) + sum(len(each.content) for each in decoded.messages)
+def _joined(batches: Sequence[Ready]) -> tuple[list[bytes], list[bytes]]:
+    return [row for batch in batches for row in batch.rows], [said for batch in batches for said in batch.messages]
 
 
-async def store_spans(connection: AsyncConnection[Any], batches: Sequence[Spans]) -> None:
-    await spans.store(
-        connection,
-        [row for batch in batches for row in batch.rows],
-        [message for batch in batches for message in batch.messages],
-    )
+async def _store_spans(connection: AsyncConnection[Any], batches: Sequence[Ready]) -> None:
+    await spans.store(connection, *_joined(batches))
+
+
+async def _store_logs(connection: AsyncConnection[Any], batches: Sequence[Ready]) -> None:
+    await spans.store_logs(connection, *_joined(batches))
+
+
+async def _store_points(connection: AsyncConnection[Any], batches: Sequence[Decoded[PointRow]]) -> None:
+    await points.store(connection, batches, now=timezone.now())
+
+
+_POINT_SIZE = 500  # of a point in memory, about
+
+
+def _as_is(decoded: Decoded[PointRow]) -> tuple[Decoded[PointRow], int]:
+    return decoded, len(decoded.rows) * _POINT_SIZE
 
 
 @dataclass(slots=True)
@@ -103,13 +122,31 @@ class Otlp:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="otlp")
         self.held = 0
         self.rejected = 0
-        self.traces: Signal[SpanRow, Spans] = Signal(
-            decode_protobuf, decode_json, prepare_spans, (0, "rejectedSpans"), Writer("spans", pool, store_spans)
+        self.traces: Signal[SpanRow, Ready] = Signal(
+            trace_spans.decode_protobuf,
+            trace_spans.decode_json,
+            lambda decoded: Ready.of(decoded, binary.span),
+            "rejectedSpans",
+            Writer("spans", pool, _store_spans),
+        )
+        self.metrics: Signal[PointRow, Decoded[PointRow]] = Signal(
+            metric_points.decode_protobuf,
+            metric_points.decode_json,
+            _as_is,
+            "rejectedDataPoints",
+            Writer("points", pool, _store_points),
+        )
+        self.logs: Signal[LogRow, Ready] = Signal(
+            log_records.decode_protobuf,
+            log_records.decode_json,
+            lambda decoded: Ready.of(decoded, binary.log),
+            "rejectedLogRecords",
+            Writer("logs", pool, _store_logs),
         )
 
     @property
     def writers(self) -> list[Writer[Any]]:
-        return [self.traces.writer]
+        return [self.traces.writer, self.metrics.writer, self.logs.writer]
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run all the time."""
@@ -136,8 +173,7 @@ class Otlp:
         finally:
             hold.give_back()
         self.rejected += decoded.rejected
-        name = signal.rejected[1]
-        return Response(200, answer(decoded, name, as_json=as_json), (JSON if as_json else PROTOBUF,))
+        return Response(200, answer(decoded, signal.rejected, as_json=as_json), (JSON if as_json else PROTOBUF,))
 
     async def _stored(self, signal: Signal[Any, Any], body: bytes, key: Key, *, as_json: bool) -> Decoded[Any]:
         decode = signal.decode_json if as_json else signal.decode_protobuf

@@ -76,13 +76,19 @@ class BreakerState(models.Model):
 
 
 class LimitDemand(models.Model):
-    """What an instance lately asked of a fleet-wide limit; its share of the limit follows from it."""
+    """What an instance lately asked of a fleet-wide limit, and the part of it that it was promised.
+
+    ``in_force`` is the most that it may be using: until it has acknowledged a smaller part, or was silent for too long.
+    """
 
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="demands")
     tenant = models.CharField(max_length=64)
     route = models.CharField(max_length=64)
     unit = models.CharField(max_length=16)
+    capacity = models.FloatField(default=0.0)
     per_s = models.FloatField(default=0.0)
+    promised = models.FloatField(default=0.0)
+    in_force = models.FloatField(default=0.0)
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -42,21 +42,27 @@ class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DemandLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What the instance lately asked of a fleet-wide limit, in units per second."""
+    """What the instance lately asked of a fleet-wide limit: units per second, or calls at once.
+
+    ``capacity`` is the whole limit as the instance knows it, in the same measure; ``share`` the part of it that it uses now.
+    """
 
     tenant: Name = ""
     route: Name
-    unit: Literal["requests", "tokens"]
+    unit: Literal["requests", "tokens", "calls"]
     per_s: Annotated[float, Meta(ge=0, le=1e12)]
+    capacity: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a fleet-wide limit that the instance enforces."""
+    """The part of a fleet-wide limit that the instance may use for ``ttl_ms`` after it sent the sync."""
 
     tenant: str
     route: str
     unit: str
     share: float
+    ttl_ms: int
 
 
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from controlplane.telemetry.schemas import SpanRow
+from controlplane.telemetry.schemas import LogRow, MessageRow, SpanRow
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-_NULL = b"\xff\xff\xff\xff"
+NULL = b"\xff\xff\xff\xff"
 _COUNT = struct.Struct(">h").pack
 _LENGTH = struct.Struct(">i").pack
 _BIGINT = struct.Struct(">iq").pack
@@ -21,6 +21,8 @@ _TEXTS: dict[str, bytes] = {}
 _MOST_TEXTS = 20_000
 
 SPAN_COLUMNS = ("starts_at", *SpanRow._fields[1:])
+MESSAGE_COLUMNS = ("starts_at", *MessageRow._fields[1:])
+LOG_COLUMNS = ("at", *LogRow._fields[1:])
 
 
 def text(value: str) -> bytes:
@@ -46,7 +48,7 @@ def json(value: bytes) -> bytes:
 
 def bigint(value: int | None) -> bytes:
     """Return a ``bigint``, or a ``timestamptz`` in microseconds from the year 2000."""
-    return _NULL if value is None else _BIGINT(8, value)
+    return NULL if value is None else _BIGINT(8, value)
 
 
 def smallint(value: int) -> bytes:
@@ -54,7 +56,7 @@ def smallint(value: int) -> bytes:
 
 
 def double(value: float | None) -> bytes:
-    return _NULL if value is None else _DOUBLE(8, value)
+    return NULL if value is None else _DOUBLE(8, value)
 
 
 def raw(value: bytes) -> bytes:
@@ -65,7 +67,7 @@ def raw(value: bytes) -> bytes:
 def bigints(values: Sequence[int] | None) -> bytes:
     """Return a ``bigint[]``."""
     if values is None:
-        return _NULL
+        return NULL
     if not values:
         return _LENGTH(12) + struct.pack(">iii", 0, 0, 20)
     items = b"".join(_BIGINT(8, value) for value in values)
@@ -95,7 +97,7 @@ def span(each: SpanRow) -> bytes:
     return b"".join(
         (
             _SPAN(_FIELDS, 8, starts_us, 8, duration_us, 2, kind, 2, status, 2, usage_by),
-            *(_NULL if value is None else _BIGINT(8, value) for value in (given, out, cached, reasoning, cost, ttft)),
+            *(NULL if value is None else _BIGINT(8, value) for value in (given, out, cached, reasoning, cost, ttft)),
             text(trace_id),
             text(span_id),
             text(parent),
@@ -108,3 +110,21 @@ def span(each: SpanRow) -> bytes:
             json(links),
         )
     )  # fmt: skip
+
+
+def message(each: MessageRow) -> bytes:
+    """Return one message, with the columns of ``MESSAGE_COLUMNS``."""
+    return row(bigint(each.starts_us), *map(text, each[1:]))
+
+
+def log(each: LogRow) -> bytes:
+    """Return one log record, with the columns of ``LOG_COLUMNS``."""
+    return row(
+        bigint(each.at_us),
+        smallint(each.severity),
+        raw(each.digest),
+        *map(known, (each.tenant, each.service, each.scope, each.event)),
+        *map(text, (each.trace_id, each.span_id, each.body)),
+        json(each.attributes),
+        json(each.resource),
+    )

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Now
 
 from controlplane.tenancy.models import Tenant
 
@@ -174,6 +175,94 @@ class Message(models.Model):
     class Meta:
         managed = False
         db_table = "telemetry_message"
+
+
+class LogRecord(models.Model):
+    """One log record of an application. Partitioned by day."""
+
+    pk = models.CompositePrimaryKey("at", "digest")
+    at = models.DateTimeField()
+    severity = models.PositiveSmallIntegerField()  # OTLP's SeverityNumber: 9 info, 13 warn, 17 error
+    digest = models.BinaryField(max_length=16)
+    tenant = models.CharField(max_length=64)
+    service = models.CharField(max_length=120)
+    scope = models.CharField(max_length=120)
+    event = models.CharField(max_length=120)
+    trace_id = models.CharField(max_length=32)
+    span_id = models.CharField(max_length=16)
+    body = models.TextField()
+    attributes = models.JSONField(default=dict)
+    resource = models.JSONField(default=dict)
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_log"
+
+
+class Series(models.Model):
+    """One series of an OTLP metric: one name and set of attributes of one instance of a service.
+
+    ``state`` is the last point of a cumulative series, from which the next one is told apart. ``bounds`` are those of an
+    explicit histogram, whose percentiles are as coarse as they are.
+    """
+
+    digest = models.BinaryField(max_length=16, unique=True)
+    tenant = models.CharField(max_length=64)
+    name = models.CharField(max_length=255)
+    unit = models.CharField(max_length=63)
+    kind = models.CharField(max_length=12)  # gauge, sum, histogram, exponential, summary
+    monotonic = models.BooleanField()
+    service = models.CharField(max_length=120)
+    instance = models.CharField(max_length=120)
+    route = models.CharField(max_length=64)
+    model = models.CharField(max_length=120)
+    release = models.CharField(max_length=64)
+    attributes = models.JSONField(default=dict)
+    bounds = ArrayField(models.FloatField(), default=list)
+    state = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "telemetry_series"
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "name"], name="series_tenant_name"),
+            models.Index(fields=["name"], name="series_name"),
+        ]
+
+
+class _Point(models.Model):
+    series = models.ForeignKey(Series, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    at = models.DateTimeField()
+    samples = models.BigIntegerField()
+    sum = models.FloatField()
+    min = models.FloatField(null=True)
+    max = models.FloatField(null=True)
+    buckets = ArrayField(models.BigIntegerField(), null=True)  # by the bounds of the series, or packed
+    exemplars = models.JSONField(null=True)  # [{"trace_id", "span_id", "value"}]
+
+    class Meta:
+        abstract = True
+
+
+class Point(_Point):
+    """What a series added up to a time: of sums and histograms the difference to the point before. Partitioned by day."""
+
+    pk = models.CompositePrimaryKey("series_id", "at")
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_point"
+
+
+class PointHour(_Point):
+    """The points of an hour, added up. Partitioned by month."""
+
+    pk = models.CompositePrimaryKey("series_id", "at")
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_point_1h"
 
 
 class Capture(models.Model):

@@ -130,3 +130,20 @@ class MessageRow(NamedTuple):
     name: str
     tenant: str
     content: str
+
+
+class LogRow(NamedTuple):
+    """One log record, in the order of the columns that ``actions.spans`` writes. ``at_us`` as in ``SpanRow``."""
+
+    at_us: int
+    severity: int
+    digest: bytes
+    tenant: str
+    service: str
+    scope: str
+    event: str
+    trace_id: str
+    span_id: str
+    body: str
+    attributes: bytes
+    resource: bytes

@@ -76,13 +76,15 @@ def genai_usage(usage: dict[str, int]) -> Usage:
     return Usage(**totals)
 
 
-def theirs(name: str, usage: dict[str, int], provider: str | None, context: dict[str, str] | None = None) -> int | None:
+def theirs(
+    name: str, usage: dict[str, int], provider: str | None, context: dict[str, str] | None = None, now: datetime = NOW
+) -> int | None:
     """Return what genai-prices says in nano-USD, ``None`` when it does not know the model or has no price for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             said = calc_price(
-                genai_usage(usage), name, provider_id=provider, genai_request_timestamp=NOW, price_context=context
+                genai_usage(usage), name, provider_id=provider, genai_request_timestamp=now, price_context=context
             )
         except LookupError:
             return None
@@ -105,6 +107,7 @@ def _priced(model: Any) -> set[str]:
 
 @pytest.mark.slow
 def test_cost__every_name_on_the_list__to_the_nano_dollar_as_genai_prices() -> None:
+    book().turn(12 * 3600)
     counts = itertools.count(199_000)
     differing = []
     for provider, name in references():
@@ -121,6 +124,7 @@ def test_cost__every_name_on_the_list__to_the_nano_dollar_as_genai_prices() -> N
     reference=st.deferred(lambda: st.sampled_from(references())),
     qualified=st.booleans(),
     usage=st.dictionaries(st.sampled_from(sorted(set(CLASSES) - {"requests"})), tokens, max_size=6),
+    hour=st.integers(0, 23),
     context=st.sampled_from(
         [
             None,
@@ -138,16 +142,32 @@ def test_cost__every_name_on_the_list__to_the_nano_dollar_as_genai_prices() -> N
 )
 @settings(max_examples=1500, deadline=None)
 def test_cost__any_usage_of_any_model__to_the_nano_dollar_as_genai_prices(
-    reference: tuple[str, str], qualified: bool, usage: dict[str, int], context: dict[str, str] | None
+    reference: tuple[str, str], qualified: bool, usage: dict[str, int], context: dict[str, str] | None, hour: int
 ) -> None:
     provider, name = reference
     at = provider if qualified else None
 
-    expected = theirs(name, usage, at, context)
+    now = NOW.replace(hour=hour)
+    book().turn(hour * 3600)
+
+    expected = theirs(name, usage, at, context, now)
 
     if expected is not None or qualified:  # without a provider we go on where they give up
         ours = book().usage_cost_nusd(name, usage, provider=at, context=tuple((context or {}).items()))
         assert ours == expected
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_cost__model_that_is_cheaper_at_night__by_the_hour(hour: int) -> None:
+    usage = {"input": 1000, "cached_input": 10, "output": 100}
+    book().turn(hour * 3600)
+
+    costs = [book().usage_cost_nusd(name, usage) for name in ("deepseek-chat", "deepseek-reasoner", "deepseek-v4-pro")]
+
+    now = NOW.replace(hour=hour)
+    assert costs == [
+        theirs(name, usage, None, None, now) for name in ("deepseek-chat", "deepseek-reasoner", "deepseek-v4-pro")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Budget, Lease
-from controlplane.fleet.models import BreakerState, Instance
+from controlplane.fleet.models import BreakerState, Instance, LimitDemand
 from controlplane.telemetry.models import (
     CallWindow1m,
     CallWindow10s,
@@ -120,17 +121,88 @@ async def test_sync__an_instance__is_known_with_what_it_runs(ask: Caller, me: st
     assert (await BreakerState.objects.aget()).phase == "open"
 
 
-async def test_sync__two_instances_ask_of_one_limit__get_shares_that_add_up(ask: Caller) -> None:
-    def demand(per_s: float) -> list[dict[str, Any]]:
-        return [{"tenant": "acme", "route": "chat", "unit": "requests", "per_s": per_s}]
+class Divided:
+    """Instances that ask of one limit and say which share they use."""
 
+    def __init__(self, ask: Caller, **line: Any) -> None:
+        self.ask = ask
+        self.line = {"tenant": "acme", "route": "chat", "unit": "requests", **line}
+        self.seq = 0
+
+    async def share(self, who: str, per_s: float, used: float | None = None, **sync: Any) -> float:
+        self.seq += 1
+        demand = [{**self.line, "per_s": per_s, "share": used}]
+        reply = await self.ask.sync(incarnation=who, seq=self.seq, demand=demand, **sync)
+        (share,) = reply.json()["shares"]
+        assert share["ttl_ms"] == 10_000
+        return float(share["share"])
+
+
+async def test_sync__another_instance_asks_of_a_limit__gets_its_share_once_the_first_has_given_way(ask: Caller) -> None:
+    limit = Divided(ask)
     one, two = str(uuid4()), str(uuid4())
-    await ask.sync(incarnation=one, demand=demand(30.0))
-    second = await ask.sync(incarnation=two, demand=demand(10.0))
-    first = await ask.sync(incarnation=one, seq=2, demand=demand(30.0))
 
-    shares = [reply.json()["shares"][0]["share"] for reply in (first, second)]
-    assert shares == pytest.approx([0.725, 0.275])
+    assert await limit.share(one, 30.0, 0.0) == 1.0
+    assert await limit.share(two, 10.0, 0.0) == 0.0
+    assert await limit.share(one, 30.0, 1.0) == pytest.approx(0.725)
+    assert await limit.share(two, 10.0, 0.0) == 0.0
+    assert await limit.share(one, 30.0, 0.725) == pytest.approx(0.725)
+    assert await limit.share(two, 10.0, 0.0) == pytest.approx(0.275)
+
+
+async def test_sync__capacity_known__what_is_asked_for_is_divided_fairly_and_the_rest_evenly(ask: Caller) -> None:
+    limit = Divided(ask, capacity=100.0)
+    greedy, modest = str(uuid4()), str(uuid4())
+
+    await limit.share(greedy, 1000.0, 0.0)
+    await limit.share(modest, 20.0, 0.0)
+
+    assert await limit.share(greedy, 1000.0, 1.0) == pytest.approx(0.8)
+    assert await limit.share(greedy, 1000.0, 0.8) == pytest.approx(0.8)
+    assert await limit.share(modest, 20.0, 0.0) == pytest.approx(0.2)
+
+
+async def test_sync__slots_are_divided__whole_ones(ask: Caller) -> None:
+    limit = Divided(ask, unit="calls", capacity=3.0)
+    one, two = str(uuid4()), str(uuid4())
+
+    assert await limit.share(one, 9.0, 0.0) == 1.0
+    await limit.share(two, 9.0, 0.0)
+    given = await limit.share(one, 9.0, 1.0)
+    await limit.share(one, 9.0, given)
+
+    assert sorted([given, await limit.share(two, 9.0, 0.0)]) == pytest.approx([1 / 3, 2 / 3])
+
+
+async def test_sync__instance_says_goodbye__its_share_is_free_at_once(ask: Caller) -> None:
+    limit = Divided(ask)
+    one, two = str(uuid4()), str(uuid4())
+    await limit.share(one, 30.0, 0.0)
+
+    assert await limit.share(one, 30.0, 1.0, final=True) == 0.0
+
+    assert await limit.share(two, 10.0, 0.0) == 1.0
+
+
+async def test_sync__instance_is_silent__its_share_is_free_when_it_has_expired(ask: Caller) -> None:
+    limit = Divided(ask)
+    one, two = str(uuid4()), str(uuid4())
+    await limit.share(one, 30.0, 0.0)
+    await LimitDemand.objects.aupdate(updated_at=timezone.now() - timedelta(seconds=8))
+    assert await limit.share(two, 10.0, 0.0) == 0.0
+
+    await LimitDemand.objects.filter(instance_id=UUID(one)).aupdate(updated_at=timezone.now() - timedelta(seconds=11))
+
+    assert await limit.share(two, 10.0, 0.0) == 1.0
+
+
+async def test_sync__demand_in_another_tenants_name__gets_nothing(ask: Caller) -> None:
+    demand = [{"tenant": "globex", "route": "chat", "unit": "requests", "per_s": 5.0, "share": 0.0}]
+
+    reply = await ask.sync(incarnation=str(uuid4()), demand=demand)
+
+    assert reply.json()["shares"] == []
+    assert not await LimitDemand.objects.aexists()
 
 
 @pytest.mark.parametrize(

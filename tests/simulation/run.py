@@ -35,7 +35,12 @@ class Outcome(NamedTuple):
 
 def run(setup: Setup) -> Outcome:
     """Return what becomes of the world of ``setup``; also when its code fails in a way that no invariant names."""
-    world = World(setup)
+    return run_in(World(setup))
+
+
+def run_in(world: World) -> Outcome:
+    """Return what becomes of ``world``."""
+    setup = world.setup
     broken: tuple[str, str] = ("", "")
     try:
         world.start()

@@ -13,7 +13,6 @@ import msgspec
 from controlplane.budgets.schemas import LeaseAnswer, LeaseLine, LeaseReport
 from controlplane.domain.leases import Answer
 from tests.simulation.kernel import Broken
-from tests.simulation.store import key_of
 from tidegate.exchange import Sent
 
 if TYPE_CHECKING:
@@ -148,11 +147,11 @@ class Server:
         written = store.merge(reports, now=self.time(), ttl_ms=int(setup.ttl * 1000))
         committed = fate >= setup.failures
         if committed:
-            before = {key_of(report): store.leases.get(key_of(report)) for report in reports}
+            stood = self._world.truth.standing(reports, written)
             store.commit(written)
             for message in group:
                 self._count(message)
-            self._world.truth.committed(reports, written, before)
+            self._world.truth.committed(reports, written, stood)
         heard = fate >= setup.failures + setup.unknown
         for message in group:
             lines = [(line.number, written.answers[message.incarnation, line.number]) for line in message.lines]

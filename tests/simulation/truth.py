@@ -9,12 +9,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
 from tests.simulation.kernel import Broken
-from tests.simulation.store import Store, Written
+from tests.simulation.store import Store, Written, key_of
 from tidegate.leasing import Slip
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ class Bill:
         while self._recent and self._recent[0][0] < self._oldest(now):
             self.billed -= self._recent.pop(0)[1]
         return self.billed + self.open
+
+
+class Standing(NamedTuple):
+    """What a transaction found: leases, and the exposure of accounts."""
+
+    leases: dict[LeaseKey, OpenLease | None]
+    exposed: dict[int, int]
 
 
 class Truth:
@@ -224,11 +231,17 @@ class Truth:
             return self.outstanding.get(account, 0) + self.store.settled(row, self.server_time())
         return self.outstanding.get(account, 0) + self.charged.get(account, 0)
 
-    def committed(self, reports: list[LeaseReport], written: Written, before: dict[LeaseKey, OpenLease | None]) -> None:
+    def standing(self, reports: list[LeaseReport], written: Written) -> Standing:
+        """Return how everything stands that a transaction is about to change."""
+        leases = {key: self.store.leases.get(key) for key in map(key_of, reports)}
+        known = [account for account in written.accounts if account in self.store.accounts]
+        return Standing(leases, {account: self.exposed(account) for account in known})
+
+    def committed(self, reports: list[LeaseReport], written: Written, stood: Standing) -> None:
         """A transaction has been committed: hold what it did against the law."""
+        before = stood.leases
         touched: set[int] = set()
         raised: set[int] = set()
-        stood = {account: self.exposed(account) for account in written.accounts}
         for report in reports:
             key = (report.incarnation, report.number)
             lease, old = self.store.leases.get(key), before[key]
@@ -250,7 +263,7 @@ class Truth:
         for report in reports:
             lease = self.store.leases.get((report.incarnation, report.number))
             if lease is not None:
-                self._check_cap(written.answers[lease.key], lease, stood)
+                self._check_cap(written.answers[lease.key], lease, stood.exposed)
 
     def _move(self, lease: OpenLease, old: OpenLease | None) -> None:
         idle, charged = rest(lease) - rest(old), charge(lease) - charge(old)
@@ -289,10 +302,15 @@ class Truth:
             raise Broken("I10 level", f"lease {number} was granted less than a call needs, {report.min_useful}")
 
     def _check_cap(self, answer: Answer, lease: OpenLease, before: dict[int, int]) -> None:
-        """Whoever draws on an account that is over its amount must give back what it holds idle."""
+        """Whoever draws on an account that is over its amount must give back what it holds idle.
+
+        An account that was over before a transaction and is after it was so all the time, but for calls that cost more
+        than their bounds.
+        """
         for account in lease.path:
             budget = self.store.budgets[self.store.accounts[account].budget]
-            if budget.blocks and min(before[account], self.exposed(account)) > budget.amount and answer.cap:
+            exposed = min(before.get(account, 0), self.exposed(account))
+            if budget.blocks and answer.cap and exposed > budget.amount + self._bill(account).over:
                 raise Broken("I11 cap", f"account {account} is over its amount, its clients may keep {answer.cap}")
 
     def kept(self, process: Process, number: int, cap: int) -> None:

@@ -28,12 +28,12 @@ MOST_PROCESSES = 40
 class World:
     """Everything there is, as a seed made it."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, store: Store | None = None) -> None:
         self.setup = setup
         self.kernel = Kernel()
         self.epoch = HOUR.timestamp() - setup.hour_ends
         self.chance = random.Random(f"world {setup.seed}")
-        self.store = Store()
+        self.store = store if store is not None else Store()
         self.server = Server(self)
         self.network = Network(self)
         self.truth = Truth(self.store, self.server.time)
@@ -226,7 +226,9 @@ class World:
         process = self._some(chance)
         if process is not None and len(self.living) < 2 * self.setup.clients and len(self.processes) < MOST_PROCESSES:
             self.kernel.note("process {} forks {}", process.number, len(self.processes))
-            self.processes.append(process.fork(len(self.processes)))
+            child = process.fork(len(self.processes))
+            self.processes.append(child)
+            child.after(chance.uniform(0.0, 3.0), self._publish, child)  # it has what its parent knew
 
     def _pause(self, chance: random.Random) -> None:
         process = self._some(chance)

@@ -8,7 +8,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from controlplane import intent, live
-from controlplane.budgets.models import Account, Budget, OnExhausted
+from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted
+from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodError, PeriodRule, parse_period
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
@@ -17,8 +18,9 @@ from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 from tidegate.core.price import MAX_USD, NUSD_PER_USD, format_usd
 
-MATCHES = ("route", "category", "model", "user")
+MATCHES = ("route", "category", "model", "user", "session")
 MAX_THRESHOLDS = 10
+NOTHING_CARRIED = CarryRule()
 
 
 @transaction.atomic
@@ -31,18 +33,21 @@ def create_budget(
     period: Any,
     match: Any = None,
     on_exhausted: str = OnExhausted.BLOCK,
+    on_disconnect: str = OnDisconnect.STOP,
+    carry: CarryRule = NOTHING_CARRIED,
     thresholds: Any = None,
     now: datetime,
 ) -> Budget:
     """Create a budget for a tenant's subtree, or for the installation. ``Invalid`` names every wrong field."""
     _may(by, tenant)
     match, thresholds = match or {}, thresholds or []
-    errors = _faults(slug, amount_nusd, match, on_exhausted, thresholds)
+    errors = _faults(slug, amount_nusd, match, thresholds) | _choice_faults(on_exhausted, on_disconnect)
     rule = PeriodRule("total")
     try:
         rule = parse_period(period)
     except PeriodError as error:
         errors |= error.errors
+    errors |= _carry_faults(carry, rule)
     if errors:
         raise Invalid("The budget can't be created like this.", errors=errors)
     budget = Budget(
@@ -55,6 +60,9 @@ def create_budget(
         period_days=rule.days,
         match=match,
         on_exhausted=on_exhausted,
+        on_disconnect=on_disconnect,
+        carry_up_to_nusd=carry.up_to,
+        carries_debt=carry.debt,
         thresholds=sorted(thresholds),
         created_at=now,
     )
@@ -96,9 +104,10 @@ def _note_highest(accounts: list[Account], before_nusd: int, amount_nusd: int, n
     for account in accounts:
         if account.ends_at is not None and account.ends_at <= now:
             continue
-        account.highest_nusd = max(account.highest_nusd, before_nusd, amount_nusd)
+        account.amount_nusd = amount_nusd
+        account.highest_nusd = max(account.highest_nusd, max(before_nusd, amount_nusd) + account.carried_nusd)
         account.lowered_at = now if amount_nusd < before_nusd else account.lowered_at
-        account.save(update_fields=["highest_nusd", "lowered_at"])
+        account.save(update_fields=["amount_nusd", "highest_nusd", "lowered_at"])
 
 
 @transaction.atomic
@@ -122,6 +131,8 @@ def document_of(budget: Budget, *, tenant: Tenant | None = None) -> dict[str, An
         "period": budget.rule.as_json(),
         "match": budget.match,
         "on_exhausted": str(budget.on_exhausted),
+        "on_disconnect": str(budget.on_disconnect),
+        "carry": {"unused_up_to_usd": format_usd(budget.carry_up_to_nusd), "debt": budget.carries_debt},
         "thresholds": list(budget.thresholds),
     }
 
@@ -136,7 +147,7 @@ def _amount_fault(amount_nusd: int) -> str | None:
     return None if 0 <= amount_nusd <= MAX_USD * NUSD_PER_USD else f"must be from 0 to {MAX_USD:,} dollars"
 
 
-def _faults(slug: str, amount_nusd: int, match: Any, on_exhausted: str, thresholds: Any) -> dict[str, str]:
+def _faults(slug: str, amount_nusd: int, match: Any, thresholds: Any) -> dict[str, str]:
     faults: dict[str, str | None] = {"slug": slug_fault(slug), "amount_usd": _amount_fault(amount_nusd)}
     if not isinstance(match, dict):
         faults["match"] = "must be an object"
@@ -146,14 +157,28 @@ def _faults(slug: str, amount_nusd: int, match: Any, on_exhausted: str, threshol
                 faults[f"match.{part}"] = f"is not known; known are {', '.join(MATCHES)}"
             elif not isinstance(value, str) or not 1 <= len(value) <= 120:
                 faults[f"match.{part}"] = "must be text of 1 to 120 characters"
-    if on_exhausted not in OnExhausted.values:
-        faults["on_exhausted"] = f"must be one of {', '.join(OnExhausted.values)}"
     percents = isinstance(thresholds, list) and all(
         isinstance(percent, int) and not isinstance(percent, bool) and 1 <= percent <= 1000 for percent in thresholds
     )
     if not percents or len(thresholds) > MAX_THRESHOLDS:
         faults["thresholds"] = f"must be at most {MAX_THRESHOLDS} whole percentages from 1 to 1000"
     return {field: fault for field, fault in faults.items() if fault}
+
+
+def _choice_faults(on_exhausted: str, on_disconnect: str) -> dict[str, str]:
+    faults = {}
+    if on_exhausted not in OnExhausted.values:
+        faults["on_exhausted"] = f"must be one of {', '.join(OnExhausted.values)}"
+    if on_disconnect not in OnDisconnect.values:
+        faults["on_disconnect"] = f"must be one of {', '.join(OnDisconnect.values)}"
+    return faults
+
+
+def _carry_faults(carry: CarryRule, rule: PeriodRule) -> dict[str, str]:
+    if carry.carries and rule.kind != "calendar":
+        return {"carry": "is for calendar periods: other periods have none before them"}
+    fault = _amount_fault(carry.up_to)
+    return {"carry.unused_up_to_usd": fault} if fault else {}
 
 
 def _tell(

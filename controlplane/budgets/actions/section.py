@@ -10,4 +10,7 @@ def money() -> Money:
     """Return the live budgets of all tenants, and the etag of the newest price book."""
     budgets = Budget.objects.filter(archived_at=None).order_by("pk")
     newest = PriceBook.objects.order_by("-id").values_list("etag", flat=True).first()
-    return Money([BudgetLine(row.pk, row.tenant_id, row.slug, row.match, row.on_exhausted) for row in budgets], newest)
+    lines = [
+        BudgetLine(row.pk, row.tenant_id, row.slug, row.match, row.on_exhausted, row.on_disconnect) for row in budgets
+    ]
+    return Money(lines, newest)

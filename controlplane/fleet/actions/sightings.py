@@ -1,4 +1,4 @@
-"""Noting which SDK instances reported: who they are, what they run, their breakers, and what they ask of limits.
+"""Noting which SDK instances reported: who they are, what they run, and their breakers.
 
 Raw psycopg, many sightings in a fixed number of statements, inside the caller's transaction.
 """
@@ -6,18 +6,14 @@ Raw psycopg, many sightings in a fixed number of statements, inside the caller's
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, optional, plain, texts
-from controlplane.domain.shares import share_of
-from controlplane.fleet.schemas import ShareLine, Sighting
-
-# An instance that has been silent for longer no longer counts when limits are divided.
-DEMAND_LASTS = timedelta(seconds=10)
+from controlplane.fleet.schemas import Sighting
 
 
 def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
@@ -138,41 +134,3 @@ async def note_breakers(connection: AsyncConnection[Any], sightings: Sequence[Si
             """,
             _columns((*key, *rest) for key, rest in sorted(rows.items())),
         )
-
-
-async def divide(
-    connection: AsyncConnection[Any], sightings: Sequence[Sighting], *, now: datetime
-) -> dict[UUID, list[ShareLine]]:
-    """Note what the instances ask of fleet-wide limits; return the share of each."""
-    asked = {
-        (seen.incarnation, line.tenant, line.route, line.unit): line.per_s for seen in sightings for line in seen.demand
-    }
-    if not asked:
-        return {}
-    await connection.execute(
-        b"""
-        INSERT INTO fleet_limitdemand (instance_id, tenant, route, unit, per_s, updated_at)
-        SELECT *, %s FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[])
-        ON CONFLICT (instance_id, tenant, route, unit) DO UPDATE SET per_s = excluded.per_s, updated_at = excluded.updated_at
-        """,
-        [now, *_columns((*key, per_s) for key, per_s in sorted(asked.items()))],
-    )
-    subjects = sorted({key[1:] for key in asked})
-    cursor = await connection.execute(
-        b"""
-        SELECT demand.tenant, demand.route, demand.unit, sum(per_s), count(*)
-        FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted (tenant, route, unit)
-        JOIN fleet_limitdemand AS demand USING (tenant, route, unit)
-        JOIN fleet_instance AS instance ON instance.incarnation = demand.instance_id
-        WHERE demand.updated_at > %s AND instance.closed_at IS NULL
-        GROUP BY 1, 2, 3
-        """,
-        [*_columns(subjects), now - DEMAND_LASTS],
-    )
-    totals = {(tenant, route, unit): (total, count) for tenant, route, unit, total, count in await cursor.fetchall()}
-    shares: dict[UUID, list[ShareLine]] = {}
-    for (incarnation, tenant, route, unit), per_s in asked.items():
-        total, instances = totals.get((tenant, route, unit), (per_s, 1))
-        line = ShareLine(tenant=tenant, route=route, unit=unit, share=share_of(per_s, total, instances))
-        shares.setdefault(incarnation, []).append(line)
-    return shares

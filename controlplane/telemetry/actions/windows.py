@@ -87,10 +87,11 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
         for seen in window.sessions:
             for start, table in ((ten_s, fine), (minute, coarse)):
                 table.setdefault((start, seen.tenant, seen.route, "", ""), _Sums()).of("sessions").add(seen.active)
-    await _store_windows(connection, "telemetry_window_10s", fine)
-    await _store_windows(connection, "telemetry_window_1m", coarse)
-    await _store_days(connection, days)
-    await _store_users(connection, users)
+    async with connection.pipeline():  # one round trip for all that is written
+        await _store_windows(connection, "telemetry_window_10s", fine)
+        await _store_windows(connection, "telemetry_window_1m", coarse)
+        await _store_days(connection, days)
+        await _store_users(connection, users)
     await priced.store(connection)
 
 

@@ -444,7 +444,7 @@ def test_sync__too_large__sent_in_parts(plane: FakeControlPlane) -> None:
 
     plane.down()
     for second in range(4):
-        gate._guard.report.skew_ms = second * 1000
+        gate.guard.report.skew_ms = second * 1000
         spend(gate)
     plane.answer_sync = choosy  # type: ignore[method-assign]  # a server with small pockets
     plane.up()

@@ -10,6 +10,7 @@ import pytest
 import tidegate
 from sdk.python.tests.bench import Bench
 from tidegate.errors import Closed
+from tidegate.swift import Caller
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
 BOUND, COST = 540_000, 120_000
@@ -92,7 +93,7 @@ def test_limit__fleet_without_a_share__a_tenth_of_it(bench: Bench) -> None:
 def test_limit__fleet_with_a_share__the_share_of_it_and_demand_is_said(bench: Bench) -> None:
     bench.policy({"limits": [{"unit": "requests", "amount": 100, "per_s": 100, "scope": "fleet"}]})
     bench.call().admit()
-    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 0.5}])
+    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 0.5, "ttl_ms": 600_000}])
 
     bench.clock.advance(100)
     for _ in range(50):
@@ -102,6 +103,58 @@ def test_limit__fleet_with_a_share__the_share_of_it_and_demand_is_said(bench: Be
     request, _ = bench.sync()
 
     assert request["demand"][0]["per_s"] == pytest.approx(0.51, rel=0.05)
+
+
+def test_limit__fleet_share_grows__nothing_was_earned_under_it_before(bench: Bench) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests", "ttl_ms": 600_000}
+    bench.policy({"limits": [{"unit": "requests", "amount": 100, "per_s": 100, "scope": "fleet"}]})
+    bench.call().admit()
+    bench.sync(shares=[{**share, "share": 0.1}])
+    bench.clock.advance(100)
+
+    bench.sync(shares=[{**share, "share": 0.9}])
+    for _ in range(10):
+        spend(bench)
+
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()
+
+
+@pytest.mark.parametrize(("given", "then"), [(0.02, 0.02), (0.5, 0.1)])
+def test_limit__fleet_share_expires__no_more_than_a_tenth(bench: Bench, given: float, then: float) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests", "ttl_ms": 10_000}
+    bench.policy({"limits": [{"unit": "requests", "amount": 1000, "per_s": 100, "scope": "fleet"}]})
+    bench.call().admit()
+    bench.sync(shares=[{**share, "share": given}])
+    assert bench.guard.lane("acme", "chat").part("requests") == given
+
+    bench.clock.advance(10)
+    bench.call().admit()
+
+    assert bench.guard.lane("acme", "chat").part("requests") == then
+    assert bench.sync()[0]["demand"][0]["share"] == 0.0
+
+
+def test_limit__fleet_share_shrinks__acknowledged_at_once(bench: Bench) -> None:
+    share = {"tenant": "acme", "route": "chat", "unit": "requests"}
+    bench.policy({"limits": [{"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}]})
+    bench.call().admit()
+    _, first = bench.sync(shares=[{**share, "share": 1.0}])
+
+    _, second = bench.sync(shares=[{**share, "share": 0.5}])
+    request, _ = bench.sync()
+
+    assert (first.hurry, second.hurry) == (False, True)
+    assert (request["demand"][0]["share"], request["demand"][0]["capacity"]) == (0.5, 10.0)
+
+
+def test_limit__fleet_and_never_asked__asks_for_a_share_at_once_and_once(bench: Bench) -> None:
+    bench.policy({"limits": [{"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}]})
+
+    spend(bench)
+    spend(bench)
+
+    assert bench.pokes == 1
 
 
 # Breakers
@@ -352,6 +405,80 @@ def test_queue__depth__sampled_when_calls_arrive(bench: Bench) -> None:
     assert bench.row().queue_depth.packed()[:4] == [3, 1, 0, 1]
 
 
+def test_queue__line_moves_too_slowly_for_the_deadline__refused_at_once(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 1, "max_wait_ms": 60_000}, "timeout_ms": 3000})
+    with bench.call():
+        bench.clock.advance(10)
+    bench.call().admit()
+
+    with pytest.raises(tidegate.QueueTimeout) as refused:
+        bench.guard.advance(bench.call())
+
+    assert refused.value.retry_after_s == pytest.approx(10.0)
+    assert bench.guard.lane("acme", "chat").line.waiting == 0
+
+
+def test_queue__fleet_with_a_share__its_slots_of_it(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 20, "max_waiting": 0, "scope": "fleet"}})
+    first = [bench.call() for _ in range(2)]
+    for call in first:
+        call.admit()
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+    request, _ = bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "calls", "share": 0.25}])
+
+    for call in [bench.call() for _ in range(3)]:
+        call.admit()
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+
+    assert request["demand"][0]["unit"] == "calls"
+    assert request["demand"][0]["capacity"] == 20.0
+    assert bench.pokes == 1
+
+
+def test_queue__fleet_share_comes__those_who_wait_run(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "scope": "fleet"}})
+    bench.call().admit()
+    waiting = bench.call()
+    assert bench.guard.advance(waiting) is not None
+
+    bench.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "calls", "share": 0.2}])
+
+    assert bench.guard.advance(waiting) is None
+
+
+def test_queue__adaptive_and_the_provider_throttles__fewer_run(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "max_waiting": 0, "adaptive": "gradient", "min_concurrent": 2}})
+    for _ in range(3):
+        bench.clock.advance(1)
+        fail(bench, Turned(429))
+
+    running = [bench.call() for _ in range(7)]
+    for call in running:
+        call.admit()
+
+    with pytest.raises(tidegate.QueueFull):
+        bench.call().admit()
+
+
+def test_queue__adaptive__goes_by_the_first_token_where_it_is_told(bench: Bench) -> None:
+    bench.policy({"queue": {"max_concurrent": 10, "adaptive": "gradient"}})
+
+    with bench.call() as call:
+        bench.clock.advance(0.5)
+        call.progress()
+        bench.clock.advance(30)
+        call.progress()
+    with bench.call() as call:
+        bench.clock.advance(10)
+        call.record(output_tokens=100)
+
+    adaptive = bench.guard.lane("acme", "chat").adaptive
+    assert adaptive is not None
+    assert (adaptive.best("first"), adaptive.best("token"), adaptive.best("whole")) == (0.5, 0.1, None)
+
+
 # Budgets
 
 
@@ -548,6 +675,60 @@ def test_budget__same_call_denied_again_and_again__asks_for_some_calls_not_for_e
             bench.guard.advance(bench.call(**PRICED))
 
     assert 32 * BOUND <= bench.sync(grant=0)[0]["leases"][0]["want"] <= 34 * BOUND
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "goes_on"),
+    [
+        ({"on_disconnect": "finish_lease"}, {"on_disconnect": "finish_lease"}, True),
+        ({"on_disconnect": "finish_lease"}, {"on_exhausted": "warn"}, True),
+        ({"on_disconnect": "finish_lease"}, {"on_disconnect": "stop"}, False),
+        ({"on_disconnect": "finish_lease"}, {}, False),
+    ],
+)
+def test_budget__lease_expired__spent_to_its_end_where_every_budget_lets_it(
+    bench: Bench, one: dict[str, str], two: dict[str, str], goes_on: bool
+) -> None:
+    bench.budget("one", **one)
+    bench.budget("two", **two)
+    bench.fund(2 * BOUND, **PRICED)
+    bench.exchange.failed(next_try_s=3600)
+    bench.clock.advance(600)
+
+    for _ in range(2 if goes_on else 0):
+        assert bench.guard.advance(bench.call(**PRICED)) is None
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(bench.call(**PRICED))
+
+
+def test_budget__never_funded__is_not_finished(bench: Bench) -> None:
+    bench.budget("one", on_disconnect="finish_lease")
+    bench.exchange.failed(next_try_s=3600)
+
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(bench.call(**PRICED))
+
+
+@pytest.mark.parametrize("part", ["session", "user"])
+def test_budget__of_one_session_or_user__touched_by_its_calls_alone(bench: Bench, part: str) -> None:
+    bench.budget("run", match={part: "one"})
+
+    spend(bench, **{part: "two"})
+
+    assert bench.guard.advance(bench.call(**{part: "one"})) is not None
+
+
+@pytest.mark.parametrize("part", ["session", "user"])
+def test_budget__of_one_session_or_user__does_not_pay_for_others_that_call_alike(bench: Bench, part: str) -> None:
+    bench.budget("run", match={part: "one"})
+    caller = Caller(bench.guard, bench.tracer)
+    bench.fund(1000 * BOUND, **{part: "one"}, **PRICED)
+    for who in [*["one"] * 40, "two"]:
+        with caller.call("chat", **{part: who}, **PRICED) as call:
+            call.record(input_tokens=400, output_tokens=100)
+    bench.clock.advance(2)
+
+    assert bench.sync()[0]["leases"][0]["settled"] == 40 * COST
 
 
 def test_budget__only_warns__never_denies(bench: Bench) -> None:

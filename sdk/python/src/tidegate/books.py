@@ -9,24 +9,25 @@ import threading
 from collections.abc import Callable, Mapping
 
 from tidegate.arms import ArmKey, ArmRow
+from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, CellKey
 from tidegate.clock import Clock
 from tidegate.core import outcome
+from tidegate.core.adaptive import Signal
 from tidegate.core.backoff import spent
-from tidegate.core.catalog import Context
+from tidegate.core.catalog import DAY_S, Context
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
 from tidegate.core.usage import plain_classes
 from tidegate.errors import Refused
-from tidegate.lanes import Lane
+from tidegate.lanes import Lane, Share
 from tidegate.leasing import Leases
 from tidegate.releases import Releases
 from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.ticket import Ticket
 
 MAX_LANES = 10_000
-MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LANE_IDLE_S = 600.0
 
 
@@ -50,6 +51,8 @@ class Books:
         self.epoch = 0
         self.snapshot: Snapshot | None = None
         self.book = PriceBook({})
+        self.cells: dict[CellKey, Cell] = {}  # read without the lock
+        self.active: set[Cell] = set()  # those that hold credit or have calls in flight
         self.reborn()
         clock.subscribe(self.wake_overdue)
 
@@ -65,10 +68,17 @@ class Books:
         self.releases = Releases()
         self.lanes: dict[tuple[str | None, str], Lane] = {}
         self.breakers: dict[tuple[str, str], Circuit] = {}
-        self.shares: dict[tuple[str, str], dict[str, float]] = {}
+        self.shares: dict[tuple[str, str], dict[str, Share]] = {}
         self.waiting: set[Ticket] = set()
         self.running: set[Ticket] = set()
         self.unpriced_calls = 0
+        for cell in self.active:
+            cell.credit = NONE
+        self.cells = {}
+        self.active = set()
+
+    def gather(self) -> None:
+        """Have the books say all that is known; ``Harvest`` does it. The caller holds the lock."""
 
     # Calls that end without having been let through
 
@@ -118,7 +128,8 @@ class Books:
         """Wake those in line for whom there is room now."""
         policy = lane.follow(self.snapshot)
         rule = policy.queue if policy.enforcement == "enforce" else None
-        for entry in lane.line.promote(rule):
+        slots = lane.slots(rule) if rule is not None else None
+        for entry in lane.line.promote(rule, now=self.clock.now(), slots=slots):
             waiter = getattr(entry.owner, "waiter", None)
             if waiter is not None:
                 waiter.wake()
@@ -139,6 +150,8 @@ class Books:
         self.running.discard(ticket)
         ticket.stage = "over"
         ticket.lane.line.took(now - ticket.since)
+        if ticket.lane.adaptive is not None:
+            self._tell_adaptive(ticket, ticket.lane, error, failure, now)
         self._leave_line(ticket)
         self._tell_breaker(ticket, now, error, failure)
         self._account(ticket, error, failure, now)
@@ -168,6 +181,31 @@ class Books:
         else:
             why, after_s = failure.kind.replace("_", " "), failure.retry_after_s
             circuit.finish(leave, now=now, took_ms=took_ms, fault=failure.fault, why=why, retry_after_s=after_s)
+
+    def _tell_adaptive(
+        self, ticket: Ticket, lane: Lane, error: BaseException | None, failure: Failure | None, now: float
+    ) -> None:
+        """Tell the lane's limit how the call fared: by its first token, its tokens, or as a whole."""
+        adaptive, rule = lane.adaptive, lane.policy.queue
+        if adaptive is None or rule is None:
+            return
+        if failure is not None and failure.fault in ("provider", "throttled"):
+            adaptive.dropped(started=ticket.since, now=now)
+            return
+        if error is not None:
+            return
+        running = lane.line.running
+        if rule.adaptive == "aimd":
+            adaptive.aimd(running=running)
+            return
+        signal: Signal = "whole"
+        seconds = now - ticket.since
+        tokens = ticket.usage.output_tokens if ticket.usage is not None else None
+        if ticket.first_at is not None:
+            signal, seconds = "first", ticket.first_at - ticket.since
+        elif tokens:
+            signal, seconds = "token", seconds / tokens
+        adaptive.gradient(signal, seconds, running=running, started=ticket.since, now=now)
 
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""
@@ -292,20 +330,24 @@ class Books:
             if len(self.lanes) >= MAX_LANES:
                 self._forget_idle_lanes()
             lane = self.lanes[tenant, route] = Lane(tenant, route)
-            lane.shares = self.shares.get((tenant or "", route), {})
+            shares = self.shares.get((tenant or "", route), {})
+            lane.share_out(shares, now=self.clock.now(), boot=self.clock.boot())
         return lane
 
     def _forget_idle_lanes(self) -> None:
         since = self.clock.now() - LANE_IDLE_S
         busy = {k: v for k, v in self.lanes.items() if v.used_at >= since or v.line.running or v.line.waiting}
         self.lanes = busy
+        self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
 
     # Changes from outside
 
     def follow(self, snapshot: Snapshot, book: PriceBook) -> None:
         """Govern by ``snapshot`` from now on; those who wait are judged anew."""
         with self.lock:
+            self.gather()
             self.snapshot, self.book = snapshot, book
+            book.turn(self.clock.wall_ms() // 1000 % DAY_S)
             self.report.priced_by(book.etag)
             for lane in self.lanes.values():
                 if lane.line.waiting:
@@ -331,10 +373,12 @@ class Books:
         """Let no more calls through; those that wait are refused."""
         with self.lock:
             self.closed = True
+            self.gather()
             self._wake(list(self.waiting))
 
     def presume(self) -> None:
         """Settle calls still in flight as if nobody will ever know: the gate closes without them."""
         with self.lock:
+            self.gather()
             for ticket in list(self.running):
                 self._settle(ticket, SystemExit(), last=True)

@@ -197,6 +197,11 @@ class Call(Ticket):
         self.usage = Usage(fresh, out, cached, cost, model)
         self.beyond = beyond_plain(known)
 
+    def progress(self) -> None:
+        """Say that something of the answer has arrived, a token or a chunk: the first time is what adaptive queues go by."""
+        if self.first_at is None:
+            self.first_at = self._guard.clock.now()
+
     def no_retry(self) -> None:
         """Say that this attempt must not be repeated, whatever comes of it."""
         self.final = True

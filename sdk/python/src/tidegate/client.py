@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
-import inspect
 import os
 import sys
 import threading
@@ -12,10 +10,11 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, cast
+from typing import Any, TypeVar, Unpack
 
 from tidegate.background import Background
 from tidegate.call import Call, CallOptions
+from tidegate.cells import CellKey
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
 from tidegate.core.release import Assignment
@@ -24,9 +23,11 @@ from tidegate.guard import Guard
 from tidegate.releases import unit_of
 from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.status import describe, describe_config
+from tidegate.swift import Caller
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
 from tidegate.wire import abandon_sockets, clean, parse_url
+from tidegate.wrapping import Wrapped
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +73,7 @@ def _program() -> str:
     return (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python")[:120]
 
 
-class Gate:
+class Gate(Caller):
     """Guards calls by the policy of a control plane. Safe for threads, event loops and forks; one per process is enough."""
 
     def __init__(self, *, url: str, key: str, app: str, clock: Clock, traces: bool, folder: Path | None) -> None:
@@ -82,12 +83,11 @@ class Gate:
         self._url = url
         self._lock = threading.Lock()
         self._closed = False
-        self._tracer = Tracer(enabled=traces)
-        self._guard = Guard(clock, self._poke)
+        super().__init__(Guard(clock, self._poke), Tracer(enabled=traces))
         if kept is not None:
-            self._guard.follow(kept.snapshot, kept.book)
+            self.guard.follow(kept.snapshot, kept.book)
         self._background = Background(
-            address=address, key=key, app=app, guard=self._guard, tracer=self._tracer, store=store, kept=kept
+            address=address, key=key, app=app, guard=self.guard, tracer=self.tracer, store=store, kept=kept
         )
         _gates.add(self)
 
@@ -99,11 +99,10 @@ class Gate:
     def _poke(self) -> None:
         self._background.poke()
 
-    def call(self, route: str, **options: Unpack[CallOptions]) -> Call:
-        """Return a call to enter with ``with`` or ``async with``. ``ValueError`` when it is described wrongly."""
+    def own_call(self, route: str, key: CellKey | None, *, fixed: bool = False, **options: Any) -> Call:
         if self._background.thread is None and not self._closed:
             self._restart()
-        return Call(self._guard, self._tracer, route, options)
+        return super().own_call(route, key, fixed=fixed, **options)
 
     def _restart(self) -> None:
         """Talk to the control plane from a forked child, too; its first call is what shows that it will need to."""
@@ -135,33 +134,13 @@ class Gate:
         return await arun(self._plan(retry_on, options), route, fn)
 
     def _plan(self, retry_on: RetryOn | None, options: CallOptions) -> Plan:
-        return Plan(self._guard, lambda route: self.call(route, **options), retry_on)
+        return Plan(self.guard, lambda route: self.call(route, **options), retry_on)
 
     def guarded(
         self, route: str, *, retry_on: RetryOn | None = None, **options: Unpack[CallOptions]
     ) -> Callable[[F], F]:
         """Return a decorator for ``def`` or ``async def``. A parameter named ``call`` receives the call."""
-        plan = self._plan(retry_on, options)
-
-        def decorate(fn: F) -> F:
-            if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-                raise ValueError("A generator can't be guarded as a whole: use gate.call inside it.")
-            wants_call = "call" in inspect.signature(fn).parameters
-
-            def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Call], Any]:
-                return lambda call: fn(*args, **kwargs, call=call) if wants_call else fn(*args, **kwargs)
-
-            @functools.wraps(fn)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                return run(plan, route, bound(args, kwargs))
-
-            @functools.wraps(fn)
-            async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-                return await arun(plan, route, bound(args, kwargs))
-
-            return cast("F", async_wrapper if inspect.iscoroutinefunction(fn) else wrapper)
-
-        return decorate
+        return Wrapped(self, route, retry_on, options).decorate
 
     def release(
         self, deployment: str, *, unit: str = "", tenant: str = "", user: str = "", region: str = ""
@@ -172,29 +151,29 @@ class Gate:
         the rollout goes forward. ``tenant`` and ``region`` matter for rings that name some. Without a unit chance decides.
         ``unit`` is what the deployment counts by, for users and sessions within ``tenant``: calls of the same user get the same.
         """
-        snapshot = self._guard.snapshot
+        snapshot = self.guard.snapshot
         found = snapshot.deployments.get(deployment) if snapshot is not None else None
         if snapshot is None or found is None:
             return None
         owner = tenant or snapshot.scope or ""
         name = unit_of(found, tenant=owner, user=unit or user, session=unit or user)
-        return self._guard.releases.of(found, name, tenant=owner, user=user or unit, region=region)
+        return self.guard.releases.of(found, name, tenant=owner, user=user or unit, region=region)
 
     def can_afford(self, route: str, **options: Unpack[CallOptions]) -> bool:
         """Return whether every budget on the call's path has room for it now.
 
         Asks the control plane when this process holds too little, for as long as a call would wait; ``False`` when it does not answer.
         """
-        call = self.call(route, **options)
+        call = self.own_call(route, None, **options)
         try:
-            waiter = self._guard.probe(call)
+            waiter = self.guard.probe(call)
             while waiter is not None:
-                waiter.block(self._guard.clock)  # type: ignore[attr-defined]  # a thread's: the call is not asynchronous
-                waiter = self._guard.probe(call)
+                waiter.block(self.guard.clock)  # type: ignore[attr-defined]  # a thread's: the call is not asynchronous
+                waiter = self.guard.probe(call)
         except Refused:
             return False
         finally:
-            self._guard.abandon(call)
+            self.guard.abandon(call)
         return True
 
     def status(self) -> dict[str, Any]:
@@ -210,8 +189,8 @@ class Gate:
             "governed": background.poller.config is not None,
             "config": describe_config(background.poller.config),
             "refused_config": background.poller.said()["refused"],
-            "dropped_spans": self._tracer.dropped,
-            **describe(self._guard),
+            "dropped_spans": self.tracer.dropped,
+            **describe(self.guard),
         }
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
@@ -223,11 +202,11 @@ class Gate:
             if self._closed:
                 return
             self._closed = True
-        self._guard.stop()
+        self.guard.stop()
         until = time.monotonic() + timeout_s
-        while self._guard.running and time.monotonic() < until - timeout_s * 2 / 3:
+        while self.guard.in_flight and time.monotonic() < until - timeout_s * 2 / 3:
             time.sleep(0.005)
-        self._guard.presume()
+        self.guard.presume()
         self._background.finish(max(0.2, until - time.monotonic()))
 
     def __enter__(self) -> Gate:
@@ -238,10 +217,10 @@ class Gate:
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
-        self._guard.reborn()
-        self._guard.closed = self._closed
-        self._tracer = Tracer(enabled=self._tracer.enabled)
-        self._background.forked(self._tracer)
+        self.guard.reborn()
+        self.guard.closed = self._closed
+        self.tracer = Tracer(enabled=self.tracer.enabled)
+        self._background.forked(self.tracer)
 
 
 def _close_all() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tidegate.core.catalog import DAY_S
 from tidegate.guard import Guard
+from tidegate.lanes import Share
 from tidegate.leasing import Line
 from tidegate.report import checked_leases
 
@@ -12,6 +14,8 @@ MAX_BREAKERS = 200
 MANY_BREAKERS = 1000
 MAX_DEMAND = 1000
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 60.0
+SHARE_TTL_MS = 10_000
+MUCH_LESS = 0.05
 
 
 class Sent(NamedTuple):
@@ -45,9 +49,11 @@ class Exchange:
         guard = self._guard
         clock = guard.clock
         with guard.lock:
+            guard.gather()
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
             interval_s = guard.link.interval_s
             self._seq += 1
+            guard.book.turn((wall_ms + guard.report.skew_ms) // 1000 % DAY_S)
             lines = guard.leases.lines(now=now, boot=boot, interval_s=interval_s, closing=closing)
             guard.releases.close(now, guard.arm, everything=closing)
             windows, _ = guard.report.to_send()
@@ -103,10 +109,21 @@ class Exchange:
 
     def _demand(self, now: float) -> list[dict[str, Any]]:
         elapsed_s, self._measured_at = now - self._measured_at, now
+        boot = self._guard.clock.boot()
+        for lane in self._guard.lanes.values():
+            if boot >= lane.shares_until:
+                lane.share_out(lane.shares, now=now, boot=boot)
         return [
-            {"tenant": lane.tenant or "", "route": lane.route, "unit": unit, "per_s": round(per_s, 6)}
+            {
+                "tenant": lane.tenant or "",
+                "route": lane.route,
+                "unit": unit,
+                "per_s": round(per_s, 6),
+                "capacity": lane.capacity(unit),
+                "share": lane.used_share(unit),
+            }
             for lane in self._guard.lanes.values()
-            if lane.unmet or lane.demand
+            if lane.unmet or lane.demand or lane.line.peak
             for unit, per_s in lane.measure(elapsed_s).items()
         ][:MAX_DEMAND]
 
@@ -121,24 +138,36 @@ class Exchange:
         server_ms = _whole(answer, "server_ms")
         guard = self._guard
         with guard.lock:
+            guard.gather()
             now = guard.clock.now()
             guard.report.acked(acked)
             guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())
             hurry = guard.leases.answered(sent.lines, leases, now=now, sent_boot=sent.sent_boot)
             guard.link.interval_s = interval_s
             guard.link.next_try_at = float("-inf")
-            self._share_out(shares)
+            less = self._share_out(shares, sent.sent_boot)
             guard.wake_unfunded()
-            hurry = hurry or guard.report.backlog
+            hurry = hurry or less or guard.report.backlog
         etag = answer.get("config_etag")
         return Answer(etag if isinstance(etag, str) else None, hurry)
 
-    def _share_out(self, shares: list[tuple[str, str, str, float]]) -> None:
+    def _share_out(self, shares: list[tuple[str, str, str, float, float]], sent_boot: float) -> bool:
+        """Use these shares from now on; return whether one is so much smaller that others had better know at once."""
         guard = self._guard
-        for tenant, route, unit, share in shares:
-            guard.shares.setdefault((tenant, route), {})[unit] = share
+        less = False
+        for tenant, route, unit, part, ttl_s in shares:
+            known = guard.shares.setdefault((tenant, route), {})
+            less = less or (unit in known and known[unit].part - part > MUCH_LESS)
+            known[unit] = Share(part, sent_boot + ttl_s)
+        now, boot = guard.clock.now(), guard.clock.boot()
         for lane in guard.lanes.values():
-            lane.shares = guard.shares.get((lane.tenant or "", lane.route), lane.shares)
+            mine = guard.shares.get((lane.tenant or "", lane.route))
+            if mine is None:
+                continue
+            lane.share_out(mine, now=now, boot=boot)
+            if lane.line.waiting and "calls" in mine:
+                guard.promote(lane)
+        return less
 
     def turned_down(self, status: int) -> None:
         """A sync was answered with an error: one that is too large goes in parts, one that is malformed never again."""
@@ -172,11 +201,12 @@ def _whole(answer: dict[str, Any], name: str) -> int:
     return value
 
 
-def _checked_share(share: Any) -> tuple[str, str, str, float]:
+def _checked_share(share: Any) -> tuple[str, str, str, float, float]:
     try:
         tenant, route, unit, part = share["tenant"] or "", share["route"], share["unit"], float(share["share"])
+        ttl_s = float(share.get("ttl_ms", SHARE_TTL_MS)) / 1000
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"a share in the answer to a sync is malformed: {error}") from None
-    if not 0 <= part <= 1:
-        raise ValueError(f"a share in the answer to a sync is {part}, not from 0 to 1")
-    return tenant, route, unit, part
+    if not 0 <= part <= 1 or not 0 <= ttl_s <= 86_400:
+        raise ValueError(f"a share in the answer to a sync is {part} for {ttl_s} s, not from 0 to 1 for a while")
+    return tenant, route, unit, part, ttl_s

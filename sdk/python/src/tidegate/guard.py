@@ -5,11 +5,12 @@ The order of gates: breaker, limits, queue, budgets. A gate that refuses gives b
 
 from __future__ import annotations
 
-from tidegate.books import Books
+import math
+
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
-from tidegate.core.policy import BudgetRef
+from tidegate.core.policy import BudgetRef, QueueRule
 from tidegate.core.usage import plain_classes
 from tidegate.errors import (
     BreakerOpen,
@@ -22,7 +23,9 @@ from tidegate.errors import (
     Stale,
     Unpriced,
 )
+from tidegate.lanes import Lane
 from tidegate.leasing import Denial, Path, Slip
+from tidegate.lending import Lending
 from tidegate.report import RowKey
 from tidegate.ticket import Ticket
 from tidegate.waiting import Waiter
@@ -30,7 +33,7 @@ from tidegate.waiting import Waiter
 FUNDING_WAIT_S = 0.25
 
 
-class Guard(Books):
+class Guard(Lending):
     """Every decision on a call that asks to be let through."""
 
     def advance(self, ticket: Ticket) -> Waiter | None:
@@ -142,11 +145,17 @@ class Guard(Books):
         policy, lane = ticket.policy, ticket.lane
         if not policy.limits or policy.enforcement == "off" or lane is None:
             return
+        self._mind_shares(lane, now)
         for number, limit in enumerate(policy.limits):
             amount = 1.0
+            if limit.scope == "fleet" and limit.unit not in lane.shares and limit.unit not in lane.unmet:
+                self._poke()  # the sooner it is said, the sooner there is a share
             if limit.unit == "tokens":
                 amount = float((ticket.input_tokens or 0) + (ticket.max_output_tokens or 0))
             wait = lane.take(number, limit, amount, now)
+            if wait and lane.cells:
+                self.call_back(lane.cells)
+                wait = lane.take(number, limit, amount, now, again=True)
             if wait:
                 name = f"{ticket.key.tenant}/{ticket.route} {limit.unit}"
                 text = f"{name}: the limit of {limit.amount} per {limit.per_s:g} s has no room."
@@ -159,22 +168,45 @@ class Guard(Books):
         policy, lane = ticket.policy, ticket.lane
         assert lane is not None  # noqa: S101  _arrive has set it
         rule = policy.queue
-        if rule is not None and policy.enforcement == "enforce":
-            ticket.entry = lane.line.enter(rule, ticket, now=now, priority=ticket.priority)
-        else:
+        if rule is None:
             ticket.entry = lane.line.push_in(ticket, now=now)
-            if rule is not None and lane.line.running > rule.max_concurrent + rule.max_waiting:
-                self._object(ticket, now, QueueFull(""))
-        if ticket.entry is None and rule is not None:
-            name = f"{ticket.key.tenant}/{ticket.route} queue"
+            return self._pass_budgets(ticket, now)
+        self._mind_shares(lane, now)
+        slots = lane.slots(rule)
+        if rule.scope == "fleet" and "calls" not in lane.shares and not lane.line.peak:
+            self._poke()
+        if lane.cells and lane.line.running >= slots:
+            self.alarm(lane)
+        if policy.enforcement == "enforce":
+            return self._stand_in_line(ticket, lane, rule, slots, now)
+        ticket.entry = lane.line.push_in(ticket, now=now)
+        if lane.line.running > slots + rule.max_waiting:
+            self._object(ticket, now, QueueFull(""))
+        return self._pass_budgets(ticket, now)
+
+    def _mind_shares(self, lane: Lane, now: float) -> None:
+        """Stop using shares that have expired."""
+        if lane.shares_until < math.inf and (boot := self.clock.boot()) >= lane.shares_until:
+            lane.share_out(lane.shares, now=now, boot=boot)
+
+    def _stand_in_line(self, ticket: Ticket, lane: Lane, rule: QueueRule, slots: int, now: float) -> Waiter | None:
+        line, name = lane.line, f"{ticket.key.tenant}/{ticket.route} queue"
+        patience_s = line.patience_s(rule, now)
+        if ticket.deadline is not None:
+            patience_s = min(patience_s, max(0.0, ticket.deadline - now))
+        if line.hopeless(rule, slots=slots, priority=ticket.priority, patience_s=patience_s):
+            after = line.estimate_s(rule, slots=slots, priority=ticket.priority)
+            text = f"{name}: a slot would come free in about {after or 0.0:.1f} s, the call may wait for {patience_s:.1f} s."
+            raise self._refuse(ticket, now, QueueTimeout(text, blocked_by=name, retry_after_s=after))
+        ticket.entry = line.enter(rule, ticket, now=now, priority=ticket.priority, slots=slots)
+        if ticket.entry is None:
             text = f"{name}: {rule.max_waiting} calls are waiting already."
-            raise self._refuse(ticket, now, QueueFull(text, blocked_by=name, retry_after_s=lane.line.estimate_s(rule)))
-        if ticket.entry is None or ticket.entry.state == "running" or rule is None:
+            after = line.estimate_s(rule, slots=slots)
+            raise self._refuse(ticket, now, QueueFull(text, blocked_by=name, retry_after_s=after))
+        if ticket.entry.state == "running":
             return self._pass_budgets(ticket, now)
         ticket.stage = "queued"
-        ticket.wait_until = now + rule.max_wait_ms / 1000
-        if ticket.deadline is not None:
-            ticket.wait_until = min(ticket.wait_until, ticket.deadline)
+        ticket.wait_until = now + patience_s
         return self._wait_in_line(ticket, now)
 
     def _wait_in_line(self, ticket: Ticket, now: float) -> Waiter | None:
@@ -210,6 +242,8 @@ class Guard(Books):
         enforcement = ticket.policy.enforcement
         boot = self.clock.boot()
         ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot, force=enforcement == "off")
+        if ticket.slip is None and self.active and self._call_in(path):
+            ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot)
         if ticket.slip is None and (enforcement == "shadow" or path.only_warns):
             ticket.slip = self._overdraw(ticket, path, now=now, boot=boot)
         if ticket.slip is not None:
@@ -218,6 +252,12 @@ class Guard(Books):
             self._let_through(ticket, now)
             return None
         return self._wait_for_funding(ticket, path, now)
+
+    def _call_in(self, path: Path) -> bool:
+        """Call back what is lent on a path that has no room; whether there was anything."""
+        cells = [cell for cell in self.active if cell.path is path]
+        self.call_back(cells)
+        return bool(cells)
 
     def _overdraw(self, ticket: Ticket, path: Path, *, now: float, boot: float) -> Slip | None:
         if path.denial is not None and not path.only_warns:
@@ -271,13 +311,20 @@ class Guard(Books):
         if ticket.leave is not None and ticket.circuit is not None:
             ticket.circuit.provider.started(ticket.leave.permit, now)
         self.running.add(ticket)
+        if ticket.arrived is not None:
+            self.lend(ticket, now)
 
     def budgets_of(self, ticket: Ticket) -> tuple[BudgetRef, ...]:
         """Return the budgets on the call's path, leaf first."""
         if self.snapshot is None or ticket.lane is None:
             return ()
         return self.snapshot.budgets_for(
-            ticket.lane.tenant, route=ticket.route, category=ticket.category, model=ticket.model, user=ticket.user
+            ticket.lane.tenant,
+            route=ticket.route,
+            category=ticket.category,
+            model=ticket.model,
+            user=ticket.user,
+            session=ticket.session,
         )
 
     def estimate(self, ticket: Ticket, now: float, *, learn: bool) -> int:

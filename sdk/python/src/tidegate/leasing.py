@@ -17,6 +17,8 @@ IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
 MAX_LINES = 500
 MAX_SHORT_CALLS = 32
+MAX_WISH_NUSD = 10_000  # a thousandth of a cent
+MANY = 8192
 
 
 class Denial(NamedTuple):
@@ -46,30 +48,43 @@ class Slip:
         self.said = 0  # the sync that spoke of it last
 
     def live(self, boot: float) -> bool:
-        return not self.retiring and boot < self.deadline and boot < self.ends
+        """Whether calls may be let through on it: it has not expired, or all its budgets let it be finished."""
+        if self.retiring or boot >= self.ends:
+            return False
+        return boot < self.deadline or (self.path.finishes and self.deadline > -math.inf)
+
+    def ends_in(self, boot: float) -> float:
+        """Return the seconds for which the lease may be spent from."""
+        return min(self.deadline, self.ends) - boot
 
 
 class Path:
     """The budgets that a kind of call touches, and what is known of how it spends."""
 
     __slots__ = (
-        "denial", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical", "used_at",
-        "waiting",
+        "denial", "finishes", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical",
+        "used_at", "waiting", "wish",
     )  # fmt: skip
 
     def __init__(self, refs: tuple[BudgetRef, ...], slip_number: int) -> None:
-        self.refs = refs
         self.ids = tuple(ref.id for ref in refs)
-        self.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        self.follow(refs)
         self.slip = Slip(slip_number, self)
         self.pace = Pace()
         self.peak_held = 0
         self.spent = 0  # settled on all leases of the path
         self.short = 0  # bounds denied since the last sync, nano-USD
         self.typical = 0
+        self.wish = 0  # what it takes to lend to cells, where that is next to nothing
         self.used_at = -math.inf
         self.denial: Denial | None = None
         self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
+
+    def follow(self, refs: tuple[BudgetRef, ...]) -> None:
+        """Take up what a new snapshot says of the same budgets."""
+        self.refs = refs
+        self.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+        self.finishes = all(ref.on_disconnect == "finish_lease" or ref.on_exhausted == "warn" for ref in refs)
 
 
 class Line(NamedTuple):
@@ -98,8 +113,7 @@ class Leases:
             path = self.paths[ids] = Path(refs, self._next())
             self.slips[path.slip.number] = path.slip
         elif path.refs is not refs and path.refs != refs:
-            path.refs = refs
-            path.only_warns = all(ref.on_exhausted == "warn" for ref in refs)
+            path.follow(refs)
         return path
 
     def _next(self) -> int:
@@ -133,6 +147,17 @@ class Leases:
     def settle(self, slip: Slip, *, bound: int, cost: int) -> None:
         slip.lease = budget.settle(slip.lease, bound=bound, cost=cost)
         slip.path.spent += cost
+
+    def lendable(self, path: Path, bound: int, calls: float) -> float:
+        """Return for how many of ``calls`` at ``bound`` there is plenty of room. Calls of unknown cost hold next to nothing: the
+        next sync asks for what they need; for others, the pace at which they spend does."""
+        path.wish = max(path.wish, min(MAX_WISH_NUSD, MANY * bound))
+        return min(calls, path.slip.lease.room // (4 * bound))
+
+    def lend(self, slip: Slip, nusd: int) -> None:
+        """Hold for calls that are expected; the room for them is there."""
+        slip.lease = budget.hold_unfunded(slip.lease, nusd)
+        slip.path.peak_held = max(slip.path.peak_held, slip.lease.held)
 
     def deny(self, path: Path, bound: int) -> None:
         """Remember that a call was denied for lack of room, so that the next sync asks for it.
@@ -177,7 +202,7 @@ class Leases:
             interval_s=interval_s,
             held=max(path.peak_held, path.slip.lease.held),
             denied=path.short + sum(path.waiting.values()),
-            typical=path.typical if now - path.used_at < READY_S else 0,
+            typical=path.typical + path.wish if now - path.used_at < READY_S else 0,
         )
 
     def _min_useful(self, path: Path) -> int:

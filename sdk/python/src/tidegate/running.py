@@ -38,31 +38,18 @@ class Plan(NamedTuple):
 
 def run(plan: Plan, route: str, fn: Callable[[Call], T]) -> T:
     """Return ``fn(call)``, with what the policy of ``route`` says around it."""
-    call = plan.make(route)
-    try:
-        return _attempts(plan, call, fn)
-    except Exception as error:
-        for fallback in _fallbacks(plan, call, error):
-            try:
-                answer: T
-                if fallback.route is None:
-                    answer = copy.deepcopy(fallback.value)
-                else:
-                    answer = _attempts(plan, plan.make(fallback.route), fn)
-            except Exception as second:
-                if not _falls_back(plan, second):
-                    raise
-            else:
-                plan.guard.fell_back(call)
-                return answer
-        raise
+    return resume(plan, plan.make(route), fn, None)
 
 
 async def arun(plan: Plan, route: str, fn: Callable[[Call], Awaitable[T]]) -> T:
     """Return ``await fn(call)``, with what the policy of ``route`` says around it."""
-    call = plan.make(route)
+    return await aresume(plan, plan.make(route), fn, None)
+
+
+def resume(plan: Plan, call: Call, fn: Callable[[Call], T], failed: BaseException | None) -> T:
+    """Run from the beginning, or from where the first attempt has ``failed``."""
     try:
-        return await _attempts_async(plan, call, fn)
+        return _attempts(plan, call, fn, failed)
     except Exception as error:
         for fallback in _fallbacks(plan, call, error):
             try:
@@ -70,7 +57,7 @@ async def arun(plan: Plan, route: str, fn: Callable[[Call], Awaitable[T]]) -> T:
                 if fallback.route is None:
                     answer = copy.deepcopy(fallback.value)
                 else:
-                    answer = await _attempts_async(plan, plan.make(fallback.route), fn)
+                    answer = _attempts(plan, plan.make(fallback.route), fn, None)
             except Exception as second:
                 if not _falls_back(plan, second):
                     raise
@@ -80,29 +67,62 @@ async def arun(plan: Plan, route: str, fn: Callable[[Call], Awaitable[T]]) -> T:
         raise
 
 
-def _attempts(plan: Plan, call: Call, fn: Callable[[Call], T]) -> T:
+async def aresume(plan: Plan, call: Call, fn: Callable[[Call], Awaitable[T]], failed: BaseException | None) -> T:
+    """As ``resume``, in an event loop."""
+    try:
+        return await _attempts_async(plan, call, fn, failed)
+    except Exception as error:
+        for fallback in _fallbacks(plan, call, error):
+            try:
+                answer: T
+                if fallback.route is None:
+                    answer = copy.deepcopy(fallback.value)
+                else:
+                    answer = await _attempts_async(plan, plan.make(fallback.route), fn, None)
+            except Exception as second:
+                if not _falls_back(plan, second):
+                    raise
+            else:
+                plan.guard.fell_back(call)
+                return answer
+        raise
+
+
+def _attempts(plan: Plan, call: Call, fn: Callable[[Call], T], failed: BaseException | None) -> T:
     error: Exception | None = None
     while True:
-        _admit(call.admit, call, error)
-        call.become_current()
-        try:
-            answer = fn(call)
-        except BaseException as raised:
-            call.leave_current()
-            pause = _pause(plan, call, raised)
-            if pause is None:
-                raise
-            error = raised  # type: ignore[assignment]  # _pause returns a number for Exceptions only
-        else:
-            call.leave_current()
-            call.settle(None, last=True)
-            return answer
+        if failed is None:
+            _admit(call.admit, call, error)
+            call.become_current()
+            try:
+                answer = fn(call)
+            except BaseException as raised:  # noqa: BLE001  raised again below, or mended
+                call.leave_current()
+                failed = raised
+            else:
+                call.leave_current()
+                call.settle(None, last=True)
+                return answer
+        pause = _pause(plan, call, failed)
+        if pause is None:
+            raise failed
+        error, failed = failed, None  # type: ignore[assignment]  # _pause returns a number for Exceptions only
         _rest(call, pause)
 
 
 def _admit(admit: Callable[[], None], call: Call, error: Exception | None) -> None:
     try:
         admit()
+    except Refused as refusal:
+        raise _given_up(call, error, refusal) from None
+    except BaseException as stopped:
+        _stopped(call, stopped)
+        raise
+
+
+async def _admit_async(call: Call, error: Exception | None) -> None:
+    try:
+        await call.admit_async()
     except Refused as refusal:
         raise _given_up(call, error, refusal) from None
     except BaseException as stopped:
@@ -118,36 +138,34 @@ def _rest(call: Call, pause: float) -> None:
         raise
 
 
-async def _attempts_async(plan: Plan, call: Call, fn: Callable[[Call], Awaitable[T]]) -> T:
+async def _attempts_async(
+    plan: Plan, call: Call, fn: Callable[[Call], Awaitable[T]], failed: BaseException | None
+) -> T:
     error: Exception | None = None
     while True:
-        try:
-            await call.admit_async()
-        except Refused as refusal:
-            raise _given_up(call, error, refusal) from None
-        except BaseException as stopped:
-            _stopped(call, stopped)
-            raise
-        await call.start_clock()
-        call.become_current()
-        try:
-            answer = await fn(call)
-        except BaseException as raised:
-            call.leave_current()
-            late = await call.stop_clock(raised)
-            pause = _pause(plan, call, late or raised)
-            if pause is None:
+        if failed is None:
+            await _admit_async(call, error)
+            await call.start_clock()
+            call.become_current()
+            try:
+                answer = await fn(call)
+            except BaseException as raised:  # noqa: BLE001  raised again below, or mended
+                call.leave_current()
+                failed = raised
+            else:
+                call.leave_current()
+                late = await call.stop_clock(None)
+                call.settle(late, last=True)
                 if late is not None:
-                    raise late from raised
-                raise
-            error = late or raised  # type: ignore[assignment]  # _pause returns a number for Exceptions only
-        else:
-            call.leave_current()
-            late = await call.stop_clock(None)
-            call.settle(late, last=True)
-            if late is not None:
-                raise late
-            return answer
+                    raise late
+                return answer
+        late = await call.stop_clock(failed)
+        pause = _pause(plan, call, late or failed)
+        if pause is None and late is not None:
+            raise late from failed
+        if pause is None:
+            raise failed
+        error, failed = late or failed, None  # type: ignore[assignment]  # _pause returns a number for Exceptions only
         try:
             await asyncio.sleep(pause)
         except BaseException as stopped:

@@ -23,13 +23,14 @@ def describe_config(config: Config | None) -> dict[str, Any] | None:
 
 
 def describe(guard: Guard) -> dict[str, Any]:
+    in_flight = guard.in_flight
     with guard.lock:
         boot = guard.clock.boot()
         return {
             "leases": [_lease(slip, boot) for slip in guard.leases.slips.values()],
             "enforced": _enforced(guard),
             "breakers": _breakers(guard),
-            "in_flight": len(guard.running),
+            "in_flight": in_flight,
             "waiting": len(guard.waiting),
             "unpriced_calls": guard.unpriced_calls,
             "unconfirmed_windows": guard.report.unconfirmed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.policy import NOTHING, Policy
@@ -18,24 +18,14 @@ if TYPE_CHECKING:
 Stage = Literal["new", "queued", "funding", "running", "over"]
 
 
-class Usage:
+class Usage(NamedTuple):
     """What the caller recorded of one attempt. Costs are nano-USD."""
 
-    __slots__ = ("cached_input_tokens", "cost_nusd", "input_tokens", "model", "output_tokens")
-
-    def __init__(
-        self,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        cached_input_tokens: int,
-        cost_nusd: int | None,
-        model: str | None,
-    ) -> None:
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
-        self.cached_input_tokens = cached_input_tokens
-        self.cost_nusd = cost_nusd
-        self.model = model
+    input_tokens: int
+    output_tokens: int | None
+    cached_input_tokens: int
+    cost_nusd: int | None
+    model: str | None
 
 
 class Ticket:
@@ -49,6 +39,7 @@ class Ticket:
         "beyond",
         "bound",
         "category",
+        "cell_key",
         "circuit",
         "counted_as",
         "credential",
@@ -58,6 +49,8 @@ class Ticket:
         "epoch",
         "estimate",
         "final",
+        "first_at",
+        "fixed",
         "input_tokens",
         "key",
         "lane",
@@ -97,6 +90,8 @@ class Ticket:
         self.max_output_tokens: int | None = None
         self.declared_nusd: int | None = None
         self.priority = 0
+        self.cell_key: tuple[Any, ...] | None = None  # which calls are like this one, where any may be
+        self.fixed = False  # whether these have the same tokens, too
         self.epoch = 0
         self.lane: Lane | None = None
         self.policy: Policy = NOTHING
@@ -115,6 +110,7 @@ class Ticket:
         """Get ready for an attempt."""
         self.stage: Stage = "new"
         self.since = 0.0  # this attempt was let through
+        self.first_at: float | None = None  # the first of its answer arrived
         self.asked_at = 0.0  # funding was missing since then
         self.wait_until = 0.0
         self.waiter: Waiter | None = None

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.core import bucket
-from tidegate.core.bucket import Bucket
 
 steps = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), max_size=60)
 
@@ -46,10 +45,50 @@ def test_take__more_than_the_burst__taken_from_a_full_bucket_which_then_owes() -
     assert bucket.take(state, now=15.0, rate=1, burst=10)[1] == pytest.approx(1.0)
 
 
-def test_take__clock_steps_back__nothing_is_added_or_lost() -> None:
+def test_take__clock_steps_back__nothing_is_added_or_lost_and_time_goes_on_from_there() -> None:
     state, _ = bucket.take(bucket.full(10, 100.0), now=100.0, rate=1, burst=10, amount=4)
 
-    assert bucket.filled(state, now=40.0, rate=1, burst=10) == Bucket(6, 100.0)
+    state = bucket.filled(state, now=40.0, rate=1, burst=10)
+
+    assert state.tokens == 6
+    assert bucket.filled(state, now=42.0, rate=1, burst=10).tokens == 8
+
+
+def test_take__strict__more_than_the_burst_is_never_taken_and_costs_nothing() -> None:
+    state, wait = bucket.take(bucket.full(10, 0.0), now=0.0, rate=1, burst=10, amount=11, strict=True)
+
+    assert wait == float("inf")
+    assert state.tokens == 10
+
+
+def test_reserve__one_after_the_other__each_when_there_is_enough_for_it() -> None:
+    state, first = bucket.reserve(bucket.full(2, 0.0), now=0.0, rate=10, burst=2, amount=2)
+    state, second = bucket.reserve(state, now=0.0, rate=10, burst=2, amount=2)
+    state, third = bucket.reserve(state, now=0.0, rate=10, burst=2, amount=1, max_wait=0.25)
+
+    assert first is not None
+    assert second is not None
+    assert (first.at, second.at, third) == (0.0, pytest.approx(0.2), None)
+
+
+@given(amounts=st.lists(st.floats(0.1, 5), min_size=1, max_size=20), rate=st.floats(0.1, 100))
+def test_cancel__the_last_reservation__as_if_it_had_never_been(amounts: list[float], rate: float) -> None:
+    state, kept = bucket.full(5, 0.0), None
+    for amount in amounts:
+        before = state
+        state, kept = bucket.reserve(state, now=0.0, rate=rate, burst=5, amount=amount)
+    assert kept is not None
+
+    undone = bucket.cancel(state, kept, now=0.0, rate=rate, burst=5)
+
+    assert undone.tokens == pytest.approx(before.tokens)
+
+
+def test_cancel__after_it_could_act__changes_nothing() -> None:
+    state, reservation = bucket.reserve(bucket.full(2, 0.0), now=0.0, rate=10, burst=2, amount=2)
+    assert reservation is not None
+
+    assert bucket.cancel(state, reservation, now=0.1, rate=10, burst=2) == state
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0.0, 0.0), (1.0, 0.0)])

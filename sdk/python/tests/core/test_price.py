@@ -41,12 +41,26 @@ def test_cost__vector__as_every_sdk(book: dict[str, Any], call: dict[str, Any]) 
 def test_usage_cost__vector_of_a_catalog__as_every_sdk(call: dict[str, Any]) -> None:
     book = compile_price_book(VECTORS["catalog"]["book"])
     context = tuple(call.get("context", {}).items())
+    book.turn(call.get("second", 0))
 
     cost = book.usage_cost_nusd(call["model"], call["usage"], provider=call.get("provider"), context=context)
 
     assert cost == call["cost_nusd"]
     if "unknown_nusd" in call:
         assert book.unknown.cost_nusd(call["model"], call["usage"]) == call["unknown_nusd"]
+
+
+def test_turn__the_hour_changes__what_was_found_is_looked_up_anew() -> None:
+    book = compile_price_book(VECTORS["catalog"]["book"])
+
+    costs = []
+    for second in (0, 3600, 3601, 7200, 86_399, 3600):
+        book.turn(second)
+        costs.append(book.cost_nusd("owl", input_tokens=1, output_tokens=1))
+
+    assert costs == [3000, 7000, 7000, 2000, 3000, 7000]
+    assert book.flat_rates("owl") is None
+    assert book.flat_rates("spelled") == (7_000_000_000, 7_000_000_000)
 
 
 @pytest.mark.parametrize("part", VECTORS["catalog"]["refused"], ids=str)

@@ -91,6 +91,63 @@ def test_estimate__calls_have_ended__grows_with_the_line() -> None:
     assert line.estimate_s(RULE) == 4.0 * 3 / 2
 
 
+def test_congestion__line_did_not_empty_for_half_of_the_wait__newest_first() -> None:
+    line, rule = Line(), RULE._replace(congestion="lifo")
+    running = [entered(line, owner, rule=rule) for owner in "ab"]
+    for at, owner in enumerate("cde"):
+        entered(line, owner, now=at / 10, rule=rule)
+    assert not line.congested(rule, 0.499)
+
+    line.leave(running[0])
+    assert [entry.owner for entry in line.promote(rule, now=0.4)] == ["c"]
+    line.leave(running[1])
+
+    assert [entry.owner for entry in line.promote(rule, now=0.5)] == ["e"]
+
+
+def test_congestion__newest_has_given_up__the_next_newest() -> None:
+    line, rule = Line(), RULE._replace(congestion="lifo")
+    running = [entered(line, owner, rule=rule) for owner in "ab"]
+    waiting = [entered(line, owner, rule=rule) for owner in "cde"]
+    line.leave(waiting[2])
+    line.leave(running[0])
+
+    assert [entry.owner for entry in line.promote(rule, now=9.0)] == ["d"]
+
+
+def test_codel__congested__newcomers_wait_for_a_tenth() -> None:
+    line, rule = Line(), RULE._replace(congestion="codel")
+    for owner in "abc":
+        entered(line, owner, rule=rule)
+
+    assert line.patience_s(rule, 0.4) == 1.0
+    assert line.patience_s(rule, 0.5) == 0.1
+    assert line.patience_s(RULE, 0.5) == 1.0
+
+
+def test_hopeless__line_moves_too_slowly__said_at_once() -> None:
+    line = Line()
+    for owner in "abcd":
+        entered(line, owner)
+    assert not line.hopeless(RULE, slots=2, priority=0, patience_s=0.0)
+    line.took(4.0)  # a newcomer waits for about six seconds
+
+    assert line.hopeless(RULE, slots=2, priority=0, patience_s=2.9)
+    assert not line.hopeless(RULE, slots=2, priority=0, patience_s=3.0)
+    assert not line.hopeless(RULE, slots=2, priority=1, patience_s=1.0)
+
+
+def test_slots__fewer_than_the_rule_says__fewer_run() -> None:
+    line = Line()
+
+    entered(line, "a")
+
+    assert line.enter(RULE, "b", now=0.0, priority=0, slots=1) is not None
+    assert (line.running, line.waiting, line.peak) == (1, 1, 2)
+    assert line.promote(RULE, slots=1) == []
+    assert len(line.promote(RULE, slots=2)) == 1
+
+
 @settings(max_examples=200)
 @given(steps=st.lists(st.tuples(st.sampled_from(["enter", "leave", "give up"]), st.integers(0, 20)), max_size=120))
 def test_line__any_history__never_too_many_run_and_nobody_is_lost(steps: list[tuple[str, int]]) -> None:

@@ -16,6 +16,8 @@ from tidegate.core.rates import Priced, Rate, multiply_out, read_rates, whole
 
 _COMPACT_DATE = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
+DAY_S = 86_400
+
 Context = tuple[tuple[str, str], ...]
 
 
@@ -26,21 +28,38 @@ class Variant(NamedTuple):
     rates: Mapping[str, Rate]
 
 
+class Hours(NamedTuple):
+    """Rates that hold instead of others at some time of every day: from a second of the UTC day to another, which is excluded."""
+
+    start_s: int
+    end_s: int
+    rates: Mapping[str, Rate]
+
+    def hold(self, second: int) -> bool:
+        if self.end_s < self.start_s:
+            return second >= self.start_s or second < self.end_s
+        return self.start_s <= second < self.end_s
+
+
 class Entry(NamedTuple):
-    """The rates of one or more models."""
+    """The rates of one or more models. Of ``hours`` that hold at the same time the last counts."""
 
     rates: Mapping[str, Rate]
     variants: tuple[Variant, ...] = ()
     least: Mapping[str, int] = {}
+    hours: tuple[Hours, ...] = ()
 
-    def priced(self, context: Context = ()) -> Priced:
-        """Return the weights for a call in ``context``; of several variants the first that names a class sets its rate."""
-        rates = dict(self.rates)
+    def priced(self, context: Context = (), second: int = 0) -> Priced:
+        """Return the weights for a call in ``context`` at a second of the UTC day.
+
+        Of several variants the first that names a class sets its rate.
+        """
+        rates = dict(next((each.rates for each in reversed(self.hours) if each.hold(second)), self.rates))
         said = dict(context)
         for variant in reversed(self.variants):
             if all(said.get(key) == value for key, value in variant.when.items()):
                 rates.update(variant.rates)
-        return multiply_out(rates, self.least)
+        return multiply_out(rates, self.least)._replace(hourly=bool(self.hours))
 
 
 class Provider(NamedTuple):
@@ -145,7 +164,17 @@ def read_entry(item: Any, where: str) -> Entry:
     least = item.get("least", {})
     if not isinstance(least, Mapping):
         raise ValueError(f"{where}.least: must be an object of classes.")
-    return Entry(rates, tuple(variants), {name: whole(count, f"{where}.least.{name}") for name, count in least.items()})
+    counts = {name: whole(count, f"{where}.least.{name}") for name, count in least.items()}
+    return Entry(rates, tuple(variants), counts, _hours(item.get("hours", []), f"{where}.hours"))
+
+
+def _hours(value: Any, where: str) -> tuple[Hours, ...]:
+    if not isinstance(value, list) or not all(isinstance(part, list) and len(part) == 3 for part in value):
+        raise ValueError(f"{where}: must be a list of [from, to, rates].")
+    made = tuple(Hours(whole(start, where), whole(end, where), read_rates(rates, where)) for start, end, rates in value)
+    if any(each.start_s >= DAY_S or each.end_s > DAY_S for each in made):
+        raise ValueError(f"{where}: a day has {DAY_S} seconds.")
+    return made
 
 
 def _provider(item: Any, where: str, entries: int) -> Provider:

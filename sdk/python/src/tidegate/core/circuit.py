@@ -25,6 +25,12 @@ class Pass:
         self.credential = credential
         self.of_credential = of_credential
 
+    @property
+    def generations(self) -> tuple[str, int, int | None]:
+        """What two calls with the same standing have in common."""
+        mine = self.of_credential
+        return self.credential, self.permit.generation, None if mine is None else mine.generation
+
 
 class Circuit:
     """The breakers of one dependency and model. ``credentials`` has only those about which there is something to know."""
@@ -100,6 +106,22 @@ class Circuit:
             return
         outcome = "success" if fault is None else "failure" if turned_down else "neutral"
         known.finish(permit, self._rule, now=now, outcome=outcome, took_ms=0.0, why=why, retry_after_s=retry_after_s)
+
+    def succeeded(self, leave: Pass, *, now: float, calls: int) -> None:
+        """Count so many calls with one and the same leave that went well and were not slow."""
+        self.provider.succeeded(leave.permit.generation, self.rule, now=now, calls=calls)
+        known = self.credentials.get(leave.credential) if self.credentials else None
+        if known is not None and leave.of_credential is not None:
+            known.succeeded(leave.of_credential.generation, self._rule, now=now, calls=calls)
+
+    def lends(self, leave: Pass) -> bool:
+        """Whether more calls may have the same leave: nothing is probed, and nobody watches for calls that hang."""
+        known = self.credentials.get(leave.credential) if self.credentials else None
+        if self.rule.slow_call_ms is not None or (known is None) != (leave.of_credential is None):
+            return False
+        if self.rule.mode != "auto":
+            return self.rule.mode != "forced_open"
+        return self.provider.phase == "closed" and (known is None or known.phase == "closed")
 
     def all(self, now: float) -> Iterator[tuple[str, Breaker, BreakerRule]]:
         """Yield the breakers with their credential, ``""`` for the provider's, and rule; forget those that have nothing to say."""

@@ -41,9 +41,18 @@ class Limit(NamedTuple):
 
 
 class QueueRule(NamedTuple):
+    """``congestion`` is what becomes of the order while the line does not empty: newest first, or short waits (CoDel).
+
+    ``adaptive`` moves the slots in use between ``min_concurrent`` and ``max_concurrent`` by how calls fare.
+    """
+
     max_concurrent: int
     max_waiting: int
     max_wait_ms: int
+    congestion: str = "fifo"  # "fifo", "lifo", "codel"
+    adaptive: str | None = None  # "gradient", "aimd"
+    min_concurrent: int = 1
+    scope: str = "instance"  # or "fleet": ``max_concurrent`` slots among all callers
 
 
 class BreakerRule(NamedTuple):
@@ -101,6 +110,10 @@ _QUEUE = {
     "max_concurrent": Field(whole(1, 100_000)),
     "max_waiting": Field(whole(0, 100_000), 64),
     "max_wait_ms": Field(whole(0, 3_600_000), 2000),
+    "congestion": Field(one_of("fifo", "lifo", "codel"), "fifo"),
+    "adaptive": Field(or_null(one_of("gradient", "aimd")), None),
+    "min_concurrent": Field(whole(1, 100_000), 1),
+    "scope": Field(one_of("instance", "fleet"), "instance"),
 }
 _BREAKER = {
     "window_s": Field(number(0, 3600), 30),
@@ -127,7 +140,7 @@ _SHAPES: dict[str, tuple[dict[str, Field], Callable[..., Any]]] = {
     "breaker": (_BREAKER, BreakerRule),
     "retry": (_RETRY, RetryRule),
 }
-_AT_MOST = {"breaker": {"min_calls": "window_calls"}}
+_AT_MOST = {"queue": {"min_concurrent": "max_concurrent"}, "breaker": {"min_calls": "window_calls"}}
 _SCALARS: dict[str, Check] = {
     "timeout_ms": whole(1, 3_600_000),
     "enforcement": one_of("enforce", "shadow", "off"),
@@ -268,8 +281,9 @@ class BudgetRef(NamedTuple):
     id: int
     tenant: str | None
     slug: str
-    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user", value)
+    match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user" | "session", value)
     on_exhausted: str  # "block" or "warn"
+    on_disconnect: str = "stop"  # or "finish_lease"
 
     @property
     def name(self) -> str:
@@ -281,10 +295,11 @@ class TenantRules(NamedTuple):
     routes: Mapping[str, Policy]
     budgets: tuple[BudgetRef, ...]
     deployments: tuple[Deployment, ...] = ()  # the nearest first
+    personal: bool = False  # whether a budget is of one user or session: calls alike in all else may touch others
 
 
 NOTHING = Policy()
-_BUDGET_MATCHES = {"route", "category", "model", "user"}
+_BUDGET_MATCHES = {"route", "category", "model", "user", "session"}
 
 
 class Snapshot:
@@ -330,13 +345,13 @@ class Snapshot:
         return None
 
     def budgets_for(
-        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = ""
+        self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = "", session: str = ""
     ) -> tuple[BudgetRef, ...]:
         """Return the budgets that a call touches, leaf first."""
         budgets = self.rules(tenant).budgets
         if not budgets:
             return ()
-        call = {"route": route, "category": category, "model": model, "user": user}
+        call = {"route": route, "category": category, "model": model, "user": user, "session": session}
         return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
 
 
@@ -382,7 +397,10 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
     match = value["match"]
     if set(match) - _BUDGET_MATCHES:
         raise PolicyError({f"budgets.{key}.match": f"may name {', '.join(sorted(_BUDGET_MATCHES))}"})
-    return BudgetRef(key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"])
+    on_disconnect = value.get("on_disconnect", "stop")
+    return BudgetRef(
+        key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"], on_disconnect
+    )
 
 
 class _Known(NamedTuple):
@@ -396,7 +414,9 @@ class _Known(NamedTuple):
 def _rules(value: Mapping[str, Any], known: _Known) -> TenantRules:
     routes = {route: known.policies[_index(index)] for route, index in value["routes"].items()}
     deployments = tuple(known.deployments[slug] for slug in value.get("deployments", ()))
-    return TenantRules(routes, tuple(known.budgets[key] for key in value["budgets"]), deployments)
+    budgets = tuple(known.budgets[key] for key in value["budgets"])
+    personal = any(part in ("user", "session") for budget in budgets for part, _ in budget.match)
+    return TenantRules(routes, budgets, deployments, personal)
 
 
 def _index(value: Any) -> int:

@@ -6,6 +6,7 @@ Money is integer nano-USD; prices are nano-USD per million tokens. docs/protocol
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class PriceBook:
     ``own`` are the operators' prices; then the catalog decides by its patterns; then the names that are spelled out.
     """
 
-    __slots__ = ("_catalog", "_found", "_models", "_own", "etag", "unknown")
+    __slots__ = ("_catalog", "_found", "_models", "_own", "_second", "_turns", "etag", "unknown")
 
     def __init__(
         self,
@@ -62,6 +63,16 @@ class PriceBook:
         self._catalog = catalog
         self._found: dict[str | tuple[str, str | None, Context], Priced | None] = {}
         self.unknown = unknown or Unknown()
+        entries = [*self._own.values(), *(catalog.entries if catalog is not None else ())]
+        hours = [each for entry in entries for each in entry.hours]
+        self._turns = sorted({0, *(each.start_s for each in hours), *(each.end_s for each in hours)})
+        self._second = 0
+
+    def turn(self, second: int) -> None:
+        """Go by the prices that hold at a second of the UTC day. To be called now and then: some prices depend on the hour."""
+        if bisect_right(self._turns, second) != bisect_right(self._turns, self._second):
+            self._found = {}
+        self._second = second
 
     def __len__(self) -> int:
         return len(self._models.keys() | self._own.keys())
@@ -83,7 +94,7 @@ class PriceBook:
 
     def _search(self, name: str, provider: str | None, context: Context) -> Priced | None:
         if name in self._own:
-            return self._own[name].priced(context)
+            return self._own[name].priced(context, self._second)
         found = self._catalog.find(name, provider) if self._catalog is not None else None
         if found is None and provider is None:
             if name in self._models:
@@ -91,7 +102,7 @@ class PriceBook:
             found = self._catalog.find_anywhere(name) if self._catalog is not None else None
         if found is None or found.entry is None:
             return None
-        return found.entry.priced(context if found.own else ())
+        return found.entry.priced(context if found.own else (), self._second)
 
     def cost_nusd(
         self, model: str, *, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0
@@ -135,9 +146,9 @@ class PriceBook:
 
     def flat_rates(self, model: str) -> tuple[int, int] | None:
         """Return what input and output cost in nano-USD per million tokens, ``None`` for a model to which that says not all:
-        it has no price, tiers, a price per request, or one that is no whole number of nano-USD."""
+        it has no price, tiers, hours, a price per request, or one that is no whole number of nano-USD."""
         priced = self.priced(model)
-        if priced is None or priced.tiers:
+        if priced is None or priced.tiers or priced.hourly:
             return None
         unit, plus, into, _, out, _ = priced.flat
         if plus != unit // 2 or into * 10**6 % unit or out * 10**6 % unit:

@@ -53,6 +53,7 @@ class Priced(NamedTuple):
     flat: Weights
     tiers: tuple[tuple[int, Weights], ...]
     least: Mapping[str, int]
+    hourly: bool = False  # other weights hold at other times of the day
 
     def at(self, input_tokens: int) -> Weights:
         weights = self.flat

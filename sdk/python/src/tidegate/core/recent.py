@@ -59,6 +59,16 @@ class Recent:
         slot[2] += failed
         slot[3] += slow
 
+    def add_good(self, rule: BreakerRule, now: float, calls: int) -> None:
+        """Count so many calls that neither failed nor were slow, all of which ended at ``now``."""
+        self._follow(rule)
+        self.calls += calls
+        if rule.window_calls is None:
+            self._slot(now)[1] += calls
+            return
+        self._slots.extend([0.0] for _ in range(calls))
+        self._trim(rule.window_calls)
+
     def add_neutral(self, rule: BreakerRule, now: float) -> None:
         """Count a call that says nothing about whom it called."""
         self._follow(rule)

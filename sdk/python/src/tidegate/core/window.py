@@ -7,6 +7,7 @@ index << 40 | count, …]`` in order of index, is the one of docs/protocol.md an
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 BUCKETS_PER_OCTAVE = 64
@@ -46,6 +47,31 @@ class Distribution:
         self.total += value
         index = index_of(value)
         self.buckets[index] = self.buckets.get(index, 0) + 1
+
+    def add_all(self, values: Sequence[int]) -> None:
+        """Add many values."""
+        if not values:
+            return
+        least, greatest = min(values), max(values)
+        self.least = min(self.least, least) if self.count else least
+        self.greatest = max(self.greatest, greatest)
+        self.count += len(values)
+        self.total += sum(values)
+        ceil, log2 = math.ceil, math.log2
+        indices = [ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0 for value in values]
+        for index, times in Counter(indices).items():
+            self.buckets[index] = self.buckets.get(index, 0) + times
+
+    def add_same(self, value: int, times: int) -> None:
+        """Add one value so many times."""
+        if times <= 0:
+            return
+        self.least = min(self.least, value) if self.count else value
+        self.greatest = max(self.greatest, value)
+        self.count += times
+        self.total += value * times
+        index = index_of(value)
+        self.buckets[index] = self.buckets.get(index, 0) + times
 
     def merge(self, other: Distribution) -> None:
         """Add all values of ``other``."""

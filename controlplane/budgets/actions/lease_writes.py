@@ -1,0 +1,151 @@
+"""What merging lease reports writes: accounts, slots of rolling windows, leases, and the entries of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from controlplane.columns import moments, optional, plain, texts
+from controlplane.domain.leases import OpenAccount, OpenLease
+from controlplane.domain.ledger import Entry, slot_moves
+
+
+async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], now: datetime) -> None:
+    changed = sorted(
+        (account for account in accounts if account.changed),
+        key=lambda account: account.id,
+    )
+    if not changed:
+        return
+    await connection.execute(
+        b"""
+        UPDATE budgets_account AS account
+        SET outstanding_nusd = account.outstanding_nusd + moved.outstanding,
+            settled_nusd = account.settled_nusd + moved.settled,
+            denied_calls = account.denied_calls + moved.denied,
+            false_denied_calls = account.false_denied_calls + moved.false_denied,
+            presumed_nusd = account.presumed_nusd + moved.presumed,
+            overage_nusd = account.overage_nusd + moved.overage,
+            denied_at = coalesce(moved.denied_at, account.denied_at),
+            carried_nusd = coalesce(moved.carried, account.carried_nusd),
+            highest_nusd = greatest(account.highest_nusd, account.amount_nusd + moved.carried), updated_at = %s
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[], %s::bigint[])
+             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, denied_at, carried)
+        WHERE account.id = moved.id
+        """,
+        [
+            now,
+            plain([account.id for account in changed]),
+            plain([account.outstanding for account in changed]),
+            plain([account.settled for account in changed]),
+            plain([account.denied for account in changed]),
+            plain([account.false_denied for account in changed]),
+            plain([account.presumed for account in changed]),
+            plain([account.overage for account in changed]),
+            moments([now if account.blocked else None for account in changed]),
+            optional([account.carried for account in changed]),
+        ],
+    )
+
+
+async def store_slots(
+    connection: AsyncConnection[Any], entries: Iterable[Entry], accounts: Iterable[OpenAccount]
+) -> None:
+    rolling = {account.id: days for account in accounts if (days := account.budget.rule.days)}
+    moves = sorted(slot_moves(entries, rolling).items())
+    if not moves:
+        return
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_accountslot AS slot (account_id, starts_at, settled_nusd)
+        SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[])
+        ON CONFLICT (account_id, starts_at) DO UPDATE SET settled_nusd = slot.settled_nusd + excluded.settled_nusd
+        """,
+        [[account for (account, _), _ in moves], [at for (_, at), _ in moves], [amount for _, amount in moves]],
+    )
+
+
+async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLease], now: datetime) -> None:
+    ordered = sorted(leases, key=lambda lease: lease.key)
+    if not ordered:
+        return
+    columns = {
+        "incarnation": plain([lease.key[0] for lease in ordered]),
+        "number": plain([lease.key[1] for lease in ordered]),
+        "path": texts([plain(lease.path) for lease in ordered]),
+        "granted_nusd": plain([lease.counters.granted for lease in ordered]),
+        "settled_nusd": plain([lease.counters.settled for lease in ordered]),
+        "returned_nusd": plain([lease.counters.returned for lease in ordered]),
+        "corrected_nusd": plain([lease.counters.corrected for lease in ordered]),
+        "held_nusd": plain([lease.held for lease in ordered]),
+        "denied_calls": plain([lease.denied for lease in ordered]),
+        "seq": plain([lease.seq for lease in ordered]),
+        "closed": plain([lease.closed for lease in ordered]),
+        "presumed_nusd": plain([lease.presumed for lease in ordered]),
+        "false_denied_calls": plain([lease.false_denied for lease in ordered]),
+        "overage_nusd": plain([lease.overage for lease in ordered]),
+        "created_at": moments([lease.opened_at for lease in ordered]),
+    }
+    await connection.execute(
+        b"""
+        INSERT INTO budgets_lease (incarnation, number, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd,
+                                   held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, overage_nusd,
+                                   created_at, seen_at)
+        SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed,
+               presumed, false_denied, overage, created_at, %s
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[])
+             AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed,
+                       presumed, false_denied, overage, created_at)
+        ON CONFLICT (incarnation, number) DO UPDATE
+        SET granted_nusd = excluded.granted_nusd, settled_nusd = excluded.settled_nusd,
+            returned_nusd = excluded.returned_nusd, corrected_nusd = excluded.corrected_nusd,
+            held_nusd = excluded.held_nusd, denied_calls = excluded.denied_calls, seq = excluded.seq,
+            closed = excluded.closed, presumed_nusd = excluded.presumed_nusd,
+            false_denied_calls = excluded.false_denied_calls, overage_nusd = excluded.overage_nusd,
+            seen_at = excluded.seen_at
+        """,
+        [now, *columns.values()],
+    )
+
+
+# Takes the columns of ``entry_columns``.
+INSERT_ENTRIES = """
+INSERT INTO budgets_ledgerentry (incarnation, number, path, kind, at, opened_at, counts_at, closes, by, reason,
+                                 granted_nusd, settled_nusd, returned_nusd, corrected_nusd, presumed_nusd,
+                                 denied_calls, false_denied_calls, overage_nusd)
+SELECT incarnation, number, path::bigint[], kind, at, opened_at, counts_at, closes, by, reason, granted, settled,
+       returned, corrected, presumed, denied, false_denied, overage
+FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[],
+            %s::boolean[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::bigint[], %s::bigint[], %s::bigint[])
+     AS entry (incarnation, number, path, kind, at, opened_at, counts_at, closes, by, reason, granted, settled, returned,
+               corrected, presumed, denied, false_denied, overage)
+"""
+
+
+def entry_columns(entries: Sequence[Entry], *, by: str = "", reason: str = "") -> list[str]:
+    """Return the columns of ``INSERT_ENTRIES``; ``by`` and ``reason`` are an operator's."""
+    return [
+        plain([entry.key[0] for entry in entries]),
+        plain([entry.key[1] for entry in entries]),
+        texts([plain(entry.path) for entry in entries]),
+        texts([entry.kind for entry in entries]),
+        moments([entry.at for entry in entries]),
+        moments([entry.opened_at for entry in entries]),
+        moments([entry.counts_at for entry in entries]),
+        plain([entry.closes for entry in entries]),
+        texts([by] * len(entries)),
+        texts([reason] * len(entries)),
+        *map(plain, zip(*(entry.amounts for entry in entries), strict=True)),
+    ]
+
+
+async def store_entries(connection: AsyncConnection[Any], entries: Sequence[Entry]) -> None:
+    if entries:
+        await connection.execute(INSERT_ENTRIES.encode(), entry_columns(entries))

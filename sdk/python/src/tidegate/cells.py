@@ -1,0 +1,186 @@
+"""What many calls of one kind share, so that most of them pass without a lock: a cell, with calls paid for in advance.
+
+The slow path pays for some calls at once, under the guard's lock: it takes their requests from the limits, holds their cost on the
+lease, counts them as running in the line, and asks the breaker. It writes their number into ``credit``. The fast path takes one off
+and looks whether there was one; when it ends, it appends to ``times`` or ``calls``. Whatever has to stop calls (a breaker that
+opens, a new policy, a budget or limit that has no room for somebody else, closing) takes the credit away and gives what was not
+used back, and the exact code of ``Guard`` goes on with exact books. So no bound is ever passed: what is lent was taken before.
+
+Why that is safe without a lock: CPython with a GIL changes threads only where a function begins, after a call, and on a jump
+backwards. A line that loads, computes and stores, without a call in between, is one step for all other threads. Every place that
+depends on it is marked ATOMIC; the stress tests run with a switch interval of a microsecond. Other interpreters, and builds
+without a GIL, lend nothing (``LENDS``): there every call takes the lock.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tidegate.core.price import PriceBook
+from tidegate.core.usage import plain_classes
+from tidegate.ticket import Ticket
+
+if TYPE_CHECKING:
+    from tidegate.swift import SwiftCall
+
+MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
+LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+NONE = -math.inf  # no credit; taking some off leaves it as it is
+
+CellKey = tuple[Any, ...]  # what the caller said, in an order that Gate.call knows
+Told = tuple[str, str, int | None, int | None]  # user, session, input tokens, most output tokens
+Used = tuple[int, int | None, int, int | None, str | None]  # as ticket.Usage, of which it may be one
+
+
+class Cell:
+    """What calls have in common, what the fast path works with, and what belongs to who holds the guard's lock, in this order."""
+
+    __slots__ = (
+        "adopted",
+        "alert",
+        "allowance",
+        "book",
+        "bound",
+        "calls",
+        "cell_key",
+        "chunk",
+        "circuit",
+        "credential",
+        "credit",
+        "declared_nusd",
+        "drawn_at",
+        "epoch",
+        "estimate",
+        "fixed",
+        "freed",
+        "funds",
+        "given",
+        "harvested",
+        "key",
+        "lane",
+        "learned",
+        "leave",
+        "lent",
+        "lent_tokens",
+        "now",
+        "owed",
+        "path",
+        "policy",
+        "push",
+        "push_call",
+        "reserve",
+        "slip",
+        "taken",
+        "target",
+        "tenant",
+        "timeout_s",
+        "times",
+        "until",
+        "used",
+        "weighs",
+        "weights",
+    )  # fmt: skip
+
+    def __init__(self, ticket: Ticket, book: PriceBook, now: Callable[[], float]) -> None:
+        """Make a cell for calls like ``ticket``, which was just let through."""
+        assert ticket.lane is not None  # noqa: S101  it was let through
+        self.epoch = ticket.epoch
+        self.key = ticket.key
+        self.target, self.credential, self.tenant = ticket.target, ticket.credential, ticket.tenant
+        self.lane = ticket.lane
+        self.policy = ticket.policy
+        self.circuit = ticket.circuit
+        self.leave = ticket.leave
+        self.path = ticket.path
+        self.slip = ticket.slip
+        self.book = book
+        self.now = now
+        self.cell_key, self.fixed = ticket.cell_key, ticket.fixed
+        self.declared_nusd = ticket.declared_nusd
+        self.bound, self.estimate = ticket.bound, ticket.estimate
+        self.taken = tuple(ticket.taken)
+        limited = any(limit.unit == "tokens" for limit in ticket.policy.limits)
+        self.weighs = not ticket.fixed and (limited or ticket.path is not None)
+        priced = book.priced(ticket.model) if ticket.model else None
+        self.weights = priced.flat if priced is not None and not priced.tiers else None
+        timeout_ms = ticket.policy.timeout_ms
+        self.timeout_s = None if timeout_ms is None else timeout_ms / 1000
+
+        self.credit = NONE
+        self.funds = 0  # nano-USD that calls which weigh may still hold
+        self.allowance = 0.0  # tokens that they may still take
+        self.learned = 0
+        self.until = -math.inf  # of ``now``; the credit is worth nothing after it
+        self.alert = False  # somebody waits for a call of the lane to end
+        self.times: list[float] = []  # seconds that calls took of which nothing was said
+        self.calls: list[SwiftCall] = []  # those with something to say
+        self.push = self.times.append
+        self.push_call = self.calls.append
+
+        self.lent = 0  # calls paid for since the last recall
+        self.lent_tokens = 0.0
+        self.reserve = 0  # of these, calls that found no room in the line yet
+        self.given = 0  # calls that credit was given for and not taken back, ever
+        self.harvested = 0  # calls that ended and were counted, ever
+        self.adopted = 0  # calls that went on as calls of their own, ever
+        self.freed = 0  # calls whose place in the line was given up, ever
+        self.owed = 0  # nano-USD held for calls in flight and for those not made yet
+        self.chunk = 0
+        self.used = 0  # calls made of what was lent last
+        self.drawn_at = -math.inf
+
+    def fits(self, ticket: Ticket, book: PriceBook) -> bool:
+        """Return whether a call like ``ticket`` may share the cell: nothing of the first group would be different."""
+        return (
+            self.epoch == ticket.epoch
+            and self.policy is ticket.policy
+            and self.lane is ticket.lane
+            and self.slip is ticket.slip
+            and self.circuit is ticket.circuit
+            and (self.leave and self.leave.generations) == (ticket.leave and ticket.leave.generations)
+            and self.book is book
+            and (self.weighs or (self.bound == ticket.bound and self.estimate == ticket.estimate))
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that were let through and have not been counted. Right while there is no credit."""
+        return self.given - self.harvested - self.adopted
+
+    def weigh(self, input_tokens: int | None, max_output_tokens: int | None) -> int:
+        """Return what a call may cost at most, in nano-USD, as ``Guard.estimate`` does."""
+        known = None
+        if input_tokens is not None and self.key.model:
+            out, weights = max_output_tokens or 0, self.weights
+            if weights is not None:
+                known = (input_tokens * weights.input + out * weights.output + weights.plus) // weights.unit
+            else:
+                known, _ = self.priced(self.key.model, input_tokens, 0, out)
+        if known is None or max_output_tokens is None:
+            return max(self.learned, known or 0)
+        return known
+
+    def presumed(self, told: Told | None) -> int:
+        """Return what a call of a cell that does not weigh did cost when nobody recorded it."""
+        return self.estimate if self.fixed or told is None else self.weigh(told[2], told[3])
+
+    def cost_of(self, used: Used) -> tuple[int, bool]:
+        """Return what was used in nano-USD, and whether it has a price."""
+        fresh, out, cached, cost, model = used
+        if cost is not None:
+            return min(cost, MAX_CALL_NUSD), True
+        weights = self.weights
+        if weights is None or cached or model is not None:
+            return self.priced(model or self.key.model, fresh, cached, out or 0)
+        cost = (fresh * weights.input + (out or 0) * weights.output + weights.plus) // weights.unit
+        return min(cost, MAX_CALL_NUSD), True
+
+    def priced(self, model: str, fresh: int, cached: int, out: int) -> tuple[int, bool]:
+        """Return what tokens cost by the book, or what it charges for a model without a price."""
+        cost = self.book.cost_nusd(model, input_tokens=fresh, output_tokens=out, cached_input_tokens=cached)
+        if cost is not None:
+            return min(cost, MAX_CALL_NUSD), True
+        return min(self.book.unknown.cost_nusd(model, plain_classes(fresh, cached, out)), MAX_CALL_NUSD), False

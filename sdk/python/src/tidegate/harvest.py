@@ -1,0 +1,274 @@
+"""Calls of cells, counted: what they took and cost goes into the books, and what was lent and not used goes back.
+
+After ``gather`` the books say what they would say if every call had taken the lock. It goes before whatever reads them as a whole
+(syncs, status) and before whatever changes what calls may do (a policy, an answer, closing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tidegate.books import Books
+from tidegate.cells import NONE, Cell, Used
+from tidegate.core.backoff import earned
+from tidegate.core.circuit import Circuit
+from tidegate.core.outcome import Failure
+from tidegate.lanes import Lane
+from tidegate.report import Row, Spent
+from tidegate.swift import SwiftCall
+from tidegate.ticket import Ticket
+
+NOBODY = -1  # an epoch of no incarnation
+T = TypeVar("T")
+
+
+class Harvest(Books):
+    """Books that know cells. All but the methods for changes from outside expect the caller to hold the lock."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that were let through and have not ended."""
+        with self.lock:
+            self.gather()
+            return len(self.running) + sum(cell.in_flight for cell in self.active)
+
+    def gather(self) -> None:
+        """Call all credit back and count all that ended."""
+        if self.active:
+            self.call_back(self.active)
+
+    def call_back(self, cells: Iterable[Cell]) -> None:
+        """Call the credit of ``cells`` back and count what ended in them."""
+        now = self.clock.now()
+        for cell in list(cells):
+            self._recall(cell, now)
+            self.harvest(cell, now)
+            if not cell.in_flight:
+                self.active.discard(cell)
+                cell.lane.cells.discard(cell)
+
+    def _recall(self, cell: Cell, now: float) -> None:
+        left, cell.credit = cell.credit, NONE  # ATOMIC
+        if not cell.lent:
+            return
+        idle = int(left) if left > 0 else 0
+        unused, lane, policy = idle + cell.reserve, cell.lane, cell.policy
+        used, tokens_back, nusd_back = cell.lent - unused, cell.allowance, cell.funds
+        if not cell.weighs:
+            tokens_back, nusd_back = cell.lent_tokens / cell.lent * unused, unused * cell.bound
+        lane.take_back(policy, "requests", lent=float(cell.lent), unused=float(unused), now=now)
+        if cell.lent_tokens:
+            lane.take_back(policy, "tokens", lent=cell.lent_tokens, unused=tokens_back, now=now)
+        if cell.slip is not None:
+            self.leases.settle(cell.slip, bound=nusd_back, cost=0)
+            cell.owed -= nusd_back
+        lane.line.running -= idle
+        cell.given -= idle
+        cell.lent = cell.reserve = cell.funds = 0
+        cell.lent_tokens = cell.allowance = 0.0
+        cell.used += used
+        self._arrived(cell, used, now)
+
+    def _arrived(self, cell: Cell, calls: int, now: float) -> None:
+        """Do for so many calls what an arrival does."""
+        if not calls:
+            return
+        cell.lane.used_at = now
+        if cell.path is not None:
+            cell.path.used_at = now
+        if cell.policy.queue is not None:
+            self.row(cell.key).queue_depth.add_same(0, calls)
+        if cell.policy.retry is not None:
+            cell.lane.retries = earned(cell.lane.retries, cell.policy.retry.budget_ratio * calls)
+
+    def harvest(self, cell: Cell, now: float) -> None:
+        """Count what ended."""
+        times, calls = _taken(cell.times), _taken(cell.calls)
+        ended = len(times) + len(calls)
+        if not ended:
+            return
+        cell.harvested += ended
+        self._free(cell, cell.harvested)
+        row = self.row(cell.key)
+        if times:
+            self._count_quiet(cell, row, len(times))
+        if calls:
+            self._count_told(cell, row, calls, now)
+            times.extend(call.took for call in calls)
+        row.calls += ended
+        row.latency_us.add_all([int(took * 1_000_000) for took in times])
+        for _ in range(min(ended, 20)):  # its average remembers no more
+            cell.lane.line.took(sum(times) / ended)
+        if cell.circuit is not None and cell.leave is not None:
+            cell.circuit.succeeded(cell.leave, now=now, calls=ended)
+            if not cell.circuit.lends(cell.leave):
+                self.call_back(self._of(cell.circuit))
+
+    def _free(self, cell: Cell, ended: int) -> None:
+        """Give up the places in the line of calls that ended, ``ended`` being all of them ever."""
+        line = cell.lane.line
+        line.running -= ended - cell.freed
+        cell.freed = ended
+        if line.waiting:
+            self.promote(cell.lane)
+
+    def _count_quiet(self, cell: Cell, row: Row, calls: int) -> None:
+        """Account for calls of which nothing is known but that they went well."""
+        cost = cell.estimate
+        if not cost:
+            self.unpriced_calls += calls
+        row.cost_nusd += cost * calls
+        row.tokens.add_same(0, calls)
+        row.call_cost_nusd.add_same(cost, calls)
+        self._settle_lease(cell, bound=cell.bound * calls, cost=cost * calls)
+
+    def _settle_lease(self, cell: Cell, *, bound: int, cost: int) -> None:
+        if cell.slip is not None:
+            self.leases.settle(cell.slip, bound=bound, cost=cost)
+            cell.owed -= bound
+
+    def _count_told(self, cell: Cell, row: Row, calls: list[SwiftCall], now: float) -> None:
+        """Account for calls that said something of themselves."""
+        sums = _Sums(cell, calls)
+        self.unpriced_calls += sums.unpriced + sums.unknown
+        if sums.unknown:
+            row.kinds["unpriced"] = row.kinds.get("unpriced", 0) + sums.unknown
+        cost = sum(sums.costs)
+        row.cost_nusd += cost
+        row.input_tokens += sums.input
+        row.cached_input_tokens += sums.cached
+        row.output_tokens += sums.output
+        row.tokens.add_all(sums.tokens)
+        row.call_cost_nusd.add_all(sums.costs)
+        bound = sum([call.bound for call in calls]) if cell.weighs else cell.bound * len(calls)
+        self._settle_lease(cell, bound=bound, cost=cost)
+        if sums.dearest is not None:
+            cell.lane.learn(sums.dearest, now)
+            for key, _ in cell.taken:
+                if key[1] == "tokens":
+                    actual = float(sums.input + sums.output)
+                    cell.lane.correct(key, estimated=float(sums.asked), actual=actual)
+        self._remember_people(cell, calls, sums, now)
+
+    def _remember_people(self, cell: Cell, calls: list[SwiftCall], sums: _Sums, now: float) -> None:
+        spent: dict[str, Spent] = {}
+        for call, tokens, cost in zip(calls, sums.tokens, sums.costs, strict=True):
+            if call.told is None:
+                continue
+            user, session, _, _ = call.told
+            if user:
+                spent[user] = spent.get(user, Spent()).plus(Spent(1, tokens, cost))
+            if session:
+                self.report.touch_session(cell.key.tenant, cell.key.route, session, now)
+        if spent:
+            window = self.report.window(self.clock.wall_ms())
+            for user, sum_of_user in spent.items():
+                window.add_user(cell.key.tenant, user, sum_of_user)
+
+    # Calls that don't stay in their cell
+
+    def adopt(self, call: SwiftCall, cell: Cell) -> None:
+        """Have a call in flight go on as a call of its own: it failed, or somebody wants to know more of it."""
+        with self.lock:
+            if cell.epoch == self.epoch:
+                cell.adopted += 1
+                if cell.slip is not None:
+                    cell.owed -= call.bound
+                self.running.add(call)
+
+    def attend(self, cell: Cell) -> None:
+        """A call has ended for which others wait."""
+        with self.lock:
+            if cell.epoch == self.epoch:
+                self.harvest(cell, self.clock.now())
+                self.calm(cell.lane)
+
+    def alarm(self, lane: Lane) -> None:
+        """Have every call of ``lane`` that ends say so at once, and look who has ended already."""
+        for cell in lane.cells:
+            cell.alert = True
+        self.call_back(lane.cells)
+
+    def calm(self, lane: Lane) -> None:
+        """Nobody may be waiting any more."""
+        if not lane.line.waiting:
+            for cell in lane.cells:
+                cell.alert = False
+
+    # Breakers: what went well is counted before what did not
+
+    def _of(self, circuit: Circuit) -> list[Cell]:
+        return [cell for cell in self.active if cell.circuit is circuit]
+
+    def _tell_breaker(self, ticket: Ticket, now: float, error: BaseException | None, failure: Failure | None) -> None:
+        circuit = ticket.circuit if failure is not None else None
+        if circuit is not None and self.active:
+            self.call_back(self._of(circuit))
+        super()._tell_breaker(ticket, now, error, failure)
+
+    def presume(self) -> None:
+        super().presume()
+        with self.lock:
+            for cell in list(self.active):
+                self._presume(cell)
+
+    def _presume(self, cell: Cell) -> None:
+        """Settle the calls in flight as if nobody will ever know, and listen to them no more."""
+        calls, row = cell.in_flight, self.row(cell.key)
+        cost = cell.owed if cell.slip is not None and cell.estimate else cell.estimate * calls
+        row.calls += calls
+        row.kinds["cancelled"] = row.kinds.get("cancelled", 0) + calls
+        row.cost_nusd += cost
+        row.tokens.add_same(0, calls)
+        row.call_cost_nusd.add_same(cost // calls, calls - 1)
+        row.call_cost_nusd.add(cost - cost // calls * (calls - 1))
+        if cell.slip is not None:
+            self.leases.settle(cell.slip, bound=cell.owed, cost=cost)
+        cell.owed, cell.epoch = 0, NOBODY
+        self.active.discard(cell)
+        cell.lane.cells.discard(cell)
+
+
+class _Sums:
+    """What calls of one cell came to, taken together."""
+
+    __slots__ = ("asked", "cached", "costs", "dearest", "input", "output", "tokens", "unknown", "unpriced")
+
+    def __init__(self, cell: Cell, calls: list[SwiftCall]) -> None:
+        self.costs: list[int] = []
+        self.tokens: list[int] = []
+        self.input = self.cached = self.output = 0
+        self.unpriced = self.unknown = 0  # calls of which nothing is known, and of models without a price
+        self.asked = 0  # tokens that were taken from limits for calls that say now what they used
+        self.dearest: int | None = None
+        for call in calls:
+            if call.used is None:
+                cost = call.estimate if cell.weighs else cell.presumed(call.told)
+                self.unpriced += not cost
+                self.costs.append(cost)
+                self.tokens.append(0)
+            else:
+                self._add(cell, call, call.used)
+
+    def _add(self, cell: Cell, call: SwiftCall, used: Used) -> None:
+        fresh, out, cached, _, _ = used
+        cost, known = cell.cost_of(used)
+        self.unknown += not known
+        out = out or 0
+        self.costs.append(cost)
+        self.tokens.append(fresh + out)
+        self.input += fresh
+        self.cached += cached
+        self.output += out
+        if self.dearest is None or cost > self.dearest:
+            self.dearest = cost
+        if call.told is not None:
+            self.asked += (call.told[2] or 0) + (call.told[3] or 0)
+
+
+def _taken(items: list[T]) -> list[T]:
+    """Take what is in a list to which others append."""
+    taken = items[:]
+    del items[: len(taken)]
+    return taken

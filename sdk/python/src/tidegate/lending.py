@@ -1,0 +1,139 @@
+"""How cells come by their credit: after a call was let through, more like it are paid for, as long as there is plenty of everything.
+
+Only kinds of call that come often are lent to; others take the exact path each time, with a span each. A loan lasts for a tenth of
+a second's calls or so, and never longer than ``LEND_S``. What is scarce is not lent at all: then every call asks for itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell
+from tidegate.harvest import Harvest
+from tidegate.lanes import Lane
+from tidegate.ticket import Ticket
+
+LEND_S = 1.0
+AHEAD_S = 0.1  # a loan is what calls of this long need
+LEAST, MOST = 4, 1024
+WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
+MAX_CELLS = 20_000
+
+
+class Lending(Harvest):
+    """Lends. The caller holds the lock, except for ``top_up``."""
+
+    warm_calls = WARM_CALLS
+
+    def lend(self, ticket: Ticket, now: float) -> None:
+        """Pay for more calls like ``ticket``, which was just let through, where that may be done."""
+        if not LENDS or ticket.cell_key is None or not self._may_lend(ticket):
+            return
+        cell = self.cells.get(ticket.cell_key)
+        if cell is not None:
+            self._recall(cell, now)
+            self.harvest(cell, now)
+        calls = self._calls(cell, ticket, now)
+        if calls < LEAST:
+            return
+        if cell is None or not cell.fits(ticket, self.book):
+            cell = self._make(ticket)
+        self._draw(cell, calls, ticket, now)
+
+    def _may_lend(self, ticket: Ticket) -> bool:
+        policy, lane = ticket.policy, ticket.lane
+        if lane is None or policy.enforcement != "enforce" or lane.line.waiting or self.closed:
+            return False
+        if self.snapshot is not None and self.snapshot.rules(lane.tenant).personal:
+            return False  # who calls decides which budgets are touched
+        if ticket.assignment is not None:
+            return False  # each call gets a release of its own
+        if policy.queue is not None and policy.queue.adaptive is not None:
+            return False  # each call tells how it fared
+        if ticket.circuit is not None:
+            return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
+        return policy.breaker is None
+
+    def _make(self, ticket: Ticket) -> Cell:
+        if len(self.cells) >= MAX_CELLS:
+            self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
+        assert ticket.cell_key is not None  # noqa: S101  lend has looked
+        cell = self.cells[ticket.cell_key] = Cell(ticket, self.book, self.clock.now)
+        return cell
+
+    def _calls(self, cell: Cell | None, ticket: Ticket, now: float) -> int:
+        """Return for how many calls to pay."""
+        lane = ticket.lane
+        assert lane is not None  # noqa: S101  _may_lend has looked
+        wanted = self._wanted(cell, lane, now)
+        if wanted < LEAST:
+            return 0
+        wanted = min(wanted, lane.room(ticket.policy, "requests", now))
+        tokens = sum(amount for (_, unit, _), amount in ticket.taken if unit == "tokens")
+        if tokens:
+            wanted = min(wanted, lane.room(ticket.policy, "tokens", now) / tokens)
+        if ticket.slip is not None and ticket.path is not None:
+            if not ticket.path.slip.live(self.clock.boot()) or ticket.path.slip is not ticket.slip:
+                return 0
+            wanted = self.leases.lendable(ticket.path, max(ticket.bound, ticket.path.typical), wanted)
+        return max(0, int(wanted))
+
+    def _wanted(self, cell: Cell | None, lane: Lane, now: float) -> float:
+        """Return how many calls of the kind are to be expected soon; 0 while it is not known to come often."""
+        if cell is None or not cell.chunk:
+            if now - lane.heated_at > WARM_S:
+                lane.heat, lane.heated_at = 0, now
+            lane.heat += 1
+            return 2 * LEAST if lane.heat > self.warm_calls else 0
+        elapsed = now - cell.drawn_at
+        pace = cell.used / elapsed if elapsed > 0 else math.inf
+        wanted = min(pace * AHEAD_S, 2 * cell.chunk, MOST)
+        if wanted < LEAST:
+            cell.chunk = 0
+        return wanted
+
+    def _draw(self, cell: Cell, calls: int, ticket: Ticket, now: float) -> None:
+        """Take for so many calls what each of them would take, and give credit for those that the line has room for."""
+        tokens = calls * sum(amount for (_, unit, _), amount in ticket.taken if unit == "tokens")
+        cell.lane.lend(cell.policy, "requests", float(calls), now)
+        cell.lane.lend(cell.policy, "tokens", tokens, now)
+        cell.lent = cell.chunk = cell.reserve = calls
+        cell.lent_tokens = cell.allowance = tokens
+        cell.until = now + LEND_S
+        if cell.slip is not None and cell.path is not None:
+            nusd = calls * (max(ticket.bound, cell.path.typical) if cell.weighs else cell.bound)
+            self.leases.lend(cell.slip, nusd)
+            cell.funds = nusd
+            cell.owed += nusd
+            cell.learned = cell.lane.learned(now)
+            cell.until = now + min(LEND_S, cell.slip.ends_in(self.clock.boot()))
+        else:
+            cell.funds = MAX_CALL_NUSD * calls
+        cell.used, cell.drawn_at, cell.alert = 0, now, False
+        self.active.add(cell)
+        cell.lane.cells.add(cell)
+        self._release_some(cell)
+
+    def _release_some(self, cell: Cell) -> bool:
+        """Give credit for what is paid, as far as the line has room; whether there was any."""
+        rule, line, room = cell.policy.queue, cell.lane.line, cell.reserve
+        if rule is not None:
+            free = cell.lane.slots(rule) - line.running
+            room = min(room, free if len(cell.lane.cells) == 1 else (free + 1) // 2)
+        if room < 1:
+            return False
+        cell.reserve -= room
+        cell.given += room
+        line.running += room
+        cell.credit = float(room)
+        return True
+
+    def top_up(self, cell: Cell) -> bool:
+        """Give credit again for calls that are paid for, now that others have ended; whether there is some."""
+        with self.lock:
+            if cell.credit >= 1.0:
+                return True
+            if cell.epoch != self.epoch or not cell.reserve or cell.lane.line.waiting or cell.now() >= cell.until:
+                return False
+            self._free(cell, cell.harvested + len(cell.times) + len(cell.calls))
+            return self._release_some(cell)

@@ -1,0 +1,356 @@
+"""A call that passes on the credit of its cell, without a lock; ``Caller`` makes them.
+
+It is a ``Call`` like any other. As soon as somebody wants more of it than a cell can give (it failed, its traceparent is sent along,
+it is tried again) it turns into a call of its own, and the guard goes on with it as with all others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from tidegate.call import MAX_TOKENS, Call, CallOptions, Usd
+from tidegate.core.catalog import Context
+from tidegate.core.queue import Entry
+from tidegate.ticket import Usage
+
+if TYPE_CHECKING:
+    from tidegate.cells import Cell, CellKey, Told, Used
+    from tidegate.guard import Guard
+    from tidegate.trace import Tracer
+
+NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that has ended
+_OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
+_OF_KEY = frozenset({"category", "model", "route"})
+_NOTHING = frozenset({"assignment", "beyond", "score", "usage"})
+_TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
+
+
+class SwiftCall(Call):
+    """``cell`` is ``None`` once it is a call of its own; until then it fills no slots but those of its own and ``since``."""
+
+    __slots__ = ("caller", "cell", "told", "took", "used")
+
+    caller: Caller
+    cell: Cell | None
+    told: Told | None
+    took: float
+    used: Used | None
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None:
+            """Do nothing: who makes a call sets cell, caller, since, told and used."""
+    else:
+        __init__ = object.__init__
+
+    def __enter__(self) -> Self:
+        cell = self.cell
+        if cell is not None and self.since == NEW:
+            since = cell.now()
+            if since < cell.until:
+                if cell.weighs:
+                    if self._pay(cell):
+                        self.since = since
+                        return self
+                else:
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    if credit >= 0.0:
+                        self.since = since
+                        return self
+        self.admit()
+        self.become_current()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cell = self.cell
+        if error is not None or cell is None:
+            self.leave_current()
+            self.settle(error, last=True)
+            return
+        took = cell.now() - self.since
+        self.since = OVER
+        if self.told is None and self.used is None and not cell.weighs:
+            cell.push(took)
+        else:
+            self.took = took
+            cell.push_call(self)
+        if cell.alert:
+            self.caller.guard.attend(cell)
+
+    async def __aenter__(self) -> Self:
+        cell = self.cell
+        if cell is not None and cell.timeout_s is None and self.since == NEW and self._take(cell):
+            return self
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self.cell is not None and self.cell.timeout_s is None:
+            self.__exit__(None, None, None)
+        else:
+            await super().__aexit__(kind, error, trace)
+
+    def _take(self, cell: Cell) -> bool:
+        """Begin, if the cell has credit; whether it had."""
+        since = cell.now()
+        if since >= cell.until:
+            return False
+        if cell.weighs:
+            if not self._pay(cell):
+                return False
+        else:
+            credit = cell.credit = cell.credit - 1.0  # ATOMIC
+            if credit < 0.0:
+                return False
+        self.since = since
+        return True
+
+    def _pay(self, cell: Cell) -> bool:
+        """Take what the call may cost, and its tokens, off what was lent to the cell; whether there was enough."""
+        told = self.told
+        asked, most = (None, None) if told is None else told[2:]
+        self.estimate = estimate = cell.weigh(asked, most)
+        self.bound = bound = estimate or 1
+        tokens = (asked or 0) + (most or 0) if cell.lent_tokens else 0
+        funds = cell.funds  # ATOMIC from here
+        if cell.credit >= 1.0 and bound <= funds and tokens <= cell.allowance:
+            cell.credit -= 1.0
+            cell.funds = funds - bound
+            cell.allowance -= tokens
+            return True  # to here
+        return False
+
+    # As the general code has it
+
+    def admit(self) -> None:
+        if not self._taken():
+            super().admit()
+
+    async def admit_async(self) -> None:
+        if not self._taken():
+            await super().admit_async()
+
+    def _taken(self) -> bool:
+        """Begin on credit, or become a call of its own that has not begun."""
+        cell = self.cell
+        if cell is None:
+            return False
+        if self.since != NEW:
+            self._own(cell)
+            return False
+        if self._take(cell) or (self.caller.guard.top_up(cell) and self._take(cell)):
+            return True
+        self._own(cell)
+        return False
+
+    def settle(self, error: BaseException | None, *, last: bool) -> None:
+        if self.cell is None or self.since <= NEW:
+            super().settle(error, last=last)
+        elif error is None and last:
+            self.__exit__(None, None, None)
+        else:
+            self._own(self.cell)
+            super().settle(error, last=last)
+
+    def become_current(self) -> None:
+        if self.cell is None:
+            super().become_current()
+
+    def leave_current(self) -> None:
+        if self.cell is None:
+            super().leave_current()
+
+    def record(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int = 0,
+        cost_usd: Usd | None = None,
+        model: str | None = None,
+    ) -> None:
+        if (
+            cost_usd is None and model is None and not cached_input_tokens
+            and type(input_tokens) is int and type(output_tokens) is int
+            and 0 <= input_tokens <= MAX_TOKENS and 0 <= output_tokens <= MAX_TOKENS
+            and self.cell is not None and self.since > NEW
+        ):  # fmt: skip
+            self.used = (input_tokens, output_tokens, 0, None, None)
+            return
+        super().record(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_input_tokens=cached_input_tokens,
+            cost_usd=cost_usd,
+            model=model,
+        )
+        self._keep_usage()
+
+    def record_usage(
+        self,
+        usage: Mapping[str, int],
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        context: Context = (),
+    ) -> None:
+        super().record_usage(usage, model=model, provider=provider, context=context)
+        self._keep_usage()
+
+    def progress(self) -> None:
+        if self.cell is None:  # where queues adapt, nothing is lent
+            super().progress()
+
+    def _keep_usage(self) -> None:
+        if self.cell is None or self.since <= NEW:
+            return
+        if self.beyond:
+            self._own(self.cell)
+        else:
+            self.used = self.usage
+
+    # Becoming a call of its own
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer for a slot that is not filled."""
+        cell = self.cell
+        if cell is None or name in SwiftCall.__slots__:
+            raise AttributeError(name, name=name, obj=self)
+        if name in _OF_CELL:
+            return getattr(cell, name)
+        if name in _OF_KEY:
+            return getattr(cell.key, name)
+        if name in _TOLD:
+            default = None if name.endswith("tokens") else ""
+            return default if self.told is None else self.told[_TOLD[name]]
+        if name in _NOTHING:
+            return None
+        if name == "_guard":
+            return self.caller.guard
+        self._own(cell)
+        return getattr(self, name)
+
+    def own(self) -> None:
+        """Become a call of its own."""
+        if self.cell is not None:
+            self._own(self.cell)
+
+    def _own(self, cell: Cell) -> None:
+        """Become a call of its own, at the stage that it has reached."""
+        since, told, used = self.since, self.told, self.used
+        if since > NEW and not cell.weighs:
+            self.bound, self.estimate = cell.bound, cell.presumed(told)
+        bound, estimate = (self.bound, self.estimate) if since > NEW else (0, 0)
+        beyond, score = self.beyond, self.score
+        user, session, asked, most = told or ("", "", None, None)
+        options: CallOptions = {
+            "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
+            "credential": cell.credential, "user": user, "session": session, "input_tokens": asked, "max_output_tokens": most,
+        }  # fmt: skip
+        self.cell = None
+        caller = self.caller
+        Call.__init__(self, caller.guard, caller.tracer, cell.key.route, options)
+        self.declared_nusd = cell.declared_nusd
+        self.cell_key, self.fixed = cell.cell_key, cell.fixed
+        if since == OVER:
+            self.stage = "over"
+        elif since != NEW:
+            self._go_on(cell, since, bound, estimate)
+            self.usage = None if used is None else Usage(*used)
+            self.beyond, self.score = beyond, score
+            caller.guard.adopt(self, cell)
+
+    def _go_on(self, cell: Cell, since: float, bound: int, estimate: int) -> None:
+        """Look as if the guard had let the call through at ``since``."""
+        self.stage = "running"
+        self.attempts = 1
+        self.arrived = self.started = self.since = since
+        self.epoch, self.lane, self.policy, self.key = cell.epoch, cell.lane, cell.policy, cell.key
+        self.circuit, self.leave, self.path, self.slip = cell.circuit, cell.leave, cell.path, cell.slip
+        self.bound, self.estimate = bound, estimate
+        tokens = float((self.input_tokens or 0) + (self.max_output_tokens or 0))
+        self.taken = [(key, tokens if key[1] == "tokens" and not cell.fixed else amount) for key, amount in cell.taken]
+        self.entry = Entry(self, since, "running")
+        if cell.timeout_s is not None:
+            self.deadline = since + cell.timeout_s
+        self._begun_ns = self._waited_ns = time.time_ns() - int((cell.now() - since) * 1e9)
+
+
+class Caller:
+    """Makes calls: swift ones where a cell has credit."""
+
+    def __init__(self, guard: Guard, tracer: Tracer) -> None:
+        self.guard = guard
+        self.tracer = tracer
+
+    def call(
+        self,
+        route: str,
+        *,
+        tenant: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        category: str | None = None,
+        model: str | None = None,
+        target: str | None = None,
+        credential: str | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        cost_usd: Usd | None = None,
+        priority: int = 0,
+        traceparent: str | None = None,
+    ) -> Call:
+        """Return a call to enter with ``with`` or ``async with``. ``ValueError`` when it is described wrongly.
+
+        What may be said is described at ``CallOptions``.
+        """
+        untold = input_tokens is None and max_output_tokens is None  # calls that say the same of their tokens: nothing
+        if target is None and credential is None:
+            key: CellKey = (route, tenant, category, model, untold)
+        else:
+            key = (route, tenant, category, model, untold, target, credential)
+        try:
+            cell = self.guard.cells.get(key)
+        except TypeError:  # something that is no text; it will be said
+            cell, key = None, ()
+        if cost_usd is not None or traceparent is not None or priority:
+            cell, key = None, ()
+        if cell is not None:
+            call = SwiftCall()
+            call.cell = cell
+            call.caller = self
+            call.since = NEW
+            call.used = None
+            if untold and user is None and session is None:
+                call.told = None
+                return call
+            if _plain(user) and _plain(session) and _whole(input_tokens) and _whole(max_output_tokens):
+                call.told = (user or "", session or "", input_tokens, max_output_tokens)
+                return call
+        return self.own_call(
+            route, key or None, fixed=untold,
+            tenant=tenant, user=user, session=session, category=category, model=model, target=target, credential=credential,
+            input_tokens=input_tokens, max_output_tokens=max_output_tokens, cost_usd=cost_usd, priority=priority,
+            traceparent=traceparent,
+        )  # fmt: skip
+
+    def own_call(self, route: str, key: CellKey | None, *, fixed: bool = False, **options: Any) -> Call:
+        """Return a call that does not begin on credit; ``key`` names those that may after it."""
+        call = Call(self.guard, self.tracer, route, cast("CallOptions", options))
+        call.cell_key, call.fixed = key, fixed
+        return call
+
+
+def _plain(text: Any) -> bool:
+    """Whether ``text`` needs no cleaning."""
+    return text is None or (type(text) is str and len(text) <= 120 and text.isascii() and "\0" not in text)
+
+
+def _whole(tokens: int | None) -> bool:
+    return tokens is None or (type(tokens) is int and 0 <= tokens <= MAX_TOKENS)

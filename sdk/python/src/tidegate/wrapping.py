@@ -1,0 +1,155 @@
+"""Functions that are guarded as a whole, by ``Gate.guarded``.
+
+A function that does not ask for its call, and whose calls are all alike, passes on credit with nothing but a clock read before and
+after; what goes wrong, and what finds no credit, runs as any other call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from tidegate.call import Call, CallOptions
+from tidegate.cells import Cell, CellKey
+from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
+from tidegate.swift import Caller, SwiftCall
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ALIKE = {"tenant", "category", "model", "target", "credential", "input_tokens", "max_output_tokens", "cost_usd"}
+
+
+class _NoCell:
+    """Stands where no cell is known yet."""
+
+    until = -math.inf
+    credit = -math.inf
+    alert = False
+
+
+NO_CELL = cast("Cell", _NoCell())
+
+
+class Wrapped:
+    """A guarded function: who makes its calls, and how they are tried again."""
+
+    def __init__(self, caller: Caller, route: str, retry_on: RetryOn | None, options: CallOptions) -> None:
+        self.caller = caller
+        self.route = route
+        self.options = options
+        self.key: CellKey | None = None
+        if _ALIKE.issuperset(options):
+            self.key = ("guarded", route, *sorted(options.items(), key=lambda item: item[0]))
+        self.plan = Plan(caller.guard, self.make, retry_on)
+
+    def make(self, route: str) -> Call:
+        """Return a call of its own, in the name of the cell that may pass others after it."""
+        if route != self.route or self.key is None:
+            return self.caller.call(route, **self.options)
+        return self.caller.own_call(route, self.key, fixed=True, **self.options)
+
+    def decorate(self, fn: F) -> F:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise ValueError("A generator can't be guarded as a whole: use gate.call inside it.")
+        asynchronous = inspect.iscoroutinefunction(fn)
+        if "call" in inspect.signature(fn).parameters or self.key is None:
+            wrapper = self._async_with_call(fn) if asynchronous else self._with_call(fn)
+        else:
+            wrapper = self._async_swift(fn) if asynchronous else self._swift(fn)
+        return cast("F", functools.wraps(fn)(wrapper))
+
+    def _with_call(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        plan, route, bind = self.plan, self.route, _binder(fn)
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return run(plan, route, bind(args, kwargs))
+
+        return wrapper
+
+    def _async_with_call(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        plan, route, bind = self.plan, self.route, _binder(fn)
+
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return await arun(plan, route, bind(args, kwargs))
+
+        return wrapper
+
+    def _swift(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        guard, plan, route, bind = self.caller.guard, self.plan, self.route, _binder(fn)
+        now = guard.clock.now
+        known = NO_CELL
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            cell = known
+            since = now()
+            if since < cell.until:
+                credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                if credit >= 0.0:
+                    try:
+                        answer = fn(*args, **kwargs)
+                    except BaseException as error:  # noqa: BLE001  it goes on from there
+                        return resume(plan, self.caught(cell, since), bind(args, kwargs), error)
+                    cell.push(now() - since)
+                    if cell.alert:
+                        guard.attend(cell)
+                    return answer
+            return slowly(args, kwargs)
+
+        def slowly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            nonlocal known
+            known = guard.cells.get(self.key or (), NO_CELL)
+            if known is not NO_CELL and guard.top_up(known):
+                return wrapper(*args, **kwargs)
+            return run(plan, route, bind(args, kwargs))
+
+        return wrapper
+
+    def _async_swift(self, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        guard, plan, route, bind = self.caller.guard, self.plan, self.route, _binder(fn)
+        now = guard.clock.now
+        known = NO_CELL
+
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            cell = known
+            since = now()
+            if since < cell.until:
+                credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                if credit >= 0.0:
+                    try:
+                        answer = await fn(*args, **kwargs)
+                    except BaseException as error:  # noqa: BLE001  it goes on from there
+                        return await aresume(plan, self.caught(cell, since), bind(args, kwargs), error)
+                    cell.push(now() - since)
+                    if cell.alert:
+                        guard.attend(cell)
+                    return answer
+            return await slowly(args, kwargs)
+
+        async def slowly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            nonlocal known
+            known = guard.cells.get(self.key or (), NO_CELL)
+            if known is not NO_CELL and known.timeout_s is not None:
+                known = NO_CELL  # the loop has to watch the deadline
+            elif known is not NO_CELL and guard.top_up(known):
+                return await wrapper(*args, **kwargs)
+            return await arun(plan, route, bind(args, kwargs))
+
+        return wrapper
+
+    def caught(self, cell: Cell, since: float) -> Call:
+        """Return the call that failed, as a call of its own."""
+        call = SwiftCall()
+        call.cell, call.caller, call.since, call.used, call.told = cell, self.caller, since, None, None
+        call.own()
+        return call
+
+
+def _binder(fn: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Callable[[Call], Any]]:
+    wants_call = "call" in inspect.signature(fn).parameters
+
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Call], Any]:
+        return lambda call: fn(*args, **kwargs, call=call) if wants_call else fn(*args, **kwargs)
+
+    return bind

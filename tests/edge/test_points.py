@@ -1,0 +1,72 @@
+"""OTLP metrics into the tables: once, capped, with their percentiles."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from controlplane.telemetry.models import Point, Series
+from tests.edge.conftest import Caller
+from tests.telemetry.test_points import START, body, counter, exponential
+
+JSON = {"content-type": "application/json"}
+
+
+async def totals() -> list[tuple[str, float, int]]:
+    def read() -> list[tuple[str, float, int]]:
+        found = []
+        for series in Series.objects.order_by("id"):
+            points = list(Point.objects.filter(series=series))
+            found.append((series.name, sum(point.sum for point in points), len(points)))
+        return found
+
+    return await sync_to_async(read)()
+
+
+async def test_metrics__sent_twice_and_in_parts__add_up_once(ask: Caller) -> None:
+    parts = [body(counter((10, 5))), body(counter((10, 5), (20, 9))), body(counter((30, 12)))]
+
+    for part in [*parts, *parts]:
+        assert (await ask("POST", "/v1/metrics", part, JSON)).status == 200
+
+    assert await totals() == [("calls", 12.0, 3)]
+
+
+async def test_metrics__more_series_than_a_tenant_may_have__overflow(
+    ask: Caller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("controlplane.telemetry.actions.points.MAX_SERIES", 2)
+    many = [counter((n + 1, 1), cumulative=False) for n in range(5)]
+    for number, metric in enumerate(many):
+        metric["sum"]["dataPoints"][0]["attributes"] = [{"key": "n", "value": {"intValue": number}}]
+
+    first = await ask("POST", "/v1/metrics", body(*many), JSON)
+    second = await ask("POST", "/v1/metrics", body(counter((9, 3), name="other")), JSON)
+
+    found = await totals()
+    assert (first.json(), len(found), sum(total for _, total, _ in found)) == ({}, 3, 5.0)
+    assert second.json()["partialSuccess"]["rejectedDataPoints"] == "1"
+
+
+async def test_metrics__any_distribution__keeps_its_percentiles(ask: Caller) -> None:
+    values = [random.Random(5).lognormvariate(0, 1) for _ in range(5000)]
+    cut = exponential(values, 5)
+    point = {"timeUnixNano": str(START), "count": len(values), "sum": sum(values), "scale": 5, "zeroCount": 0,
+             "positive": {"offset": cut["offset"], "bucketCounts": cut["counts"]}}  # fmt: skip
+
+    await ask("POST", "/v1/metrics", body({"name": "d", "exponentialHistogram": {"dataPoints": [point]}}), JSON)
+
+    def read() -> list[int]:
+        return list(Point.objects.get().buckets or [])
+
+    buckets = await sync_to_async(read)()
+    rank, exact = 0, sorted(values)[4949]
+    for entry in buckets:
+        rank += entry & (2**40 - 1)
+        if rank >= 4950:
+            assert abs(2 ** (((entry >> 40) - 0.5) / 64) / exact - 1) < 0.0111
+            return
+    raise AssertionError("the percentile is in no bucket")

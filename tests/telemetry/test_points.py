@@ -1,0 +1,132 @@
+"""Points of metrics: what cumulative series add, how distributions are cut, what is beyond the cap."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+
+from controlplane.telemetry.otlp.decoding import Decoded, Reading
+from controlplane.telemetry.otlp.metrics import decode_json, decode_protobuf
+from controlplane.telemetry.otlp.series import Exponential, PointRow, State, advance
+from tidegate.core.window import Distribution
+
+PLAIN = Reading(lambda claimed: claimed)
+START = 1_790_000_000 * 10**9
+
+
+def body(*metrics: dict[str, Any]) -> bytes:
+    return orjson.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": list(metrics)}]}]})
+
+
+def counter(*points: tuple[int, float], cumulative: bool = True, monotonic: bool = True, **more: Any) -> dict[str, Any]:
+    """A sum with points of (seconds after the start, value)."""
+    made = [
+        {"startTimeUnixNano": str(START), "timeUnixNano": str(START + at * 10**9), "asDouble": v} for at, v in points
+    ]
+    return {"name": "calls", "sum": {"dataPoints": made, "aggregationTemporality": 2 if cumulative else 1,
+                                     "isMonotonic": monotonic}, **more}  # fmt: skip
+
+
+def rows(*metrics: dict[str, Any]) -> list[PointRow]:
+    return decode_json(body(*metrics), PLAIN).rows
+
+
+def added(points: list[PointRow]) -> list[float | None]:
+    state: State | None = None
+    found: list[float | None] = []
+    for point in points:
+        state, new = advance(state, point)
+        found.append(None if new is None else new.sum)
+    return found
+
+
+def test_advance__cumulative__adds_differences_and_all_after_a_new_start() -> None:
+    assert added(rows(counter((10, 5), (20, 7), (20, 7), (15, 6), (30, 7), (40, 2)))) == [5, 2, None, None, 0, 2]
+
+
+def test_advance__delta_and_levels__are_taken_as_they_are() -> None:
+    assert added(rows(counter((10, 5), (20, 7), cumulative=False))) == [5, 7]
+    assert added(rows(counter((10, 5), (20, 3), monotonic=False))) == [5, 3]
+
+
+def exponential(values: list[float], scale: int) -> dict[str, Any]:
+    indexes = sorted(math.ceil(math.log2(value) * 2**scale) - 1 for value in values)
+    counts = [0] * (indexes[-1] - indexes[0] + 1)
+    for place in indexes:
+        counts[place - indexes[0]] += 1
+    return {"scale": scale, "offset": indexes[0], "counts": counts}
+
+
+@given(st.lists(st.integers(2, 10**9), min_size=1, max_size=60), st.integers(6, 9))
+def test_packed__an_exponential_histogram_as_fine_as_ours__is_the_distribution_of_windows(
+    values: list[int], scale: int
+) -> None:
+    ours = Distribution()
+    for value in values:
+        ours.add(value)
+    theirs = exponential([float(value) for value in values], scale)
+
+    packed = Exponential.of(theirs["scale"], 0, theirs["offset"], theirs["counts"]).packed()
+
+    mine = ours.packed()[4:]
+    off = [abs((a >> 40) - (b >> 40)) for a, b in zip(packed, mine, strict=False)]
+    assert len(packed) == len(mine)
+    assert max(off) <= 1  # a logarithm that ends on a bound may fall to either side
+    assert sum(entry & (2**40 - 1) for entry in packed) == len(values)
+
+
+def test_packed__a_coarser_histogram__puts_counts_in_the_middle_of_its_buckets() -> None:
+    (entry,) = Exponential.of(0, 0, 3, [5]).packed()  # (8, 16]
+
+    assert 8 < 2 ** (((entry >> 40) - 0.5) / 64) < 16
+    assert entry & (2**40 - 1) == 5
+
+
+def test_since__scales_that_differ__are_compared_at_the_coarser_one() -> None:
+    before, now = Exponential(3, 0, {8: 2, 9: 1}), Exponential(2, 1, {4: 4, 5: 1})
+
+    assert now.since(before) == Exponential(2, 1, {4: 1, 5: 1})
+
+
+def test_decode__protobuf_and_json_of_one_histogram__are_the_same_point() -> None:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="took", unit="s")
+    metric.histogram.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    point = metric.histogram.data_points.add(
+        start_time_unix_nano=START, time_unix_nano=START + 1, count=3, sum=2.5, min=0.1, max=2.0,
+        explicit_bounds=[0.5, 1.0], bucket_counts=[1, 1, 1],
+    )  # fmt: skip
+    exemplar = point.exemplars.add(as_double=2.0, trace_id=b"t" * 16, span_id=b"s" * 8)
+    as_json = {
+        "name": "took", "unit": "s",
+        "histogram": {"aggregationTemporality": 2, "dataPoints": [{
+            "startTimeUnixNano": str(START), "timeUnixNano": str(START + 1), "count": "3", "sum": 2.5, "min": 0.1, "max": 2,
+            "explicitBounds": [0.5, 1], "bucketCounts": ["1", 1, "1"],
+            "exemplars": [{"asDouble": 2.0, "traceId": exemplar.trace_id.hex(), "spanId": exemplar.span_id.hex()}]}]},
+    }  # fmt: skip
+
+    assert decode_protobuf(request.SerializeToString(), PLAIN).rows == rows(as_json)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"name": "", "gauge": {"dataPoints": [{"timeUnixNano": "1", "asInt": "1"}]}},
+        {"name": "x", "gauge": {"dataPoints": [{"asInt": "1"}]}},
+        {"name": "x", "gauge": {"dataPoints": [{"timeUnixNano": "1", "asDouble": "NaN"}]}},
+        {"name": "x", "histogram": {"dataPoints": [{"timeUnixNano": "1", "bucketCounts": [1], "explicitBounds": [1]}]}},
+        {"name": "x", "histogram": {"dataPoints": [{"timeUnixNano": "1", "count": str(2**63)}]}},
+    ],
+)
+def test_decode__points_that_can_not_be_kept__are_counted(broken: dict[str, Any]) -> None:
+    decoded: Decoded[PointRow] = decode_json(body(broken, counter((1, 1))), PLAIN)
+
+    assert (len(decoded.rows), decoded.rejected) == (1, 1)
+    assert decoded.reason
