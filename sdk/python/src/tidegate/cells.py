@@ -68,6 +68,9 @@ class Cell:
         "now",
         "owed",
         "path",
+        "per_input",
+        "per_output",
+        "plus",
         "policy",
         "push",
         "push_call",
@@ -78,10 +81,10 @@ class Cell:
         "tenant",
         "timeout_s",
         "times",
+        "unit",
         "until",
         "used",
         "weighs",
-        "weights",
     )  # fmt: skip
 
     def __init__(self, ticket: Ticket, book: PriceBook, now: Callable[[], float]) -> None:
@@ -105,7 +108,11 @@ class Cell:
         limited = any(limit.unit == "tokens" for limit in ticket.policy.limits)
         self.weighs = not ticket.fixed and (limited or ticket.path is not None)
         priced = book.priced(ticket.model) if ticket.model else None
-        self.weights = priced.flat if priced is not None and not priced.tiers else None
+        self.unit = self.plus = self.per_input = self.per_output = (
+            0  # of the price; a unit of 0: it takes the book to tell
+        )
+        if priced is not None and not priced.tiers:
+            self.unit, self.plus, self.per_input, _, self.per_output, _ = priced.flat
         timeout_ms = ticket.policy.timeout_ms
         self.timeout_s = None if timeout_ms is None else timeout_ms / 1000
 
@@ -154,11 +161,7 @@ class Cell:
         """Return what a call may cost at most, in nano-USD, as ``Guard.estimate`` does."""
         known = None
         if input_tokens is not None and self.key.model:
-            out, weights = max_output_tokens or 0, self.weights
-            if weights is not None:
-                known = (input_tokens * weights.input + out * weights.output + weights.plus) // weights.unit
-            else:
-                known, _ = self.priced(self.key.model, input_tokens, 0, out)
+            known, _ = self.priced(self.key.model, input_tokens, 0, max_output_tokens or 0)
         if known is None or max_output_tokens is None:
             return max(self.learned, known or 0)
         return known
@@ -172,10 +175,9 @@ class Cell:
         fresh, out, cached, cost, model = used
         if cost is not None:
             return min(cost, MAX_CALL_NUSD), True
-        weights = self.weights
-        if weights is None or cached or model is not None:
+        if self.unit == 0 or cached or model is not None:
             return self.priced(model or self.key.model, fresh, cached, out or 0)
-        cost = (fresh * weights.input + (out or 0) * weights.output + weights.plus) // weights.unit
+        cost = (fresh * self.per_input + (out or 0) * self.per_output + self.plus) // self.unit
         return min(cost, MAX_CALL_NUSD), True
 
     def priced(self, model: str, fresh: int, cached: int, out: int) -> tuple[int, bool]:

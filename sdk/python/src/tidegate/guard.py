@@ -176,7 +176,9 @@ class Guard(Lending):
         if rule.scope == "fleet" and "calls" not in lane.shares and not lane.line.peak:
             self._poke()
         if lane.cells and lane.line.running >= slots:
-            self.alarm(lane)
+            self.call_back(lane.cells)
+            if lane.line.running >= slots:
+                self.alarm(lane)
         if policy.enforcement == "enforce":
             return self._stand_in_line(ticket, lane, rule, slots, now)
         ticket.entry = lane.line.push_in(ticket, now=now)

@@ -48,8 +48,8 @@ class Lending(Harvest):
             return False  # who calls decides which budgets are touched
         if ticket.assignment is not None:
             return False  # each call gets a release of its own
-        if policy.queue is not None and policy.queue.adaptive is not None:
-            return False  # each call tells how it fared
+        if policy.queue is not None and (policy.queue.adaptive is not None or policy.queue.scope == "fleet"):
+            return False  # each call tells how it fared, or is demand that others make room for
         if ticket.circuit is not None:
             return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
         return policy.breaker is None
@@ -99,14 +99,15 @@ class Lending(Harvest):
         cell.lane.lend(cell.policy, "tokens", tokens, now)
         cell.lent = cell.chunk = cell.reserve = calls
         cell.lent_tokens = cell.allowance = tokens
-        cell.until = now + LEND_S
+        boot = self.clock.boot()
+        cell.until = now + min(LEND_S, cell.lane.shares_until - boot)
         if cell.slip is not None and cell.path is not None:
             nusd = calls * (max(ticket.bound, cell.path.typical) if cell.weighs else cell.bound)
             self.leases.lend(cell.slip, nusd)
             cell.funds = nusd
             cell.owed += nusd
             cell.learned = cell.lane.learned(now)
-            cell.until = now + min(LEND_S, cell.slip.ends_in(self.clock.boot()))
+            cell.until = min(cell.until, now + cell.slip.ends_in(boot))
         else:
             cell.funds = MAX_CALL_NUSD * calls
         cell.used, cell.drawn_at, cell.alert = 0, now, False

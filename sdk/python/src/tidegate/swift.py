@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from tidegate.call import MAX_TOKENS, Call, CallOptions, Usd
 from tidegate.core.catalog import Context
 from tidegate.core.queue import Entry
-from tidegate.ticket import Usage
+from tidegate.ticket import Ticket, Usage
 
 if TYPE_CHECKING:
     from tidegate.cells import Cell, CellKey, Told, Used
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that has ended
 _OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
+_OWN = {"bound", "estimate", "since"}
+NOTHING_TOLD: Told = ("", "", None, None)
 _NOTHING = frozenset({"assignment", "beyond", "score", "usage"})
 _TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
 
@@ -49,7 +51,8 @@ class SwiftCall(Call):
     def __enter__(self) -> Self:
         cell = self.cell
         if cell is not None and self.since == NEW:
-            since = cell.now()
+            now = cell.now
+            since = now()
             if since < cell.until:
                 if cell.weighs:
                     if self._pay(cell):
@@ -72,13 +75,16 @@ class SwiftCall(Call):
             self.leave_current()
             self.settle(error, last=True)
             return
-        took = cell.now() - self.since
+        now = cell.now
+        took = now() - self.since
         self.since = OVER
-        if self.told is None and self.used is None and not cell.weighs:
-            cell.push(took)
+        if self.told is None and self.used is None:
+            push = cell.push
+            push(took)
         else:
             self.took = took
-            cell.push_call(self)
+            push_call = cell.push_call
+            push_call(self)
         if cell.alert:
             self.caller.guard.attend(cell)
 
@@ -113,9 +119,12 @@ class SwiftCall(Call):
 
     def _pay(self, cell: Cell) -> bool:
         """Take what the call may cost, and its tokens, off what was lent to the cell; whether there was enough."""
-        told = self.told
-        asked, most = (None, None) if told is None else told[2:]
-        self.estimate = estimate = cell.weigh(asked, most)
+        _, _, asked, most = self.told or NOTHING_TOLD
+        if asked is None or most is None or cell.unit == 0:
+            estimate = cell.weigh(asked, most)
+        else:
+            estimate = (asked * cell.per_input + most * cell.per_output + cell.plus) // cell.unit
+        self.estimate = estimate
         self.bound = bound = estimate or 1
         tokens = (asked or 0) + (most or 0) if cell.lent_tokens else 0
         funds = cell.funds  # ATOMIC from here
@@ -217,25 +226,6 @@ class SwiftCall(Call):
 
     # Becoming a call of its own
 
-    def __getattr__(self, name: str) -> Any:
-        """Answer for a slot that is not filled."""
-        cell = self.cell
-        if cell is None or name in SwiftCall.__slots__:
-            raise AttributeError(name, name=name, obj=self)
-        if name in _OF_CELL:
-            return getattr(cell, name)
-        if name in _OF_KEY:
-            return getattr(cell.key, name)
-        if name in _TOLD:
-            default = None if name.endswith("tokens") else ""
-            return default if self.told is None else self.told[_TOLD[name]]
-        if name in _NOTHING:
-            return None
-        if name == "_guard":
-            return self.caller.guard
-        self._own(cell)
-        return getattr(self, name)
-
     def own(self) -> None:
         """Become a call of its own."""
         if self.cell is not None:
@@ -248,7 +238,7 @@ class SwiftCall(Call):
             self.bound, self.estimate = cell.bound, cell.presumed(told)
         bound, estimate = (self.bound, self.estimate) if since > NEW else (0, 0)
         beyond, score = self.beyond, self.score
-        user, session, asked, most = told or ("", "", None, None)
+        user, session, asked, most = told or NOTHING_TOLD
         options: CallOptions = {
             "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
             "credential": cell.credential, "user": user, "session": session, "input_tokens": asked, "max_output_tokens": most,
@@ -282,6 +272,41 @@ class SwiftCall(Call):
         self._begun_ns = self._waited_ns = time.time_ns() - int((cell.now() - since) * 1e9)
 
 
+class _Unfilled:
+    """A slot of ``Call`` in a swift call: it is filled when somebody asks for it, at the latest."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.slot = getattr(Call, name)
+
+    def __get__(self, call: SwiftCall, owner: type[SwiftCall]) -> Any:
+        try:
+            return self.slot.__get__(call, owner)
+        except AttributeError:
+            cell, name = call.cell, self.name
+            if cell is None:
+                raise
+        if name in _OF_CELL:
+            return getattr(cell, name)
+        if name in _OF_KEY:
+            return getattr(cell.key, name)
+        if name in _TOLD:
+            return (call.told or NOTHING_TOLD)[_TOLD[name]]
+        if name in _NOTHING:
+            return None
+        if name == "_guard":
+            return call.caller.guard
+        call.own()
+        return self.slot.__get__(call, owner)
+
+    def __set__(self, call: SwiftCall, value: Any) -> None:
+        self.slot.__set__(call, value)
+
+
+for _name in {*Ticket.__slots__, *Call.__slots__} - _OWN:
+    setattr(SwiftCall, _name, _Unfilled(_name))
+
+
 class Caller:
     """Makes calls: swift ones where a cell has credit."""
 
@@ -311,16 +336,17 @@ class Caller:
         What may be said is described at ``CallOptions``.
         """
         untold = input_tokens is None and max_output_tokens is None  # calls that say the same of their tokens: nothing
-        if target is None and credential is None:
-            key: CellKey = (route, tenant, category, model, untold)
-        else:
+        key: CellKey | None = (route, tenant, category, model, untold)
+        if cost_usd is not None or traceparent is not None or priority:
+            key = None
+        elif target is not None or credential is not None:
             key = (route, tenant, category, model, untold, target, credential)
         try:
-            cell = self.guard.cells.get(key)
+            cell = self.guard.cells[key]  # type: ignore[index]  # None is the key of no cell
+        except KeyError:
+            cell = None
         except TypeError:  # something that is no text; it will be said
-            cell, key = None, ()
-        if cost_usd is not None or traceparent is not None or priority:
-            cell, key = None, ()
+            cell = key = None
         if cell is not None:
             call = SwiftCall()
             call.cell = cell
@@ -334,7 +360,7 @@ class Caller:
                 call.told = (user or "", session or "", input_tokens, max_output_tokens)
                 return call
         return self.own_call(
-            route, key or None, fixed=untold,
+            route, key, fixed=untold,
             tenant=tenant, user=user, session=session, category=category, model=model, target=target, credential=credential,
             input_tokens=input_tokens, max_output_tokens=max_output_tokens, cost_usd=cost_usd, priority=priority,
             traceparent=traceparent,
