@@ -53,3 +53,11 @@ async def overspent(link: Link, most: dict[int, int]) -> list[Any]:
     """Return the accounts that are exposed beyond the greatest amounts that their budgets ever had."""
     async with link.transaction():
         return await (await link.execute(OVERSPENT, [list(most), list(most.values())])).fetchall()
+
+
+async def waiting(link: Link) -> bool:
+    """Return whether some connection waits for a lock of another one."""
+    async with link.transaction():
+        query = b"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        row = await (await link.execute(query)).fetchone()
+    return row is not None and row[0] > 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 import pytest
+from django.db import connections
 
+from controlplane.budgets.actions.budgets import archive_budget, change_amount
 from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease
 from controlplane.budgets.schemas import LeaseReport
@@ -31,13 +33,20 @@ DENSE = {"calls": 120, "clients": 3, "budgets": 5, "tenants": 2, "horizon": 8, "
 
 
 class Step(NamedTuple):
-    """One transaction of a simulated world. ``terms``: the budgets as they were, amount and whether archived."""
+    """One transaction of a simulated world, committed or not."""
 
     reports: Sequence[LeaseReport]
     answers: dict[LeaseKey, Answer]
     now: datetime
     ttl_ms: int
-    terms: dict[int, tuple[int, bool]]
+
+
+class Change(NamedTuple):
+    """What an operator did to a budget. ``amount`` is ``None`` when it was archived."""
+
+    budget: int
+    amount: int | None
+    now: datetime
 
 
 class Recording(Store):
@@ -45,18 +54,28 @@ class Recording(Store):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step] = []
+        self.steps: list[Step | Change] = []
         self.kept: set[int] = set()
+        self.first_amounts: dict[int, int] = {}
 
     def merge(self, reports: Sequence[LeaseReport], *, now: datetime, ttl_ms: int) -> Written:
         written = super().merge(reports, now=now, ttl_ms=ttl_ms)
-        terms = {number: (budget.amount, budget.archived) for number, budget in self.budgets.items()}
-        self.steps.append(Step(reports, written.answers, now, ttl_ms, terms))
+        self.steps.append(Step(reports, written.answers, now, ttl_ms))
         return written
 
     def commit(self, written: Written) -> None:
         super().commit(written)
         self.kept.add(len(self.steps) - 1)
+
+    def change_amount(self, number: int, amount: int, now: datetime) -> None:
+        self.first_amounts.setdefault(number, self.budgets[number].amount)
+        self.steps.append(Change(number, amount, now))
+        super().change_amount(number, amount, now)
+
+    def archive(self, number: int) -> None:
+        if not self.budgets[number].archived:
+            self.steps.append(Change(number, None, datetime.now(UTC)))
+        super().archive(number)
 
 
 def recorded(setup: Setup) -> Recording:
@@ -76,12 +95,15 @@ def made_real(store: Recording) -> dict[int, int]:
         made = Budget.objects.create(
             tenant=tenants[budget.tenant] if budget.tenant else None,
             slug=budget.slug,
-            amount_nusd=store.steps[0].terms[budget.id][0],
+            amount_nusd=store.first_amounts.get(budget.id, budget.amount),
             period_kind=rule.kind,
             period_unit=rule.unit,
             period_timezone=rule.timezone,
             period_days=rule.days,
             on_exhausted="block" if budget.blocks else "warn",
+            carry_up_to_nusd=budget.carry.up_to,
+            carries_debt=budget.carry.debt,
+            created_at=budget.created_at or datetime(2020, 1, 1, tzinfo=UTC),
         )
         ids[budget.id] = made.pk
     return ids
@@ -92,18 +114,26 @@ async def replay(store: Recording, ids: dict[int, int]) -> None:
     link = await connect()
     async with link:
         for number, step in enumerate(store.steps):
-            for budget, (amount, archived) in step.terms.items():
-                await link.execute(
-                    b"UPDATE budgets_budget SET amount_nusd = %s, archived_at = CASE WHEN %s THEN now() END WHERE id = %s",
-                    [amount, archived, ids[budget]],
-                )
-            await link.commit()
+            if isinstance(step, Change):
+                await asyncio.to_thread(_change, ids[step.budget], step)
+                continue
             reports = [_with_ids(report, ids) for report in step.reports]
             answers = await merge(link, reports, now=step.now, ttl_ms=step.ttl_ms)
             for key, answer in answers.items():
                 real = msgspec.structs.asdict(answer)
                 assert real == {"number": key[1], **step.answers[key]._asdict()}, f"step {number}"
             await (link.commit() if number in store.kept else link.rollback())
+
+
+def _change(number: int, change: Change) -> None:
+    try:
+        budget = Budget.objects.get(pk=number)
+        if change.amount is None:
+            archive_budget(by=SYSTEM, budget=budget, now=change.now)
+        else:
+            change_amount(by=SYSTEM, budget=budget, amount_nusd=change.amount, now=change.now)
+    finally:
+        connections.close_all()
 
 
 def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
@@ -115,8 +145,9 @@ def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
 def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simulation_does(seed: int) -> None:
     store = recorded(drawn(seed).changed(**DENSE))
     ids = made_real(store)
-    denials = {answer.denied for step in store.steps for answer in step.answers.values()}
-    assert len(store.kept) < len(store.steps)
+    merges = [step for step in store.steps if isinstance(step, Step)]
+    denials = {answer.denied for step in merges for answer in step.answers.values()}
+    assert len(store.kept) < len(merges) < len(store.steps)
     assert {None, "exhausted"} <= denials
 
     asyncio.run(replay(store, ids))

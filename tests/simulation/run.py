@@ -70,9 +70,12 @@ def _heal(world: World) -> None:
     world.server.interval = 5.0
     _pass(world, 3 * world.setup.ttl + 35.0)  # what was delayed arrives, who was backing off comes back
     if world.chance.random() < 0.5:
-        for account in world.store.accounts.values():
+        for account in list(world.store.accounts.values()):
             budget = world.store.budgets[account.budget]
-            budget.amount = max(budget.amount, world.truth.exposed(account.id) + 100 * world.setup.bound)
+            if budget.archived:
+                continue
+            amount = max(budget.amount, world.truth.exposed(account.id) + 100 * world.setup.bound)
+            world.store.change_amount(budget.id, amount, world.server.time())
     world.server.interval = 0.5
     _pass(world, 6.0)
 

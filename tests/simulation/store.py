@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from controlplane.budgets.schemas import LeaseReport
+from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.grants import Account
 from controlplane.domain.leases import (
     Answer,
@@ -22,7 +23,7 @@ from controlplane.domain.leases import (
     unknown,
 )
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
-from controlplane.domain.periods import PeriodRule, period_of, rolling_cutoff
+from controlplane.domain.periods import PeriodRule, leaves_window, period_of, rolling_cutoff
 
 
 @dataclass(slots=True)
@@ -35,6 +36,9 @@ class BudgetRow:
     blocks: bool = True
     archived: bool = False
     category: str | None = None
+    finishes: bool = False  # its leases may be finished when the server is away
+    carry: CarryRule = field(default_factory=CarryRule)
+    created_at: datetime | None = None  # None: before all periods
 
     @property
     def terms(self) -> BudgetTerms:
@@ -51,6 +55,8 @@ class AccountRow:
     outstanding: int = 0
     settled: int = 0
     denied: int = 0
+    amount: int = 0  # while the period lasts, and at its end
+    carried: int = 0
     slots: dict[datetime, int] = field(default_factory=dict)
 
 
@@ -121,7 +127,9 @@ class Store:
         row = opened.get((budget, period.key))
         if row is None:
             number = len(self.accounts) + len(opened) + 1
-            row = opened[budget, period.key] = AccountRow(number, budget, period.key, period.starts_at, period.ends_at)
+            row = AccountRow(number, budget, period.key, period.starts_at, period.ends_at)
+            row.amount = self.budgets[budget].amount
+            opened[budget, period.key] = row
         return row.id
 
     def _open_accounts(
@@ -133,8 +141,53 @@ class Store:
 
     def _open_account(self, row: AccountRow, now: datetime) -> OpenAccount:
         budget = self.budgets[row.budget]
-        state = Account(budget.amount, row.outstanding, self.settled(row, now), budget.blocks, budget.archived)
-        return OpenAccount(row.id, budget.terms, row.ends_at, state)
+        extra = self.carried_to(row)
+        settled = self.settled(row, now)
+        state = Account(budget.amount + extra, row.outstanding, settled, budget.blocks, budget.archived)
+        carried = extra if extra != row.carried else None
+        frees_at = self._frees_at(row, now)
+        return OpenAccount(row.id, budget.terms, row.ends_at, state, frees_at=frees_at, carried=carried)
+
+    def carried_to(self, row: AccountRow) -> int:
+        """Return what an account has from the period before."""
+        budget = self.budgets[row.budget]
+        if not budget.carry.carries or row.starts_at is None:
+            return 0
+        before = [
+            known for known in self.accounts.values() if (known.budget, known.ends_at) == (row.budget, row.starts_at)
+        ]
+        if not before:
+            return carried(budget.carry, Before(budget.amount, 0) if budget.created_at is None else None)
+        (past,) = before
+        return carried(budget.carry, Before(past.amount + past.carried, past.outstanding + past.settled))
+
+    def change_amount(self, number: int, amount: int, now: datetime) -> None:
+        """What budgets.actions.budgets.change_amount does."""
+        opened: dict[tuple[int, str], AccountRow] = {}
+        self._account_of(number, opened, now)
+        for key, row in opened.items():
+            self.accounts[row.id] = row
+            self.keys[key] = row.id
+        self.budgets[number].amount = amount
+        for row in self.accounts.values():
+            if row.budget == number and (row.ends_at is None or row.ends_at > now):
+                row.amount = amount
+
+    def archive(self, number: int) -> None:
+        """What budgets.actions.budgets.archive_budget does."""
+        self.budgets[number].archived = True
+
+    def revoke(self, key: LeaseKey) -> None:
+        """Grant nothing more on a lease."""
+        self.leases[key] = replace(self.leases[key], revoked=True)
+
+    def _frees_at(self, row: AccountRow, now: datetime) -> datetime | None:
+        days = self.budgets[row.budget].rule.days
+        if not days:
+            return None
+        cutoff = rolling_cutoff(days, now)
+        charged = [at for at, amount in row.slots.items() if at > cutoff and amount > 0]
+        return leaves_window(days, min(charged)) if charged else None
 
     def settled(self, row: AccountRow, now: datetime) -> int:
         """Return what counts as settled at ``now``: of a rolling account, what is in its window."""
@@ -156,6 +209,7 @@ class Store:
             row.outstanding += account.outstanding
             row.settled += account.settled
             row.denied += account.denied
+            row.carried = row.carried if account.carried is None else account.carried
         self._store_slots(written)
 
     def _store_slots(self, written: Written) -> None:

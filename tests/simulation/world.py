@@ -253,12 +253,15 @@ class World:
 
     def _change_amount(self, chance: random.Random) -> None:
         budget = self.store.budgets[chance.randint(1, len(self.store.budgets))]
-        budget.amount = int(budget.amount * chance.choice((0.0, 0.3, 0.8, 1.2, 1.5, 3.0))) + chance.randint(0, 3)
+        if budget.archived:
+            return
+        amount = int(budget.amount * chance.choice((0.0, 0.3, 0.8, 1.2, 1.5, 3.0))) + chance.randint(0, 3)
+        self.store.change_amount(budget.id, amount, self.server.time())
         self.kernel.note("budget {} is now {}", budget.id, budget.amount)
 
     def _archive(self, chance: random.Random) -> None:
         budget = self.store.budgets[chance.randint(1, len(self.store.budgets))]
-        budget.archived = True
+        self.store.archive(budget.id)
         self.kernel.note("budget {} is archived", budget.id)
         self.snapshot = self._snapshot()
         for process in self.living:

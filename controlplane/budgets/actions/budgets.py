@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from controlplane import intent, live
 from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted
 from controlplane.domain.carry import CarryRule
-from controlplane.domain.periods import PeriodError, PeriodRule, parse_period
+from controlplane.domain.periods import PeriodError, PeriodRule, parse_period, period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.actions.tenants import slug_fault
@@ -83,7 +83,9 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
     fault = _amount_fault(amount_nusd)
     if fault:
         raise Invalid("The amount can't be changed like this.", errors={"amount_usd": fault})
-    # Grants lock the accounts and then read the amount: after these locks nothing is granted by the old one.
+    # Grants lock the accounts and then read the amount: after these locks nothing is granted by the old one. That holds of
+    # an account that a sync is just opening, too: making it here waits for that sync.
+    _open_account(budget, now)
     accounts = list(Account.objects.select_for_update().filter(budget=budget).order_by("pk"))
     current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
     if current.archived_at is not None:
@@ -97,6 +99,21 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
     summary = f"{verb} budget {budget.name} from ${format_usd(current.amount_nusd)} to ${format_usd(amount_nusd)}"
     _tell(by, budget, "budget.amount_changed", summary, before=before, after=document_of(budget), reason=reason)
     return budget
+
+
+def _open_account(budget: Budget, now: datetime) -> None:
+    """Make the account of the present period, if the budget has none yet."""
+    period = period_of(budget.rule, now)
+    account = Account(
+        budget=budget,
+        period_key=period.key,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        amount_nusd=budget.amount_nusd,
+        highest_nusd=budget.amount_nusd,
+        updated_at=now,
+    )
+    Account.objects.bulk_create([account], ignore_conflicts=True)
 
 
 def _note_highest(accounts: list[Account], before_nusd: int, amount_nusd: int, now: datetime) -> None:
