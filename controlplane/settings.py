@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "controlplane.fleet",
     "controlplane.state",
     "controlplane.budgets",
+    "controlplane.rollouts",
     "controlplane.runtime",
     "dashboard",
 ]
@@ -168,6 +169,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "rollouts.tick": {"task": "rollouts.tick", "schedule": 5.0, "options": {"expires": 10}},
+    "rollouts.retain": {"task": "rollouts.retain", "schedule": 3600.0},
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},

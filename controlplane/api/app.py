@@ -14,6 +14,7 @@ from controlplane.budgets.api_prices import router as prices
 from controlplane.fleet.api import router as fleet
 from controlplane.policy.api import router as policy
 from controlplane.problems import Invalid, NotFound, Problem, Unauthorized
+from controlplane.rollouts.api import router as rollouts
 from controlplane.telemetry.api import router as telemetry
 from controlplane.tenancy.api import router as tenancy
 from controlplane.tenancy.bearer import OperatorBearer
@@ -25,7 +26,7 @@ api = NinjaAPI(
     auth=OperatorBearer(),
     urls_namespace="api",
 )
-for router in (tenancy, policy, prices, budgets, telemetry, fleet):
+for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts):
     api.add_router("", router)
 
 

@@ -44,6 +44,14 @@ class Money(NamedTuple):
     prices: str | None = None
 
 
+class DeploymentLine(NamedTuple):
+    """A live deployment, and what the snapshots that show it say of it."""
+
+    slug: str
+    tenant_id: int | None
+    document: Mapping[str, Any]
+
+
 class Pace(NamedTuple):
     """How often SDKs sync, and how long a lease lasts, in milliseconds."""
 
@@ -62,6 +70,7 @@ class Intent(NamedTuple):
     overrides: Mapping[Place, Override]
     money: Money
     pace: Pace
+    deployments: Sequence[DeploymentLine] = ()
 
 
 def effective_document(intent: Intent, lineage: Iterable[int], route: str) -> dict[str, Any]:
@@ -115,7 +124,27 @@ def compile_document(intent: Intent, scope: TenantNode | None, *, revision: int)
         if line.id in named
     }
     document["policies"] = policies.documents
+    if intent.deployments:
+        _add_deployments(document, intent.deployments, tenants, root)
     return document
+
+
+def _add_deployments(
+    document: dict[str, Any], lines: Sequence[DeploymentLine], tenants: Sequence[TenantNode], root: Sequence[int]
+) -> None:
+    """Say which deployments each tenant's calls belong to, the nearest first. Places without any say nothing."""
+    by_owner: dict[int | None, list[str]] = {}
+    for line in lines:
+        by_owner.setdefault(line.tenant_id, []).append(line.slug)
+    named: set[str] = set()
+    places = [(document["tenants"][tenant.slug], tenant.lineage) for tenant in tenants]
+    for rules, lineage in [*places, (document["default"], root)]:
+        slugs = [slug for owner in (*reversed(lineage), None) for slug in by_owner.get(owner, ())]
+        if slugs:
+            rules["deployments"] = slugs
+            named.update(slugs)
+    if named:
+        document["deployments"] = {line.slug: dict(line.document) for line in lines if line.slug in named}
 
 
 class _Policies:

@@ -92,15 +92,19 @@ class Evidence(NamedTuple):
 EMPTY = Evidence({}, {}, (0.0,) * len(MISMATCH_FACTORS), 0, 0, 0)
 
 
-def absorbed(evidence: Evidence, strata: Iterable[Mapping[str, Pair]]) -> Evidence:
-    """Return ``evidence`` with one tick more: per ring, the pairs by metric. ``errors`` counts the units."""
+def absorbed(evidence: Evidence, strata: Iterable[Mapping[str, Pair]], *, current: bool = True) -> Evidence:
+    """Return ``evidence`` with one tick more: per ring, the pairs by metric. ``errors`` counts the units.
+
+    Counts that come late from a step before (not ``current``) are no evidence for leaving this one.
+    """
     harm, promotion = dict(evidence.harm), dict(evidence.promotion)
     canary = stable = 0
     for pairs in strata:
         for name, pair in pairs.items():
             if name in METRIC and pair.n + pair.n_stable > 0:
                 harm[name] = _plus(harm.get(name), harm_steps(pair))
-                promotion[name] = _plus(promotion.get(name), promotion_steps(pair, METRIC[name]))
+                if current:
+                    promotion[name] = _plus(promotion.get(name), promotion_steps(pair, METRIC[name]))
         if "errors" in pairs:
             canary += int(pairs["errors"].n)
             stable += int(pairs["errors"].n_stable)
@@ -129,8 +133,11 @@ def with_exposures(evidence: Evidence, *, share: float, canary: int, stable: int
 
 
 def for_next_ring(evidence: Evidence) -> Evidence:
-    """Return what goes along into the next ring: harm is remembered, the right to go on is earned anew."""
-    return evidence._replace(promotion={})
+    """Return what goes along into the next ring: harm is remembered, the right to go on is earned anew.
+
+    So is the check of the arms' sizes: the same units come again, and would count twice.
+    """
+    return evidence._replace(promotion={}, mismatch=EMPTY.mismatch)
 
 
 def harm_steps(pair: Pair) -> list[float]:

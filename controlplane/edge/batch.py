@@ -23,13 +23,15 @@ from controlplane.budgets.actions import leases
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
 from controlplane.edge.database import Gone, Pool
 from controlplane.edge.mirror import Key
-from controlplane.edge.schemas import SyncRequest
+from controlplane.edge.schemas import SyncRequest, SyncWindow
 from controlplane.fleet.actions import shares, sightings
 from controlplane.fleet.schemas import ShareLine, Sighting
 from controlplane.problems import Invalid, Problem, Unavailable
+from controlplane.rollouts.actions import arms
+from controlplane.rollouts.actions.arms import Reported
 from controlplane.telemetry.actions import windows
 from controlplane.telemetry.actions.windows import Counted
-from controlplane.telemetry.schemas import SessionsRow, UserRow, Window, WindowRow
+from controlplane.telemetry.schemas import SessionsRow, UserRow, WindowRow
 
 log = structlog.get_logger(__name__)
 
@@ -167,6 +169,13 @@ async def write(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> lis
         for item in _counted(arrival, fresh[arrival.request.incarnation], acked[arrival.request.incarnation])
     ]
     await windows.fold(connection, counted, now=now)
+    reported = [
+        Reported(window.starts_ms, window.releases, arrival.key.payers)
+        for arrival in arrivals
+        for window in fresh[arrival.request.incarnation]
+        if window.releases
+    ]
+    await arms.fold(connection, reported, now=now)
     raised = {incarnation: max(w.number for w in new) for incarnation, new in fresh.items() if new}
     await sightings.acknowledge(connection, raised)
     await sightings.note_breakers(connection, seen)
@@ -205,7 +214,7 @@ def _sighting(arrival: Arrival) -> Sighting:
     )
 
 
-def _counted(arrival: Arrival, fresh: Sequence[Window], acked: int) -> list[Counted]:
+def _counted(arrival: Arrival, fresh: Sequence[SyncWindow], acked: int) -> list[Counted]:
     """Return what to fold, every tenant checked. A first report, or one with new windows, samples the sessions."""
     tenant_of = arrival.key.tenant_of
     counted = [

@@ -10,10 +10,17 @@ from msgspec import Meta
 
 from controlplane.budgets.schemas import LeaseAnswer, LeaseLine
 from controlplane.fleet.schemas import BreakerLine, ConfigLine, DemandLine, Gauges, ShareLine
+from controlplane.rollouts.schemas import ArmLine
 from controlplane.telemetry.schemas import SessionsRow, Window
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Said = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00]*$")]
+
+
+class SyncWindow(Window, frozen=True, kw_only=True):
+    """A window with what it says of the arms of rollouts."""
+
+    releases: Annotated[tuple[ArmLine, ...], Meta(max_length=1000)] = ()
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +33,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     sdk: Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")] = ""
     config: ConfigLine = ConfigLine()
     leases: Annotated[tuple[LeaseLine, ...], Meta(max_length=10_000)] = ()
-    windows: Annotated[tuple[Window, ...], Meta(max_length=600)] = ()
+    windows: Annotated[tuple[SyncWindow, ...], Meta(max_length=600)] = ()
     sessions: Annotated[tuple[SessionsRow, ...], Meta(max_length=10_000)] = ()
     breakers: Annotated[tuple[BreakerLine, ...], Meta(max_length=10_000)] = ()
     demand: Annotated[tuple[DemandLine, ...], Meta(max_length=10_000)] = ()

@@ -8,19 +8,26 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q, QuerySet
 
-from controlplane.domain.snapshots import Intent, Money, Override, Pace, TenantNode, effective_document
+from controlplane.domain.snapshots import DeploymentLine, Intent, Money, Override, Pace, TenantNode, effective_document
 from controlplane.policy.models import BreakerOverride, Revision, RoutePolicy
 from controlplane.problems import NotFound
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import Asker, tenant_seen_by
 
 _money: Callable[[], Money] = Money
+_deployments: Callable[[], Sequence[DeploymentLine]] = tuple
 
 
 def install_money(source: Callable[[], Money]) -> None:
     """Make ``source`` tell what the storey of budgets adds to snapshots."""
     global _money
     _money = source
+
+
+def install_deployments(source: Callable[[], Sequence[DeploymentLine]]) -> None:
+    """Make ``source`` tell which deployments there are, with the releases that they serve."""
+    global _deployments
+    _deployments = source
 
 
 def current_intent() -> Intent:
@@ -31,6 +38,7 @@ def current_intent() -> Intent:
         overrides={(row.tenant_id, row.route): Override(row.mode, row.resets) for row in BreakerOverride.objects.all()},
         money=_money(),
         pace=Pace(settings.SYNC_INTERVAL_MS, settings.LEASE_TTL_MS),
+        deployments=_deployments(),
     )
 
 

@@ -96,6 +96,7 @@ def test_arms__session_comes_again_after_its_window__is_not_counted_again(bench:
     spend(bench, session="s-1")
     bench.clock.advance(31.0)
     assert only(bench).units == 1
+    bench.clock.advance(1.0)
 
     fail(bench, session="s-1")
 

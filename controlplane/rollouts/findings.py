@@ -1,0 +1,177 @@
+"""What the arms of rollouts came to, how far the evidence is, and which clients run the newest config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db.models import Q
+
+from controlplane.domain.arms import SPREADS, SUMS, Memory, Total, part_of, rates_of, remembered
+from controlplane.domain.verdict import Verdict, errors_to_rollback, judge, requests_to_promote
+from controlplane.fleet.models import Instance
+from controlplane.policy.models import Snapshot
+from controlplane.rollouts.models import ArmTotal, ArmWindow, Rollout
+from tidegate.core.bucketing import PARTS
+from tidegate.core.window import Distribution, quantile
+
+# An instance that was silent for longer does not count as one that should run the newest config.
+LIVE = timedelta(seconds=10)
+
+
+def totals_of(rollout: Rollout) -> list[Total]:
+    """Return the totals of the rollout's newest two steps, as far as chance put units on both sides."""
+    first = max(rollout.first_step, rollout.step - 1)
+    rows = ArmTotal.objects.filter(deployment_id=rollout.deployment_id, step__gte=first, ring__gte=0)
+    rows = rows.filter(release__in=[rollout.release.name, rollout.previous.name])
+    return [
+        Total(row.step, row.ring, row.arm == "canary", {name: getattr(row, name) for name in (*SUMS, *SPREADS)})
+        for row in rows.order_by("step", "ring", "arm")
+    ]
+
+
+def chances(rollout: Rollout) -> list[float]:
+    """Return each ring's chance of the candidate among the units compared; half where the arms are made equal."""
+    shares = [ring.share for ring in rollout.plan.rings]
+    return [0.5 if rollout.baseline and share <= PARTS // 2 else share / PARTS for share in shares]
+
+
+class ArmFigures(NamedTuple):
+    """What one release's calls came to since the rollout began."""
+
+    calls: int = 0
+    failed: int = 0
+    refused: int = 0
+    cost_nusd: int = 0
+    tokens: int = 0
+    units: int = 0
+    bad: int = 0
+    p50_us: int = 0
+    p99_us: int = 0
+
+    @property
+    def error_rate(self) -> float:
+        return self.failed / self.calls if self.calls else 0.0
+
+    @property
+    def cost_per_call_nusd(self) -> int:
+        return self.cost_nusd // self.calls if self.calls else 0
+
+    @property
+    def tokens_per_call(self) -> float:
+        return self.tokens / self.calls if self.calls else 0.0
+
+
+class Figures(NamedTuple):
+    stable: ArmFigures
+    candidate: ArmFigures
+
+
+def figures_of(rollouts: Iterable[Rollout]) -> dict[int, Figures]:
+    """Return, by rollout, what its two releases came to since this attempt began."""
+    wanted = list(rollouts)
+    by_deployment: dict[int, list[ArmTotal]] = {}
+    for row in ArmTotal.objects.filter(deployment_id__in={rollout.deployment_id for rollout in wanted}):
+        by_deployment.setdefault(row.deployment_id, []).append(row)
+    figures: dict[int, Figures] = {}
+    for rollout in wanted:
+        mine = [row for row in by_deployment.get(rollout.deployment_id, ()) if _belongs(row, rollout)]
+        figures[rollout.pk] = Figures(
+            _summed(row for row in mine if row.release == rollout.previous.name),
+            _summed(row for row in mine if row.release == rollout.release.name),
+        )
+    return figures
+
+
+def _belongs(row: ArmTotal, rollout: Rollout) -> bool:
+    last = rollout.step - 1 if rollout.phase in {"rolled_back", "aborted"} else rollout.step
+    return bool(rollout.first_step) and rollout.first_step <= row.step <= last
+
+
+def _summed(rows: Iterable[ArmTotal]) -> ArmFigures:
+    sums = dict.fromkeys(("calls", "failed", "refused", "cost_nusd", "tokens", "units", "bad"), 0)
+    latency = Distribution()
+    for row in rows:
+        for name in sums:
+            sums[name] += getattr(row, name)
+        latency.merge(Distribution.from_packed(row.latency_us))
+    packed = latency.packed()
+    return ArmFigures(**sums, p50_us=quantile(packed, 0.5), p99_us=quantile(packed, 0.99))
+
+
+class Findings(NamedTuple):
+    """How far the evidence is. ``errors_left`` would roll back, ``units_left`` promote at the rates seen; ``None``: never."""
+
+    verdict: Verdict
+    compared: int
+    errors_left: int | None
+    units_left: int | None
+
+
+def findings_of(rollout: Rollout) -> Findings:
+    """Return the evidence as of the last tick."""
+    memory = remembered(rollout.evidence)
+    if memory.step != rollout.step:
+        memory = memory._replace(rates={})
+    part, rules = part_of(memory), rollout.rules
+    return Findings(
+        judged(rollout, memory),
+        compared_of(memory),
+        errors_to_rollback(memory.evidence, rules, part=part),
+        requests_to_promote(memory.evidence, rules, part=part, rates=rates_of(memory)),
+    )
+
+
+def compared_of(memory: Memory) -> int:
+    """Return how many canary units had something to be compared with in this step."""
+    n, _, n_stable, _ = memory.rates.get("errors", (0.0, 0.0, 0.0, 0.0))
+    return int(n) if n_stable else 0
+
+
+def judged(rollout: Rollout, memory: Memory) -> Verdict:
+    """Return the verdict on what is remembered. The guardrail looks at all calls of the candidate in this step."""
+    rows = ArmTotal.objects.filter(
+        deployment_id=rollout.deployment_id, step=rollout.step, release=rollout.release.name
+    ).values_list("calls", "failed")
+    calls, failed = (sum(column) for column in zip(*rows, strict=True)) if rows else (0, 0)
+    return judge(memory.evidence, rollout.rules, canary_calls=calls, canary_failed=failed)
+
+
+def course_of(rollout: Rollout, *, since: datetime) -> list[ArmWindow]:
+    """Return what the two releases came to in slices of ten seconds, the oldest first."""
+    names = [rollout.release.name, rollout.previous.name]
+    rows = ArmWindow.objects.filter(deployment_id=rollout.deployment_id, starts_at__gte=since, release__in=names)
+    return list(rows.order_by("starts_at"))
+
+
+class Convergence(NamedTuple):
+    """How many live instances should run the newest config, how many do, and what those say that refused it."""
+
+    clients: int
+    on_it: int
+    refused: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        return self.on_it >= self.clients
+
+
+def convergence_of(rollout: Rollout, *, now: datetime) -> Convergence:
+    """Return how far the rollout's last change has come among the clients that it concerns."""
+    heads = dict(Snapshot.objects.order_by("scope_id", "-id").distinct("scope_id").values_list("scope_id", "etag"))
+    live = Instance.objects.filter(closed_at=None, seen_at__gt=now - LIVE)
+    tenant = rollout.deployment.tenant
+    if tenant is not None:
+        live = live.filter(Q(scope=None) | Q(scope__lineage__contains=[tenant.pk]) | Q(scope_id__in=tenant.lineage))
+    rows = list(live.values_list("scope_id", "config_etag", "refused_etag", "refused_reason"))
+    accused = {row[2] for row in rows if row[2]}
+    guilty: set[str] = set()
+    if accused and rollout.revision:
+        newer = Snapshot.objects.filter(revision_id__gte=rollout.revision, etag__in=accused)
+        guilty = set(newer.values_list("etag", flat=True))
+    return Convergence(
+        clients=len(rows),
+        on_it=sum(etag == heads.get(scope_id) for scope_id, etag, _, _ in rows),
+        refused=tuple(reason or "no reason given" for _, _, etag, reason in rows if etag in guilty),
+    )
