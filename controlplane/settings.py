@@ -174,5 +174,6 @@ CELERY_BEAT_SCHEDULE = {
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
+    "budgets.expire_lost": {"task": "budgets.expire_lost", "schedule": 600.0},
     "budgets.prove_ledger": {"task": "budgets.prove_ledger", "schedule": crontab(hour=3, minute=17)},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from dashboard.views import breakers, budgets, door, limits, palette, settings, tenants
+from dashboard.views import breakers, budgets, door, leases, limits, palette, settings, tenants
 from dashboard.views.show import show
 
 app_urls: list[URLPattern | URLResolver] = [
@@ -28,6 +28,8 @@ app_urls: list[URLPattern | URLResolver] = [
     path("budgets/amount/", budgets.change_amount, name="budget-amount"),
     path("budgets/archive/", budgets.archive, name="budget-archive"),
     path("accuracy/", show("accuracy"), name="accuracy"),
+    path("accuracy/leases/revoke/", leases.revoke, name="lease-revoke"),
+    path("accuracy/leases/resolve/", leases.resolve, name="lease-resolve"),
     path("limits/", show("limits"), name="limits"),
     path("limits/edit/", show("policy-edit"), name="policy-edit"),
     path("limits/put/", limits.put, name="policy-put"),

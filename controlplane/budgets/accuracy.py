@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Case, F, When
 
-from controlplane.budgets.models import Account, Budget, LedgerProof, OnExhausted, PeriodKind
-from controlplane.budgets.queries import Standing, standings
+from controlplane.budgets.models import Account, Budget, Lease, LedgerProof, OnDisconnect, OnExhausted, PeriodKind
+from controlplane.budgets.queries import Standing, budgets_seen_by, standings
+from controlplane.problems import NotFound
 from controlplane.tenancy.queries import Asker
 
 # A lease may be used until its ttl after the request that renewed it; a report may be late by this much more.
 GRACE = timedelta(seconds=15)
 # While an account denied within this time, what others hold idle is withheld from those who ask.
 SCARCE_FOR = timedelta(seconds=30)
-MOST_LOST = 200
+MOST_LEASES = 50
 
 
 def lost_after() -> timedelta:
@@ -89,6 +92,60 @@ def accuracy(asker: Asker, now: datetime, tenant_slug: str | None = None) -> lis
         found,
         key=lambda each: (not each.overspend_nusd, not each.unverified_nusd, -each.denied_calls, each.budget.name),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """An open lease as operators see it. ``budget`` is the leaf of its path."""
+
+    lease: Lease
+    budget: Budget
+    outstanding_nusd: int
+    lost: bool
+
+    @property
+    def name(self) -> str:
+        """``incarnation/number``."""
+        return f"{self.lease.incarnation}/{self.lease.number}"
+
+    @property
+    def finishes(self) -> bool:
+        """Whether its holder may go on spending although the lease has expired."""
+        return self.budget.on_disconnect == OnDisconnect.FINISH_LEASE
+
+
+def leases_seen_by(asker: Asker, now: datetime, *, most: int = MOST_LEASES) -> list[Holding]:
+    """Return the open leases with something left whose leaf budget the asker sees: lost holders' first, then the greatest."""
+    left = F("granted_nusd") - F("returned_nusd") - F("settled_nusd")
+    leases = Lease.objects.filter(closed=False).annotate(left=left).filter(left__gt=0)
+    if asker.tenant is not None:
+        own = list(Account.objects.filter(budget__in=budgets_seen_by(asker)).values_list("pk", flat=True))
+        leases = leases.filter(path__overlap=own).filter(path__0__in=own)
+    since = now - lost_after()
+    late = Case(When(seen_at__lt=since, then=0), default=1)
+    found = list(leases.order_by(late, "-left", "pk")[:most])
+    leaves = Account.objects.select_related("budget__tenant").in_bulk({lease.path[0] for lease in found})
+    return [
+        Holding(
+            lease=lease,
+            budget=leaves[lease.path[0]].budget,
+            outstanding_nusd=lease.granted_nusd - lease.returned_nusd - lease.settled_nusd,
+            lost=lease.seen_at < since,
+        )
+        for lease in found
+    ]
+
+
+def lease_seen_by(asker: Asker, incarnation: UUID, number: int) -> Lease:
+    """Return one lease; ``NotFound`` when its leaf budget is outside the asker's scope, as for one that does not exist."""
+    lease = Lease.objects.filter(incarnation=incarnation, number=number).first()
+    leaf = Account.objects.select_related("budget__tenant").get(pk=lease.path[0]).budget if lease else None
+    seen = leaf is not None and (
+        asker.tenant is None or (leaf.tenant is not None and asker.tenant.pk in leaf.tenant.lineage)
+    )
+    if lease is None or not seen:
+        raise NotFound(f"There is no lease {number} of {incarnation} that you may see.")
+    return lease
 
 
 def last_proof() -> LedgerProof | None:

@@ -10,19 +10,20 @@ from django.utils import timezone
 from ninja import Field, Router, Schema, Status
 
 from controlplane.budgets import queries
-from controlplane.budgets.accuracy import Accuracy, accuracy, last_proof
 from controlplane.budgets.actions import budgets, prices
+from controlplane.budgets.api_accuracy import as_nusd
+from controlplane.budgets.api_accuracy import router as accuracy_router
 from controlplane.budgets.models import PriceOverride
 from controlplane.budgets.queries import Standing
 from controlplane.domain.carry import CarryRule
 from controlplane.paging import by_name
-from controlplane.problems import Invalid
 from controlplane.tenancy.bearer import asker
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import Asker, tenant_seen_by
-from tidegate.core.price import format_usd, parse_usd
+from tidegate.core.price import format_usd
 
 router = Router(tags=["budgets"])
+router.add_router("", accuracy_router)
 
 
 class CarryIn(Schema):
@@ -84,44 +85,6 @@ class EffectOut(Schema):
     clients: int
 
 
-class AccuracyOut(Schema):
-    """Where a budget's money stands in its present period, and every way in which that could be wrong."""
-
-    slug: str
-    tenant: str | None
-    guaranteed: bool
-    amount_usd: str
-    settled_usd: str
-    presumed_usd: str
-    in_flight_usd: str
-    idle_usd: str
-    unverified_usd: str
-    free_usd: str
-    stranded_usd: str
-    overspend_usd: str
-    overage_usd: str
-    denied_calls: int
-    false_refusals: int
-    holders: int
-    lost: int
-    staleness_s: float | None
-
-
-class ProofOut(Schema):
-    """The last comparison of all counters with the ledger, of all tenants together."""
-
-    at: datetime
-    entries: int
-    differences: int
-    took_ms: int
-
-
-class AccuracyList(Schema):
-    items: list[AccuracyOut]
-    proof: ProofOut | None
-    next: str | None = None
-
-
 class PriceIn(Schema):
     rates: dict[str, str]
 
@@ -136,13 +99,6 @@ class PriceOut(Schema):
 class PricePage(Schema):
     items: list[PriceOut]
     next: str | None
-
-
-def _usd(text: str, field: str = "amount_usd") -> int:
-    try:
-        return parse_usd(text)
-    except ValueError as error:
-        raise Invalid("The amount is not one.", errors={field: str(error)}) from None
 
 
 def _out(standing: Standing) -> dict[str, Any]:
@@ -170,12 +126,12 @@ def _create(who: Asker, tenant: Tenant | None, body: BudgetIn) -> dict[str, Any]
         by=who,
         tenant=tenant,
         slug=body.slug,
-        amount_nusd=_usd(body.amount_usd),
+        amount_nusd=as_nusd(body.amount_usd),
         period=body.period,
         match=body.match,
         on_exhausted=body.on_exhausted,
         on_disconnect=body.on_disconnect,
-        carry=CarryRule(_usd(body.carry.unused_up_to_usd, "carry.unused_up_to_usd"), body.carry.debt),
+        carry=CarryRule(as_nusd(body.carry.unused_up_to_usd, "carry.unused_up_to_usd"), body.carry.debt),
         thresholds=body.thresholds,
         now=now,
     )
@@ -185,13 +141,13 @@ def _create(who: Asker, tenant: Tenant | None, body: BudgetIn) -> dict[str, Any]
 def _change(who: Asker, slug: str | None, name: str, body: AmountIn) -> dict[str, Any]:
     budget = queries.budget_seen_by(who, slug, name)
     now = timezone.now()
-    budgets.change_amount(by=who, budget=budget, amount_nusd=_usd(body.amount_usd), reason=body.reason, now=now)
+    budgets.change_amount(by=who, budget=budget, amount_nusd=as_nusd(body.amount_usd), reason=body.reason, now=now)
     return _out(queries.standing_of(budget, now))
 
 
 def _effect(who: Asker, slug: str | None, name: str, amount_usd: str) -> dict[str, Any]:
     budget = queries.budget_seen_by(who, slug, name)
-    effect = queries.preview_amount(budget, _usd(amount_usd), timezone.now())
+    effect = queries.preview_amount(budget, as_nusd(amount_usd), timezone.now())
     return {
         "amount_usd": format_usd(effect.amount_nusd),
         "free_usd": format_usd(effect.free_nusd),
@@ -272,42 +228,6 @@ def archive_installation_budget(request: HttpRequest, budget: str) -> Any:
 def change_installation_amount(request: HttpRequest, budget: str, body: AmountIn) -> Any:
     """Raise or lower one of the installation's own budgets."""
     return _change(asker(request), None, budget, body)
-
-
-def _accurate(each: Accuracy, now: datetime) -> dict[str, Any]:
-    document = budgets.document_of(each.budget)
-    return {
-        **{name: document[name] for name in ("slug", "tenant", "amount_usd")},
-        "guaranteed": each.guaranteed,
-        "settled_usd": format_usd(each.settled_nusd),
-        "presumed_usd": format_usd(each.presumed_nusd),
-        "in_flight_usd": format_usd(each.held_nusd),
-        "idle_usd": format_usd(each.idle_nusd),
-        "unverified_usd": format_usd(each.unverified_nusd),
-        "free_usd": format_usd(each.free_nusd),
-        "stranded_usd": format_usd(each.stranded_nusd),
-        "overspend_usd": format_usd(each.overspend_nusd),
-        "overage_usd": format_usd(each.overage_nusd),
-        "denied_calls": each.denied_calls,
-        "false_refusals": each.false_refusals,
-        "holders": each.holders,
-        "lost": each.lost,
-        "staleness_s": (now - each.reported_at).total_seconds() if each.reported_at else None,
-    }
-
-
-@router.get("/usage/accuracy", response=AccuracyList)
-def get_accuracy(request: HttpRequest, tenant: str | None = None) -> Any:
-    """How accurate budgets are: what is proved, in flight, unverified, overspent or refused by mistake."""
-    who, now = asker(request), timezone.now()
-    if tenant is not None:
-        tenant = tenant_seen_by(who, tenant).slug
-    proof = last_proof()
-    return {
-        "items": [_accurate(each, now) for each in accuracy(who, now, tenant)],
-        "proof": proof
-        and {"at": proof.at, "entries": proof.entries, "differences": proof.difference_count, "took_ms": proof.took_ms},
-    }
 
 
 @router.get("/prices/", response=PricePage)

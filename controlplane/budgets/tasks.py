@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
+from controlplane.budgets.actions.lease_acts import expire_lost
 from controlplane.budgets.actions.ledger import prove
 from controlplane.budgets.actions.ledger_keeping import make_partitions
 from controlplane.budgets.actions.prices import refresh_price_book
@@ -26,3 +27,9 @@ def prove_ledger() -> None:
 def keep_ledger() -> None:
     """Make the ledger's partitions of the days to come."""
     make_partitions(today=timezone.now().date())
+
+
+@shared_task(name="budgets.expire_lost")
+def expire_lost_leases() -> None:
+    """Presume spent what lost holders had, once it has left the rolling windows."""
+    expire_lost(now=timezone.now())

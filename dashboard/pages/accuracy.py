@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.budgets.accuracy import Accuracy, accuracy, last_proof, lost_after
+from controlplane.budgets.accuracy import Accuracy, Holding, accuracy, last_proof, leases_seen_by, lost_after
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
@@ -47,6 +47,7 @@ def _totals(found: list[Accuracy]) -> Totals:
 def build(asking: Asking, params: Params) -> Context:
     found = accuracy(asking.asker, asking.now, params.value("tenant") or None)
     proof = last_proof()
+    holdings = leases_seen_by(asking.asker, asking.now)
     return {
         "title": "Accuracy",
         "found": found,
@@ -55,7 +56,13 @@ def build(asking: Asking, params: Params) -> Context:
         # The proof is of all tenants together: only who sees all of them may see which counters differ.
         "differences": proof.differences[:MOST_DIFFERENCES] if proof and asking.asker.tenant is None else [],
         "lost_after_s": lost_after().total_seconds(),
+        "holdings": holdings,
+        "chosen": _chosen(holdings, params.value("lease")),
     }
+
+
+def _chosen(holdings: list[Holding], name: str) -> Holding | None:
+    return next((each for each in holdings if each.name == name), None)
 
 
 PAGE = Page(
@@ -66,8 +73,9 @@ PAGE = Page(
         "accuracy_summary": "accuracy/summary.html",
         "accuracy_figures": "accuracy/figures.html",
         "accuracy_list": "accuracy/list.html",
+        "accuracy_leases": "accuracy/leases.html",
         "accuracy_proof": "accuracy/proof.html",
     },
     build=build,
-    params=frozenset({"tenant"}),
+    params=frozenset({"tenant", "lease"}),
 )

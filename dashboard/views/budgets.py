@@ -13,7 +13,8 @@ from django.views.decorators.http import require_GET
 
 from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets as actions
-from controlplane.budgets.models import Budget
+from controlplane.budgets.models import Budget, OnDisconnect
+from controlplane.domain.carry import CarryRule
 from controlplane.problems import Invalid
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
@@ -93,6 +94,8 @@ def create(request: HttpRequest) -> HttpResponse:
             period=_period(form),
             match={part: form.text(f"match.{part}") for part in actions.MATCHES if form.text(f"match.{part}")},
             on_exhausted=form.text("on_exhausted"),
+            on_disconnect=form.text("on_disconnect") or OnDisconnect.STOP,
+            carry=_carry(form),
             thresholds=_thresholds(form),
             now=timezone.now(),
         )
@@ -107,6 +110,11 @@ def _period(form: Form) -> dict[str, Any]:
     if kind == "calendar":
         return {"kind": kind, "unit": unit, "timezone": form.text("period.timezone") or "UTC"}
     return {"kind": kind, "days": form.whole("period.days")} if kind == "rolling" else {"kind": kind}
+
+
+def _carry(form: Form) -> CarryRule:
+    field = "carry.unused_up_to_usd"
+    return CarryRule(form.nusd(field) if form.text(field) else 0, form.text("carry.debt") == "yes")
 
 
 def _thresholds(form: Form) -> list[int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 
-from controlplane.budgets.models import Budget
+from controlplane.budgets.models import Budget, Lease
 from controlplane.policy.models import BreakerOverride, Revision, RoutePolicy
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, SdkKey, Tenant
@@ -228,3 +229,53 @@ def test_remove_demo__one_click__leaves_what_is_not_of_it(sign_in: SignIn, world
     assert "Remove the demo world" in shown
     assert set(Tenant.objects.filter(archived_at=None).values_list("slug", flat=True)) == mine
     assert "Remove the demo world" not in admin.get("/").content.decode()
+
+
+def _lease(world: World, *, silent: bool) -> Lease:
+    lease = Lease.objects.filter(number=world.budgets["acme/support"].pk).get()
+    lease.seen_at = world.now - timedelta(hours=1) if silent else world.now
+    lease.save()
+    return lease
+
+
+def test_revoke_lease__its_holder_is_heard_of__is_revoked_with_the_reason(sign_in: SignIn, world: World) -> None:
+    lease = _lease(world, silent=False)
+    name = f"{lease.incarnation}/{lease.number}"
+
+    response = sign_in("otto").post("/accuracy/leases/revoke/", {"lease": name, "reason": "a loop"})
+
+    lease.refresh_from_db()
+    assert (response.status_code, lease.revoked) == (302, True)
+    assert AuditEntry.objects.filter(action="lease.revoked", reason="a loop").exists()
+
+
+def test_resolve_lease__wrong_amount__is_named_beside_the_field(sign_in: SignIn, world: World) -> None:
+    lease = _lease(world, silent=True)
+    typed = {"lease": f"{lease.incarnation}/{lease.number}", "spent_usd": "99999", "reason": "host gone"}
+
+    response = sign_in("otto").post("/accuracy/leases/resolve/", typed)
+
+    lease.refresh_from_db()
+    assert (response.status_code, lease.closed) == (422, False)
+    assert b"must be from 0 to $61.20" in response.content
+
+
+def test_resolve_lease__its_holder_is_lost__is_charged(sign_in: SignIn, world: World) -> None:
+    lease = _lease(world, silent=True)
+    typed = {"lease": f"{lease.incarnation}/{lease.number}", "spent_usd": "1.20", "reason": "host gone"}
+
+    response = sign_in("otto").post("/accuracy/leases/resolve/", typed)
+
+    lease.refresh_from_db()
+    assert (response.status_code, lease.closed, lease.presumed_nusd) == (302, True, 1_200_000_000)
+
+
+def test_create_budget__that_carries__is_kept_as_typed(sign_in: SignIn, world: World) -> None:
+    more = {"carry.unused_up_to_usd": "5", "carry.debt": "yes", "on_disconnect": "finish_lease", "match.session": "s"}
+
+    response = sign_in("otto").post("/budgets/create/", {**BUDGET, **more})
+
+    made = Budget.objects.get(slug="new")
+    assert response.status_code == 302
+    assert (made.carry_up_to_nusd, made.carries_debt, made.on_disconnect) == (5 * USD, True, "finish_lease")
+    assert made.match == {"session": "s"}

@@ -1,0 +1,55 @@
+"""Leases: revoked, and resolved when their holders are lost."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from controlplane.budgets.actions.lease_acts import resolve_lease, revoke_lease
+from controlplane.problems import NotFound
+from dashboard.forms import Form
+from dashboard.views.acts import acting, say, submit
+from dashboard.views.show import asker_behind
+
+
+def _key(name: str) -> tuple[UUID, int]:
+    incarnation, _, number = name.partition("/")
+    try:
+        return UUID(incarnation), int(number[:18])
+    except ValueError:
+        raise NotFound("There is no such lease.") from None
+
+
+@acting
+def revoke(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+    name = request.POST.get("lease", "")
+
+    def do(form: Form) -> str:
+        incarnation, number = _key(name)
+        revoke_lease(by=asker, incarnation=incarnation, number=number, reason=form.text("reason"), now=timezone.now())
+        say(request, "The lease is revoked. Its holder gives back what is left with its next sync.")
+        return reverse("accuracy")
+
+    return submit(request, do, page="accuracy", params={"lease": name}, form="lease_form")
+
+
+@acting
+def resolve(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+    name = request.POST.get("lease", "")
+
+    def do(form: Form) -> str:
+        incarnation, number = _key(name)
+        spent = form.nusd("spent_usd") if form.text("spent_usd") else None
+        reason = form.text("reason")
+        resolve_lease(
+            by=asker, incarnation=incarnation, number=number, spent_nusd=spent, reason=reason, now=timezone.now()
+        )
+        say(request, "The lease is resolved: it is neither leased nor unverified any more.")
+        return reverse("accuracy")
+
+    return submit(request, do, page="accuracy", params={"lease": name}, form="lease_form")
