@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate.call import Call
+from tidegate.call import Call, OwnCall
 from tidegate.core.policy import compile_snapshot
 from tidegate.core.price import compile_price_book
 from tidegate.exchange import Answer, Exchange
@@ -56,7 +56,7 @@ class Bench:
         self.guard.follow(compile_snapshot(document), self.book)
 
     def call(self, route: str = "chat", **options: Any) -> Call:
-        return Call(self.guard, self.tracer, route, options)  # type: ignore[arg-type]  # tests pass what they like
+        return OwnCall(self.guard, self.tracer, route, options)  # type: ignore[arg-type]  # tests pass what they like
 
     def plan(self, *, retry_on: RetryOn | None = None, **options: Any) -> Plan:
         return Plan(self.guard, lambda route: self.call(route, **options), retry_on, uniform=lambda: 0.0)

@@ -26,6 +26,7 @@ from tidegate.leasing import Leases
 from tidegate.releases import Releases
 from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.ticket import Ticket
+from tidegate.trace import Tracer
 
 MAX_LANES = 10_000
 LANE_IDLE_S = 600.0
@@ -48,6 +49,7 @@ class Books:
     def __init__(self, clock: Clock, poke: Callable[[], None]) -> None:
         self.clock = clock
         self._poke = poke  # asks for a sync at once; returns immediately
+        self.tracer = Tracer(enabled=False)  # of the calls that cells pass, once they become calls of their own
         self.epoch = 0
         self.snapshot: Snapshot | None = None
         self.book = PriceBook({})

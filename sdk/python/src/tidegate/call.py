@@ -19,7 +19,7 @@ from tidegate.core.usage import beyond_plain, cached_tokens, checked
 from tidegate.core.usage import input_tokens as input_tokens_of
 from tidegate.core.usage import output_tokens as output_tokens_of
 from tidegate.errors import Refused
-from tidegate.ticket import Ticket, Usage
+from tidegate.ticket import SLOTS, Ticket, Usage
 from tidegate.trace import Attributes, Event, Span, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
 from tidegate.wire import clean
@@ -60,13 +60,17 @@ class CallOptions(TypedDict, total=False):
     traceparent: str | None
 
 
+CALL_SLOTS = (
+    *SLOTS, "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
+    "span_id", "trace_id",
+)  # fmt: skip
+
+
 class Call(Ticket):
     """A call on a route. Enter it once; ``Refused`` is raised on entry when a gate does not let it through."""
 
-    __slots__ = (
-        "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
-        "span_id", "trace_id",
-    )  # fmt: skip
+    if not TYPE_CHECKING:
+        __slots__ = ()
 
     def __init__(self, guard: Guard, tracer: Tracer, route: str, options: CallOptions) -> None:
         super().__init__()
@@ -170,7 +174,7 @@ class Call(Ticket):
         except ValueError as error:
             _log.warning("tidegate: call.record was ignored: %s", error)
             return
-        self.usage, self.beyond = Usage(known, out, cached, cost, model), None
+        self.use(Usage(known, out, cached, cost, model), None)
 
     def record_usage(
         self,
@@ -194,8 +198,11 @@ class Call(Ticket):
             _log.warning("tidegate: call.record_usage was ignored: %s", error)
             return
         cost = self._guard.price(self, known, model or self.model, provider, context)
-        self.usage = Usage(fresh, out, cached, cost, model)
-        self.beyond = beyond_plain(known)
+        self.use(Usage(fresh, out, cached, cost, model), beyond_plain(known))
+
+    def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
+        """Take what was said as what the attempt used."""
+        self.usage, self.beyond = usage, beyond
 
     def progress(self) -> None:
         """Say that something of the answer has arrived, a token or a chunk: the first time is what adaptive queues go by."""
@@ -374,6 +381,13 @@ class Call(Ticket):
         elif error is not None:
             attributes["error.type"] = type(error).__qualname__
         return attributes
+
+
+class OwnCall(Call):
+    """A call that asks the guard for itself; the other kind is ``tidegate.swift.SwiftCall``."""
+
+    if not TYPE_CHECKING:
+        __slots__ = CALL_SLOTS
 
 
 def current() -> Call | None:

@@ -24,6 +24,7 @@ from tidegate.core.usage import plain_classes
 from tidegate.ticket import Ticket
 
 if TYPE_CHECKING:
+    from tidegate.guard import Guard
     from tidegate.swift import SwiftCall
 
 MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
@@ -58,6 +59,7 @@ class Cell:
         "freed",
         "funds",
         "given",
+        "guard",
         "harvested",
         "key",
         "lane",
@@ -87,9 +89,10 @@ class Cell:
         "weighs",
     )  # fmt: skip
 
-    def __init__(self, ticket: Ticket, book: PriceBook, now: Callable[[], float]) -> None:
+    def __init__(self, ticket: Ticket, guard: Guard, book: PriceBook, now: Callable[[], float]) -> None:
         """Make a cell for calls like ``ticket``, which was just let through."""
         assert ticket.lane is not None  # noqa: S101  it was let through
+        self.guard = guard
         self.epoch = ticket.epoch
         self.key = ticket.key
         self.target, self.credential, self.tenant = ticket.target, ticket.credential, ticket.tenant
@@ -111,7 +114,7 @@ class Cell:
         self.unit = self.plus = self.per_input = self.per_output = (
             0  # of the price; a unit of 0: it takes the book to tell
         )
-        if priced is not None and not priced.tiers:
+        if priced is not None and not priced.tiers and not priced.hourly:
             self.unit, self.plus, self.per_input, _, self.per_output, _ = priced.flat
         timeout_ms = ticket.policy.timeout_ms
         self.timeout_s = None if timeout_ms is None else timeout_ms / 1000

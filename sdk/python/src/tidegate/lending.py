@@ -7,11 +7,15 @@ a second's calls or so, and never longer than ``LEND_S``. What is scarce is not 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, cast
 
 from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell
 from tidegate.harvest import Harvest
 from tidegate.lanes import Lane
 from tidegate.ticket import Ticket
+
+if TYPE_CHECKING:
+    from tidegate.guard import Guard
 
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
@@ -58,7 +62,7 @@ class Lending(Harvest):
         if len(self.cells) >= MAX_CELLS:
             self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
         assert ticket.cell_key is not None  # noqa: S101  lend has looked
-        cell = self.cells[ticket.cell_key] = Cell(ticket, self.book, self.clock.now)
+        cell = self.cells[ticket.cell_key] = Cell(ticket, cast("Guard", self), self.book, self.clock.now)
         return cell
 
     def _calls(self, cell: Cell | None, ticket: Ticket, now: float) -> int:

@@ -7,46 +7,49 @@ it is tried again) it turns into a call of its own, and the guard goes on with i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from tidegate.call import MAX_TOKENS, Call, CallOptions, Usd
-from tidegate.core.catalog import Context
+from tidegate.call import CALL_SLOTS, MAX_TOKENS, Call, CallOptions, OwnCall, Usd
 from tidegate.core.queue import Entry
-from tidegate.ticket import Ticket, Usage
+from tidegate.ticket import Usage
 
 if TYPE_CHECKING:
     from tidegate.cells import Cell, CellKey, Told, Used
     from tidegate.guard import Guard
     from tidegate.trace import Tracer
 
+_SLOTS = ("bound", "cell", "estimate", "rest", "since", "told", "used")
 NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that has ended
 _OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
-_OWN = {"bound", "estimate", "since"}
 NOTHING_TOLD: Told = ("", "", None, None)
 _NOTHING = frozenset({"assignment", "beyond", "score", "usage"})
 _TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
 
 
 class SwiftCall(Call):
-    """``cell`` is ``None`` once it is a call of its own; until then it fills no slots but those of its own and ``since``."""
+    """``cell`` is ``None`` once it is a call of its own, whose state is in ``rest``: few calls ever need one."""
 
-    __slots__ = ("caller", "cell", "told", "took", "used")
+    if not TYPE_CHECKING:
+        __slots__ = _SLOTS
 
-    caller: Caller
     cell: Cell | None
+    rest: dict[str, Any]
     told: Told | None
-    took: float
     used: Used | None
 
     if TYPE_CHECKING:
 
         def __init__(self) -> None:
-            """Do nothing: who makes a call sets cell, caller, since, told and used."""
+            """Do nothing: who makes a call sets cell, since, told and used."""
     else:
         __init__ = object.__init__
+
+    @property
+    def took(self) -> float:
+        """Seconds, of a call that has ended."""
+        return OVER - self.since
 
     def __enter__(self) -> Self:
         cell = self.cell
@@ -77,16 +80,15 @@ class SwiftCall(Call):
             return
         now = cell.now
         took = now() - self.since
-        self.since = OVER
+        self.since = OVER - took
         if self.told is None and self.used is None:
             push = cell.push
             push(took)
         else:
-            self.took = took
             push_call = cell.push_call
             push_call(self)
         if cell.alert:
-            self.caller.guard.attend(cell)
+            cell.guard.attend(cell)
 
     async def __aenter__(self) -> Self:
         cell = self.cell
@@ -153,7 +155,7 @@ class SwiftCall(Call):
         if self.since != NEW:
             self._own(cell)
             return False
-        if self._take(cell) or (self.caller.guard.top_up(cell) and self._take(cell)):
+        if self._take(cell) or (cell.guard.top_up(cell) and self._take(cell)):
             return True
         self._own(cell)
         return False
@@ -199,30 +201,16 @@ class SwiftCall(Call):
             cost_usd=cost_usd,
             model=model,
         )
-        self._keep_usage()
 
-    def record_usage(
-        self,
-        usage: Mapping[str, int],
-        *,
-        model: str | None = None,
-        provider: str | None = None,
-        context: Context = (),
-    ) -> None:
-        super().record_usage(usage, model=model, provider=provider, context=context)
-        self._keep_usage()
+    def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
+        if self.cell is None or self.since <= NEW or beyond:
+            super().use(usage, beyond)
+        else:
+            self.used = usage
 
     def progress(self) -> None:
         if self.cell is None:  # where queues adapt, nothing is lent
             super().progress()
-
-    def _keep_usage(self) -> None:
-        if self.cell is None or self.since <= NEW:
-            return
-        if self.beyond:
-            self._own(self.cell)
-        else:
-            self.used = self.usage
 
     # Becoming a call of its own
 
@@ -237,24 +225,22 @@ class SwiftCall(Call):
         if since > NEW and not cell.weighs:
             self.bound, self.estimate = cell.bound, cell.presumed(told)
         bound, estimate = (self.bound, self.estimate) if since > NEW else (0, 0)
-        beyond, score = self.beyond, self.score
         user, session, asked, most = told or NOTHING_TOLD
         options: CallOptions = {
             "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
             "credential": cell.credential, "user": user, "session": session, "input_tokens": asked, "max_output_tokens": most,
         }  # fmt: skip
         self.cell = None
-        caller = self.caller
-        Call.__init__(self, caller.guard, caller.tracer, cell.key.route, options)
+        self.rest = {}
+        Call.__init__(self, cell.guard, cell.guard.tracer, cell.key.route, options)
         self.declared_nusd = cell.declared_nusd
         self.cell_key, self.fixed = cell.cell_key, cell.fixed
-        if since == OVER:
+        if since <= OVER:
             self.stage = "over"
-        elif since != NEW:
+        elif since > NEW:
             self._go_on(cell, since, bound, estimate)
             self.usage = None if used is None else Usage(*used)
-            self.beyond, self.score = beyond, score
-            caller.guard.adopt(self, cell)
+            cell.guard.adopt(self, cell)
 
     def _go_on(self, cell: Cell, since: float, bound: int, estimate: int) -> None:
         """Look as if the guard had let the call through at ``since``."""
@@ -272,20 +258,16 @@ class SwiftCall(Call):
         self._begun_ns = self._waited_ns = time.time_ns() - int((cell.now() - since) * 1e9)
 
 
-class _Unfilled:
-    """A slot of ``Call`` in a swift call: it is filled when somebody asks for it, at the latest."""
+class _Rest:
+    """What a swift call has no slot for: as its cell and what it was told have it, or its own once it is a call of its own."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.slot = getattr(Call, name)
 
     def __get__(self, call: SwiftCall, owner: type[SwiftCall]) -> Any:
-        try:
-            return self.slot.__get__(call, owner)
-        except AttributeError:
-            cell, name = call.cell, self.name
-            if cell is None:
-                raise
+        cell, name = call.cell, self.name
+        if cell is None:
+            return call.rest[name]
         if name in _OF_CELL:
             return getattr(cell, name)
         if name in _OF_KEY:
@@ -295,16 +277,18 @@ class _Unfilled:
         if name in _NOTHING:
             return None
         if name == "_guard":
-            return call.caller.guard
+            return cell.guard
         call.own()
-        return self.slot.__get__(call, owner)
+        return call.rest[name]
 
     def __set__(self, call: SwiftCall, value: Any) -> None:
-        self.slot.__set__(call, value)
+        if call.cell is not None:
+            call.own()
+        call.rest[self.name] = value
 
 
-for _name in {*Ticket.__slots__, *Call.__slots__} - _OWN:
-    setattr(SwiftCall, _name, _Unfilled(_name))
+for _name in {*CALL_SLOTS} - {*_SLOTS}:
+    setattr(SwiftCall, _name, _Rest(_name))
 
 
 class Caller:
@@ -314,10 +298,17 @@ class Caller:
         self.guard = guard
         self.tracer = tracer
 
-    def call(
+    @property
+    def tracer(self) -> Tracer:
+        return self.guard.tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer) -> None:
+        self.guard.tracer = tracer
+
+    def call(  # say it by keyword; the defaults are positional because CPython fills those in several times faster
         self,
         route: str,
-        *,
         tenant: str | None = None,
         user: str | None = None,
         session: str | None = None,
@@ -350,13 +341,20 @@ class Caller:
         if cell is not None:
             call = SwiftCall()
             call.cell = cell
-            call.caller = self
             call.since = NEW
             call.used = None
             if untold and user is None and session is None:
                 call.told = None
                 return call
-            if _plain(user) and _plain(session) and _whole(input_tokens) and _whole(max_output_tokens):
+            if (
+                ((type(input_tokens) is int and 0 <= input_tokens <= MAX_TOKENS) or input_tokens is None)
+                and (
+                    (type(max_output_tokens) is int and 0 <= max_output_tokens <= MAX_TOKENS)
+                    or max_output_tokens is None
+                )
+                and (user is None or _plain(user))
+                and (session is None or _plain(session))
+            ):
                 call.told = (user or "", session or "", input_tokens, max_output_tokens)
                 return call
         return self.own_call(
@@ -368,15 +366,11 @@ class Caller:
 
     def own_call(self, route: str, key: CellKey | None, *, fixed: bool = False, **options: Any) -> Call:
         """Return a call that does not begin on credit; ``key`` names those that may after it."""
-        call = Call(self.guard, self.tracer, route, cast("CallOptions", options))
+        call = OwnCall(self.guard, self.tracer, route, cast("CallOptions", options))
         call.cell_key, call.fixed = key, fixed
         return call
 
 
 def _plain(text: Any) -> bool:
-    """Whether ``text`` needs no cleaning."""
-    return text is None or (type(text) is str and len(text) <= 120 and text.isascii() and "\0" not in text)
-
-
-def _whole(tokens: int | None) -> bool:
-    return tokens is None or (type(tokens) is int and 0 <= tokens <= MAX_TOKENS)
+    """Whether ``text`` is text that needs no cleaning."""
+    return type(text) is str and len(text) <= 120 and text.isascii() and "\0" not in text

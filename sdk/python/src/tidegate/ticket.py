@@ -28,57 +28,20 @@ class Usage(NamedTuple):
     model: str | None
 
 
+SLOTS = (
+    "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "circuit",
+    "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
+    "fixed", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "policy", "priority",
+    "route", "score", "session", "since", "slip", "stage", "started", "taken", "target", "tenant", "total_cached",
+    "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter",
+)  # fmt: skip
+
+
 class Ticket:
     """One call. The first group is the caller's, the second lasts as long as the call, the third as long as one attempt."""
 
-    __slots__ = (
-        "arrived",
-        "asked_at",
-        "assignment",
-        "attempts",
-        "beyond",
-        "bound",
-        "category",
-        "cell_key",
-        "circuit",
-        "counted_as",
-        "credential",
-        "deadline",
-        "declared_nusd",
-        "entry",
-        "epoch",
-        "estimate",
-        "final",
-        "first_at",
-        "fixed",
-        "input_tokens",
-        "key",
-        "lane",
-        "leave",
-        "max_output_tokens",
-        "model",
-        "path",
-        "policy",
-        "priority",
-        "route",
-        "score",
-        "session",
-        "since",
-        "slip",
-        "stage",
-        "started",
-        "taken",
-        "target",
-        "tenant",
-        "total_cached",
-        "total_cost",
-        "total_input",
-        "total_output",
-        "usage",
-        "user",
-        "wait_until",
-        "waiter",
-    )  # fmt: skip
+    if not TYPE_CHECKING:
+        __slots__ = ()  # OwnCall has SLOTS; a swift call makes do with a few of them
 
     def __init__(self) -> None:
         self.tenant: str | None = None

@@ -90,7 +90,7 @@ class Wrapped:
                     try:
                         answer = fn(*args, **kwargs)
                     except BaseException as error:  # noqa: BLE001  it goes on from there
-                        return resume(plan, self.caught(cell, since), bind(args, kwargs), error)
+                        return resume(plan, caught(cell, since), bind(args, kwargs), error)
                     cell.push(now() - since)
                     if cell.alert:
                         guard.attend(cell)
@@ -120,7 +120,7 @@ class Wrapped:
                     try:
                         answer = await fn(*args, **kwargs)
                     except BaseException as error:  # noqa: BLE001  it goes on from there
-                        return await aresume(plan, self.caught(cell, since), bind(args, kwargs), error)
+                        return await aresume(plan, caught(cell, since), bind(args, kwargs), error)
                     cell.push(now() - since)
                     if cell.alert:
                         guard.attend(cell)
@@ -138,12 +138,13 @@ class Wrapped:
 
         return wrapper
 
-    def caught(self, cell: Cell, since: float) -> Call:
-        """Return the call that failed, as a call of its own."""
-        call = SwiftCall()
-        call.cell, call.caller, call.since, call.used, call.told = cell, self.caller, since, None, None
-        call.own()
-        return call
+
+def caught(cell: Cell, since: float) -> Call:
+    """Return the call that failed, as a call of its own."""
+    call = SwiftCall()
+    call.cell, call.since, call.used, call.told = cell, since, None, None
+    call.own()
+    return call
 
 
 def _binder(fn: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Callable[[Call], Any]]:
