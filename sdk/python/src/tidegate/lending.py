@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
-LEAST, MOST = 4, 1024
+LEAST, MOST = 4, 4096
 WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
 MAX_CELLS = 20_000
 
@@ -136,9 +136,11 @@ class Lending(Harvest):
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""
         with self.lock:
+            if cell.epoch != self.epoch or cell.now() >= cell.until:
+                return False
             if cell.credit >= 1.0:
-                return True
-            if cell.epoch != self.epoch or not cell.reserve or cell.lane.line.waiting or cell.now() >= cell.until:
+                return True  # somebody else has just seen to it
+            if not cell.reserve or cell.lane.line.waiting:
                 return False
             self._free(cell, cell.harvested + len(cell.times) + len(cell.calls))
             return self._release_some(cell)

@@ -78,65 +78,70 @@ class Wrapped:
 
     def _swift(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         guard, plan, route, bind = self.caller.guard, self.plan, self.route, _binder(fn)
-        now = guard.clock.now
+        now, cell_with_credit = guard.clock.now, self.cell_with_credit
         known = NO_CELL
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            cell = known
-            since = now()
-            if since < cell.until:
-                credit = cell.credit = cell.credit - 1.0  # ATOMIC
-                if credit >= 0.0:
-                    try:
-                        answer = fn(*args, **kwargs)
-                    except BaseException as error:  # noqa: BLE001  it goes on from there
-                        return resume(plan, caught(cell, since), bind(args, kwargs), error)
-                    cell.push(now() - since)
-                    if cell.alert:
-                        guard.attend(cell)
-                    return answer
-            return slowly(args, kwargs)
-
-        def slowly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             nonlocal known
-            known = guard.cells.get(self.key or (), NO_CELL)
-            if known is not NO_CELL and guard.top_up(known):
-                return wrapper(*args, **kwargs)
-            return run(plan, route, bind(args, kwargs))
+            cell = known
+            while True:
+                since = now()
+                if since < cell.until:
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    if credit >= 0.0:
+                        break
+                cell = known = cell_with_credit()
+                if cell is NO_CELL:
+                    return run(plan, route, bind(args, kwargs))
+            try:
+                answer = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  it goes on from there
+                return resume(plan, caught(cell, since), bind(args, kwargs), error)
+            push = cell.push
+            push(now() - since)
+            if cell.alert:
+                guard.attend(cell)
+            return answer
 
         return wrapper
 
     def _async_swift(self, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         guard, plan, route, bind = self.caller.guard, self.plan, self.route, _binder(fn)
-        now = guard.clock.now
+        now, cell_with_credit = guard.clock.now, self.cell_with_credit
         known = NO_CELL
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            cell = known
-            since = now()
-            if since < cell.until:
-                credit = cell.credit = cell.credit - 1.0  # ATOMIC
-                if credit >= 0.0:
-                    try:
-                        answer = await fn(*args, **kwargs)
-                    except BaseException as error:  # noqa: BLE001  it goes on from there
-                        return await aresume(plan, caught(cell, since), bind(args, kwargs), error)
-                    cell.push(now() - since)
-                    if cell.alert:
-                        guard.attend(cell)
-                    return answer
-            return await slowly(args, kwargs)
-
-        async def slowly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             nonlocal known
-            known = guard.cells.get(self.key or (), NO_CELL)
-            if known is not NO_CELL and known.timeout_s is not None:
-                known = NO_CELL  # the loop has to watch the deadline
-            elif known is not NO_CELL and guard.top_up(known):
-                return await wrapper(*args, **kwargs)
-            return await arun(plan, route, bind(args, kwargs))
+            cell = known
+            while True:
+                since = now()
+                if since < cell.until:
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    if credit >= 0.0:
+                        break
+                cell = known = cell_with_credit(timed=False)
+                if cell is NO_CELL:
+                    return await arun(plan, route, bind(args, kwargs))
+            try:
+                answer = await fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  it goes on from there
+                return await aresume(plan, caught(cell, since), bind(args, kwargs), error)
+            push = cell.push
+            push(now() - since)
+            if cell.alert:
+                guard.attend(cell)
+            return answer
 
         return wrapper
+
+    def cell_with_credit(self, *, timed: bool = True) -> Cell:
+        """Return the cell of the function's calls if there is credit to be had, else ``NO_CELL``. Where deadlines are to be watched
+        (not ``timed``), calls with one don't go by cells."""
+        guard = self.caller.guard
+        cell = guard.cells.get(self.key or (), NO_CELL)
+        if cell is NO_CELL or not (timed or cell.timeout_s is None) or not guard.top_up(cell):
+            return NO_CELL
+        return cell
 
 
 def caught(cell: Cell, since: float) -> Call:
