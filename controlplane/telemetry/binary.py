@@ -85,6 +85,25 @@ def document(rows: Iterable[bytes]) -> bytes:
 
 
 _FIELDS = len(SPAN_COLUMNS)
+_NO_NUMBERS = NULL * 6
+_NO_LIST = json(b"[]")
+_GROUPS: dict[tuple[str, ...], bytes] = {}
+
+
+def _numbers(*values: int | None) -> bytes:
+    if values == (None, None, None, None, None, None):
+        return _NO_NUMBERS
+    return b"".join([NULL if value is None else _BIGINT(8, value) for value in values])
+
+
+def _group(values: tuple[str, ...]) -> bytes:
+    """Return texts that come again and again together."""
+    found = _GROUPS.get(values)
+    if found is None:
+        if len(_GROUPS) >= _MOST_TEXTS:
+            _GROUPS.clear()
+        found = _GROUPS[values] = b"".join(map(known, values))
+    return found
 
 
 def span(each: SpanRow) -> bytes:
@@ -97,17 +116,17 @@ def span(each: SpanRow) -> bytes:
     return b"".join(
         (
             _SPAN(_FIELDS, 8, starts_us, 8, duration_us, 2, kind, 2, status, 2, usage_by),
-            *(NULL if value is None else _BIGINT(8, value) for value in (given, out, cached, reasoning, cost, ttft)),
+            _numbers(given, out, cached, reasoning, cost, ttft),
             text(trace_id),
             text(span_id),
             text(parent),
-            *map(known, (tenant, service, scope, name, message, operation, provider, model, route, release, decision, agent, tool)),
-            text(session),
-            text(user),
+            _group((tenant, service, scope, name, message, operation, provider, model, route, release, decision, agent, tool)),
+            known(session),
+            known(user),
             json(attributes),
             json(resource),
-            json(events),
-            json(links),
+            _NO_LIST if events == b"[]" else json(events),
+            _NO_LIST if links == b"[]" else json(links),
         )
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from controlplane.telemetry.otlp.vocabulary import NAMES, is_message
-from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields
+from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
 
 MAX_VALUE = 8_192  # characters of an attribute's text
 MAX_MESSAGE = 65_536  # characters of a prompt or a reply, where they are kept
@@ -50,11 +50,55 @@ def from_wire(raw: bytes) -> Attribute:
     """Return the attribute of a serialised ``KeyValue``; ``Malformed`` when it is none."""
     found = _by_bytes.get(raw)
     if found is None:
-        found = made(*_pair(raw, 0, len(raw), 0))
+        found = _plain(raw) or made(*_pair(raw, 0, len(raw), 0))
         if len(raw) <= _CACHED_SIZE:
             if len(_by_bytes) >= _CACHED:
                 _by_bytes.clear()
             _by_bytes[raw] = found
+    return found
+
+
+def _plain(raw: bytes) -> Attribute | None:
+    """Return the attribute in the form that nearly all have: a short key, then a short text or a small number."""
+    try:
+        end = raw[1] + 2
+        size = raw[end + 1]
+        if raw[0] != 10 or raw[end] != 18 or raw[1] > 127 or size > 127 or end + 2 + size != len(raw):
+            return None
+        kind = raw[end + 2]
+        name = _name(raw[2:end])
+        if kind == 10 and raw[end + 3] == size - 2 and not name.message:
+            value: Any = clean(raw[end + 4 :].decode("utf-8", "replace"))
+        elif kind == 24 and size <= 8:
+            value, stop = varint(raw, end + 3)
+            if stop != len(raw):
+                return None
+        else:
+            return None
+    except IndexError:
+        return None
+    return Attribute(name.key, name.json + orjson.dumps(value), name.slot, name.rank, value, 0, name.message)
+
+
+class _Name(NamedTuple):
+    key: str
+    json: bytes
+    slot: int
+    rank: int
+    message: bool
+
+
+_names: dict[bytes | str, _Name] = {}
+
+
+def _name(raw: bytes | str) -> _Name:
+    """Return what is known of a key, in UTF-8 or as text."""
+    found = _names.get(raw)
+    if found is None:
+        key = clean(raw if isinstance(raw, str) else raw.decode("utf-8", "replace"))[:MAX_KEY]
+        if len(_names) >= _CACHED:
+            _names.clear()
+        found = _names[raw] = _Name(key, orjson.dumps(key) + b":", *NAMES.get(key, (0, 0)), is_message(key))
     return found
 
 
@@ -78,11 +122,9 @@ def from_json(pair: Mapping[str, Any]) -> Attribute:
 
 def made(key: str, value: Any) -> Attribute:
     """Return the attribute of a key and a plain value."""
-    key = clean(key)[:MAX_KEY]
-    slot, rank = NAMES.get(key, (0, 0))
-    said = is_message(key)
-    value, cut = _capped(value, MAX_MESSAGE if said else MAX_VALUE)
-    return Attribute(key, orjson.dumps(key) + b":" + dumps(value), slot, rank, value, cut, said)
+    name = _name(key)
+    value, cut = _capped(value, MAX_MESSAGE if name.message else MAX_VALUE)
+    return Attribute(name.key, name.json + dumps(value), name.slot, name.rank, value, cut, name.message)
 
 
 def dumps(value: Any) -> bytes:

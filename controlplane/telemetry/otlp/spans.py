@@ -8,11 +8,26 @@ from typing import Any
 
 import orjson
 
-from controlplane.telemetry.otlp import vocabulary as v
 from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, made
 from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id, names_nothing
 from controlplane.telemetry.otlp.events import Event, events_json, links_json, wire_event, wire_link
 from controlplane.telemetry.otlp.usage import usage_of
+from controlplane.telemetry.otlp.vocabulary import (
+    AGENT,
+    DECISION,
+    ENTITY,
+    MODEL,
+    PROVIDER,
+    REFUSED,
+    RELEASE,
+    ROUTE,
+    SESSION,
+    TENANT,
+    TOOL,
+    USER,
+    operation_of,
+    provider_of,
+)  # fmt: skip
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
 from controlplane.telemetry.schemas import MessageRow, SpanRow
 
@@ -101,6 +116,14 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
                 raise Malformed("a field is longer than what is around it")
             if tag == 74:  # attributes
                 attributes.append(from_wire(data[at:stop]))
+            elif tag == 42:
+                raw.name = clean(data[at:stop].decode("utf-8", "replace"))
+            elif tag == 18:
+                raw.span_id = data[at:stop].hex()
+            elif tag == 10:
+                raw.trace_id = data[at:stop].hex()
+            elif tag == 34:
+                raw.parent_id = data[at:stop].hex()
             else:
                 _long_field(raw, tag >> 3, data, at, stop)
             at = stop
@@ -111,7 +134,10 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
                 raw.end_ns = _FIXED64(data, at)[0]
             at += 8
         elif kind == VARINT:
-            value, at = varint(data, at)
+            value = data[at]
+            at += 1
+            if value >= 0x80:
+                value, at = varint(data, at - 1)
             if tag == 48:
                 raw.kind = value
             elif tag == 80:
@@ -125,17 +151,9 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
     return raw
 
 
-_IDS = {1: "trace_id", 2: "span_id", 4: "parent_id"}
-
-
 def _long_field(raw: _Raw, number: int, data: bytes, start: int, end: int) -> None:
-    """Take a field of a span that has a length and is no attribute."""
-    name = _IDS.get(number)
-    if name is not None:
-        setattr(raw, name, data[start:end].hex())
-    elif number == 5:
-        raw.name = clean(data[start:end].decode("utf-8", "replace"))
-    elif number == 11 and len(raw.events) < MAX_EVENTS:
+    """Take one of the fields with a length that not every span has."""
+    if number == 11 and len(raw.events) < MAX_EVENTS:
         raw.events.append(wire_event(data, start, end))
     elif number == 13 and len(raw.links) < MAX_EVENTS:
         raw.links.append(wire_link(data, start, end))
@@ -245,9 +263,9 @@ class _Rows:
         messages: list[tuple[str, Any]],
         cuts: dict[str, int],
     ) -> None:
-        tenant = self._reading.tenant_of(str(said.get(v.TENANT, "")))[:64]
+        tenant = self._reading.tenant_of(str(said.get(TENANT, "")))[:64]
         starts_us = (raw.start_ns - _EPOCH_NS) // 1000
-        operation = v.operation_of(said)
+        operation = operation_of(said)
         usage = usage_of(said, operation, raw.kind, self._reading.price_of)
         events, in_events = events_json(raw.events)
         messages += in_events
@@ -259,41 +277,42 @@ class _Rows:
             kept.append(b'"tidegate.cost.estimated":true')
         if messages:
             kept.append(b'"tidegate.messages":"%b"' % self._keep(messages, starts_us, raw, tenant))
+        get = said.get
         self.decoded.rows.append(
             SpanRow(
-                starts_us=starts_us,
-                duration_us=max(0, raw.end_ns - raw.start_ns) // 1000,
-                kind=raw.kind if 0 <= raw.kind <= 5 else 0,
-                status=raw.status if 0 <= raw.status <= 2 else 0,
-                usage_by=usage.by,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                cost_nusd=usage.cost_nusd,
-                ttft_us=usage.ttft_us,
-                trace_id=raw.trace_id,
-                span_id=raw.span_id,
-                parent_span_id=raw.parent_id if raw.parent_id.strip("0") else "",
-                tenant=tenant,
-                service=origin.service,
-                scope=scope[:120],
-                name=raw.name[:200],
-                status_message=raw.message[:500],
-                operation=operation[:64],
-                provider=v.provider_of(str(said.get(v.PROVIDER, "")))[:64],
-                model=str(said.get(v.MODEL, ""))[:120],
-                route=str(said.get(v.ROUTE, ""))[:64],
-                release=str(said.get(v.RELEASE, ""))[:64],
-                decision=_decision(said)[:64],
-                agent=_named(said, v.AGENT, operation == "invoke_agent"),
-                tool=_named(said, v.TOOL, operation == "execute_tool"),
-                session=str(said.get(v.SESSION, ""))[:120],
-                user=str(said.get(v.USER, ""))[:120],
-                attributes=b"{" + b",".join(kept) + b"}",
-                resource=origin.json,
-                events=events,
-                links=links_json(raw.links),
+                starts_us,
+                max(0, raw.end_ns - raw.start_ns) // 1000,
+                raw.kind if 0 <= raw.kind <= 5 else 0,
+                raw.status if 0 <= raw.status <= 2 else 0,
+                usage.by,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cached_tokens,
+                usage.reasoning_tokens,
+                usage.cost_nusd,
+                usage.ttft_us,
+                raw.trace_id,
+                raw.span_id,
+                raw.parent_id if raw.parent_id.strip("0") else "",
+                tenant,
+                origin.service,
+                scope[:120],
+                raw.name[:200],
+                raw.message[:500],
+                operation[:64],
+                provider_of(str(get(PROVIDER, "")))[:64],
+                str(get(MODEL, ""))[:120],
+                str(get(ROUTE, ""))[:64],
+                str(get(RELEASE, ""))[:64],
+                _decision(said)[:64],
+                _named(said, AGENT, operation == "invoke_agent"),
+                _named(said, TOOL, operation == "execute_tool"),
+                str(get(SESSION, ""))[:120],
+                str(get(USER, ""))[:120],
+                b"{%b}" % b",".join(kept),
+                origin.json,
+                events,
+                links_json(raw.links),
             )
         )
 
@@ -311,12 +330,12 @@ class _Rows:
 
 
 def _named(said: Mapping[int, Any], slot: int, entity: bool) -> str:
-    return str(said.get(slot) or (said.get(v.ENTITY, "") if entity else ""))[:120]
+    return str(said.get(slot) or (said.get(ENTITY, "") if entity else ""))[:120]
 
 
 def _decision(said: Mapping[int, Any]) -> str:
-    refused = said.get(v.REFUSED)
-    return f"refused: {refused}" if refused else str(said.get(v.DECISION, ""))
+    refused = said.get(REFUSED)
+    return f"refused: {refused}" if refused else str(said.get(DECISION, ""))
 
 
 def _fault(raw: _Raw) -> str:

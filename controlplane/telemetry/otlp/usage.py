@@ -6,8 +6,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from controlplane.telemetry.otlp import vocabulary as v
 from controlplane.telemetry.otlp.decoding import Pricer
+from controlplane.telemetry.otlp.vocabulary import (
+    CACHED,
+    COST_NUSD,
+    COST_USD,
+    CURRENCY,
+    INPUT,
+    MODEL,
+    OUTPUT,
+    REASONING,
+    ROUTE,
+    TTFT_S,
+    counts_usage,
+)  # fmt: skip
 
 BY_NOBODY, BY_INSTRUMENTATION, BY_SDK = 0, 1, 2
 _MOST = 2**53
@@ -31,24 +43,22 @@ _NONE = Usage()
 
 def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Pricer) -> Usage:
     """Return the usage of a span from what it says by slot; nothing for those whose numbers are sums over others."""
-    if not operation or not v.counts_usage(operation, kind):
+    if not operation or not counts_usage(operation, kind):
         return _NONE
-    given, out, cached = (_count(said.get(slot)) for slot in (v.INPUT, v.OUTPUT, v.CACHED))
+    given, out, cached = (_count(said.get(slot)) for slot in (INPUT, OUTPUT, CACHED))
     cost, estimated = _cost(said), False
     if given is not None and cached is not None and cached > given:
         given += cached  # who writes it that way counts what was cached apart
     if cost is None and (given or out):
-        cost = price_of(str(said.get(v.MODEL, "")), given or 0, cached or 0, out or 0)
+        cost = price_of(str(said.get(MODEL, "")), given or 0, cached or 0, out or 0)
         estimated = cost is not None
-    first = said.get(v.TTFT_S)
+    first = said.get(TTFT_S)
     return Usage(
-        by=(BY_SDK if v.ROUTE in said else BY_INSTRUMENTATION)
-        if (given, out, cost) != (None, None, None)
-        else BY_NOBODY,
+        by=(BY_SDK if ROUTE in said else BY_INSTRUMENTATION) if (given, out, cost) != (None, None, None) else BY_NOBODY,
         input_tokens=given,
         output_tokens=out,
         cached_tokens=cached,
-        reasoning_tokens=_count(said.get(v.REASONING)),
+        reasoning_tokens=_count(said.get(REASONING)),
         cost_nusd=cost,
         ttft_us=round(first * 1e6) if isinstance(first, int | float) and 0 <= first < 1e6 else None,
         estimated=estimated,
@@ -64,11 +74,11 @@ def _count(value: Any) -> int | None:
 
 
 def _cost(said: Mapping[int, Any]) -> int | None:
-    exact = _count(said.get(v.COST_NUSD))
+    exact = _count(said.get(COST_NUSD))
     if exact is not None:
         return exact
-    usd = said.get(v.COST_USD)
-    if str(said.get(v.CURRENCY, "USD")).upper() != "USD" or isinstance(usd, bool):
+    usd = said.get(COST_USD)
+    if str(said.get(CURRENCY, "USD")).upper() != "USD" or isinstance(usd, bool):
         return None
     try:
         amount = float(usd) if usd is not None else math.nan

@@ -1,0 +1,110 @@
+"""MLflow and Phoenix with the same requests, on the same PostgreSQL server, each until every span can be counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+
+from bench.ground import Plane, free_port, pin, wait_for
+
+PATIENCE_S = 300.0
+
+
+class Peer(NamedTuple):
+    """How a peer is started with a port and a database, when it is ready, and what its requests carry."""
+
+    name: str
+    module: str
+    command: Callable[[str, int, str], list[str]]
+    environment: Callable[[int, str, str], dict[str, str]]
+    ready: str
+    headers: dict[str, str]
+
+
+PEERS = (
+    Peer(
+        "MLflow",
+        "mlflow",
+        lambda python, port, url: [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+                                   "--backend-store-uri", url, "--workers", "1"],
+        lambda port, url, folder: {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": folder},
+        "/health",
+        {"x-mlflow-experiment-id": "0"},
+    ),
+    Peer(
+        "Phoenix",
+        "phoenix",
+        lambda python, port, url: [python, "-m", "phoenix.server.main", "serve"],
+        lambda port, url, folder: {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_SQL_DATABASE_URL": url,
+                                   "PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_WORKING_DIR": folder, "HOME": folder},
+        "/healthz",
+        {},
+    ),
+)  # fmt: skip
+
+
+def compare(
+    python: str, server: Plane, batches: Sequence[Any], ours: float, send: Callable[..., Any], connections: int
+) -> None:
+    """Print the rate of every peer that is installed for ``python``, and how many times ours is quicker."""
+    for peer in PEERS:
+        found = (
+            subprocess.run([python, "-c", f"import {peer.module}"], capture_output=True, check=False).returncode == 0
+        )
+        if not found:
+            print(f"{peer.name} is not installed for {python}.")
+            continue
+        rate = _measure(peer, python, server, batches, send, connections)
+        print(f"{peer.name:<30} {rate:>9,.0f} spans/s", flush=True)
+        print(f"ours / {peer.name}: {ours / rate:.0f}")
+
+
+def _measure(
+    peer: Peer, python: str, server: Plane, batches: Sequence[Any], send: Callable[..., Any], connections: int
+) -> float:
+    database = server.database
+    name = f"peer_{peer.module}"
+    with psycopg.connect(**database, dbname="postgres", autocommit=True) as admin:  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    url = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}/{name}"
+    folder, port = tempfile.mkdtemp(prefix="tidegate-peer-"), free_port()
+    process = subprocess.Popen(
+        peer.command(python, port, url),
+        env={**os.environ, **peer.environment(port, url, folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}{peer.ready}", process)
+        pin(process.pid, 0)
+        total = sum(batch.spans for batch in batches)
+        began = time.perf_counter()
+        asyncio.run(send(port, peer.headers, batches, connections))
+        with psycopg.connect(**database, dbname=name, autocommit=True) as connection:  # type: ignore[arg-type]
+            _wait_for_spans(connection, total)
+        return total / (time.perf_counter() - began)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+        shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def _wait_for_spans(connection: psycopg.Connection[Any], total: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        row = connection.execute("SELECT count(*) FROM spans").fetchone()
+        if row and row[0] >= total:
+            return
+        time.sleep(0.05)
+    sys.exit(f"Of {total} spans not all were there after {PATIENCE_S:g} s.")
