@@ -97,9 +97,10 @@ class Harvest(Books):
             self._count_told(cell, row, calls, now)
             times.extend(call.took for call in calls)
         row.calls += ended
-        row.latency_us.add_all([int(took * 1_000_000) for took in times])
+        row.latency_us.add_seconds(times)
+        middle = sum(times) / ended
         for _ in range(min(ended, 20)):  # its average remembers no more
-            cell.lane.line.took(sum(times) / ended)
+            cell.lane.line.took(middle)
         if cell.circuit is not None and cell.leave is not None:
             cell.circuit.succeeded(cell.leave, now=now, calls=ended)
             if not cell.circuit.lends(cell.leave):

@@ -121,17 +121,31 @@ class Lending(Harvest):
 
     def _release_some(self, cell: Cell) -> bool:
         """Give credit for what is paid, as far as the line has room; whether there was any."""
-        rule, line, room = cell.policy.queue, cell.lane.line, cell.reserve
-        if rule is not None:
-            free = cell.lane.slots(rule) - line.running
-            room = min(room, free if len(cell.lane.cells) == 1 else (free + 1) // 2)
+        room = self._room_in_line(cell)
         if room < 1:
             return False
         cell.reserve -= room
         cell.given += room
-        line.running += room
+        cell.lane.line.running += room
         cell.credit = float(room)
         return True
+
+    def _room_in_line(self, cell: Cell) -> int:
+        """Return how many calls the line has room for: of what is free half, so that other kinds of calls find some, too.
+
+        When they hold so much that it is not even half a fair share, what they don't use is called back.
+        """
+        lane, rule = cell.lane, cell.policy.queue
+        if rule is None:
+            return cell.reserve
+        slots, others = lane.slots(rule), lane.cells - {cell}
+        room = slots - lane.line.running
+        if others and room < min(cell.reserve, slots // (len(others) + 1)):
+            self.call_back(others)
+            room = slots - lane.line.running
+        if len(lane.cells) > 1:
+            room = (room + 1) // 2
+        return min(cell.reserve, room)
 
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""

@@ -278,6 +278,8 @@ class _Rest:
             return None
         if name == "_guard":
             return cell.guard
+        if name == "deadline" and call.since > NEW:
+            return None if cell.timeout_s is None else call.since + cell.timeout_s
         call.own()
         return call.rest[name]
 

@@ -14,6 +14,8 @@ BUCKETS_PER_OCTAVE = 64
 _SHIFT = 40
 _COUNT = (1 << _SHIFT) - 1
 _HEAD = 4
+_ROUND = 1.5 * 2.0**52  # a double of this size has no place for fractions: adding it rounds
+_MICRO_INDEX = BUCKETS_PER_OCTAVE * math.log2(1_000_000) + 0.5  # rounded after adding a half: up
 
 
 def index_of(value: int) -> int:
@@ -53,12 +55,33 @@ class Distribution:
         if not values:
             return
         least, greatest = min(values), max(values)
+        self._widen(len(values), sum(values), least, greatest)
+        ceil, log2 = math.ceil, math.log2
+        self._count([ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0 for value in values])
+
+    def add_seconds(self, times: Sequence[float]) -> None:
+        """Add many durations as microseconds, without making a whole number of each."""
+        if not times:
+            return
+        least, greatest = min(times), max(times)
+        if least <= 0:  # a clock that stood still, or was moved by hand
+            self.add_all([max(0, int(took * 1_000_000)) for took in times])
+            return
+        whole_least, whole_greatest, count = int(least * 1_000_000), int(greatest * 1_000_000), len(times)
+        total = min(whole_greatest * count, max(whole_least * count, int(sum(times) * 1_000_000)))
+        self._widen(count, total, whole_least, whole_greatest)
+        log2, octave, micro = math.log2, float(BUCKETS_PER_OCTAVE), _MICRO_INDEX + _ROUND
+        for index, times_seen in Counter([log2(took) * octave + micro for took in times]).items():
+            place = max(0, int(index - _ROUND))
+            self.buckets[place] = self.buckets.get(place, 0) + times_seen
+
+    def _widen(self, count: int, total: int, least: int, greatest: int) -> None:
         self.least = min(self.least, least) if self.count else least
         self.greatest = max(self.greatest, greatest)
-        self.count += len(values)
-        self.total += sum(values)
-        ceil, log2 = math.ceil, math.log2
-        indices = [ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0 for value in values]
+        self.count += count
+        self.total += total
+
+    def _count(self, indices: Sequence[int]) -> None:
         for index, times in Counter(indices).items():
             self.buckets[index] = self.buckets.get(index, 0) + times
 
