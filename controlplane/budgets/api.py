@@ -41,6 +41,8 @@ class BudgetIn(Schema):
     on_exhausted: str = "block"
     on_disconnect: str = "stop"
     carry: CarryIn = Field(default_factory=CarryIn)
+    strict: bool = True
+    on_overrun: str = "finish"
     thresholds: list[int] = Field(default_factory=list)
 
 
@@ -60,6 +62,8 @@ class BudgetOut(Schema):
     on_exhausted: str
     on_disconnect: str
     carry: CarryIn
+    strict: bool
+    on_overrun: str
     thresholds: list[int]
     carried_usd: str
     spent_usd: str
@@ -83,6 +87,13 @@ class EffectOut(Schema):
     at_risk_usd: str
     drains_within_s: float
     clients: int
+
+
+class ReservationIn(Schema):
+    """``strict``: calls hold the worst case. ``on_overrun``: what becomes of a call that needs more than is left."""
+
+    strict: bool
+    on_overrun: str = "finish"
 
 
 class PriceIn(Schema):
@@ -132,6 +143,8 @@ def _create(who: Asker, tenant: Tenant | None, body: BudgetIn) -> dict[str, Any]
         on_exhausted=body.on_exhausted,
         on_disconnect=body.on_disconnect,
         carry=CarryRule(as_nusd(body.carry.unused_up_to_usd, "carry.unused_up_to_usd"), body.carry.debt),
+        strict=body.strict,
+        on_overrun=body.on_overrun,
         thresholds=body.thresholds,
         now=now,
     )
@@ -143,6 +156,12 @@ def _change(who: Asker, slug: str | None, name: str, body: AmountIn) -> dict[str
     now = timezone.now()
     budgets.change_amount(by=who, budget=budget, amount_nusd=as_nusd(body.amount_usd), reason=body.reason, now=now)
     return _out(queries.standing_of(budget, now))
+
+
+def _reserve(who: Asker, slug: str | None, name: str, body: ReservationIn) -> dict[str, Any]:
+    budget = queries.budget_seen_by(who, slug, name)
+    budgets.change_reservation(by=who, budget=budget, strict=body.strict, on_overrun=body.on_overrun)
+    return _out(queries.standing_of(budget, timezone.now()))
 
 
 def _effect(who: Asker, slug: str | None, name: str, amount_usd: str) -> dict[str, Any]:
@@ -192,6 +211,18 @@ def change_amount(request: HttpRequest, slug: str, budget: str, body: AmountIn) 
     return _change(asker(request), slug, budget, body)
 
 
+@router.put("/tenants/{slug}/budgets/{budget}/reservation", response=BudgetOut)
+def change_reservation(request: HttpRequest, slug: str, budget: str, body: ReservationIn) -> Any:
+    """Say what calls hold of a budget: the worst case, or what such calls used to need and more as they stream."""
+    return _reserve(asker(request), slug, budget, body)
+
+
+@router.put("/budgets/{budget}/reservation", response=BudgetOut)
+def change_installation_reservation(request: HttpRequest, budget: str, body: ReservationIn) -> Any:
+    """The same for one of the installation's own budgets."""
+    return _reserve(asker(request), None, budget, body)
+
+
 @router.get("/tenants/{slug}/budgets/{budget}/effect", response=EffectOut)
 def preview_amount(request: HttpRequest, slug: str, budget: str, amount_usd: str) -> Any:
     """What a change of the amount would do, without doing it."""
@@ -239,7 +270,7 @@ def list_prices(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any:
 
 @router.put("/prices/{path:model}", response=PriceOut)
 def set_price(request: HttpRequest, model: str, body: PriceIn) -> Any:
-    """Set the price of a model in dollars per million tokens, by class: input, cached_input, output."""
+    """Set the price of a model in dollars by class of usage: input, cached_input, output, cache_write, … (docs/protocol.md)."""
     return prices.set_override(by=asker(request), model=model, rates=body.rates)
 
 

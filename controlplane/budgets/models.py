@@ -30,6 +30,13 @@ class OnDisconnect(models.TextChoices):
     FINISH_LEASE = "finish_lease"  # spend what was leased to its end
 
 
+class OnOverrun(models.TextChoices):
+    """What becomes of a running call that needs more than it held, where nothing is left."""
+
+    FINISH = "finish"  # on debt
+    CUT = "cut"
+
+
 class PeriodKind(models.TextChoices):
     CALENDAR = "calendar"
     ROLLING = "rolling"
@@ -59,6 +66,11 @@ class Budget(models.Model):
     # Of calendar budgets: how much of what is unused goes to the next period, and whether overspend is taken off it.
     carry_up_to_nusd = models.BigIntegerField(default=0, db_default=0)
     carries_debt = models.BooleanField(default=False, db_default=False)
+    # Calls hold the worst case; else what 99 % of such calls stay below, and more as they turn out to need it.
+    strict = models.BooleanField(default=True, db_default=True)
+    on_overrun = models.CharField(
+        max_length=8, choices=OnOverrun.choices, default=OnOverrun.FINISH, db_default=OnOverrun.FINISH
+    )
     thresholds = ArrayField(models.PositiveSmallIntegerField(), default=list, blank=True)  # percent
     created_at = models.DateTimeField(db_default=Now())
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -82,6 +94,7 @@ class Budget(models.Model):
                 | Q(carry_up_to_nusd=0, carries_debt=False),
                 name="budget_only_calendar_carries",
             ),
+            models.CheckConstraint(condition=Q(on_overrun__in=OnOverrun.values), name="budget_on_overrun_known"),
         ]
 
     @property

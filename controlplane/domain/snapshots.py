@@ -35,6 +35,8 @@ class BudgetLine(NamedTuple):
     match: Mapping[str, str]
     on_exhausted: str
     on_disconnect: str = "stop"
+    strict: bool = True
+    on_overrun: str = "finish"
 
 
 class Money(NamedTuple):
@@ -119,6 +121,8 @@ def compile_document(intent: Intent, scope: TenantNode | None, *, revision: int)
             "match": dict(line.match),
             "on_exhausted": line.on_exhausted,
             "on_disconnect": line.on_disconnect,
+            "strict": line.strict,
+            "on_overrun": line.on_overrun,
         }
         for line in intent.money.budgets
         if line.id in named

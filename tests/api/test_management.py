@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from controlplane.budgets.actions import section
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.actions.tokens import create_token
 from controlplane.tenancy.models import AuditEntry, SdkKey, Tenant
@@ -169,6 +170,20 @@ def test_budgets__a_wrong_field__is_refused_by_its_name(
 
     assert reply.status_code == 422
     assert list(reply.json()["errors"]) == [field]
+
+
+def test_budgets__reservation_changed__stands_in_budget_and_snapshot(admin: Program, acme: Tenant) -> None:
+    budget = {"slug": "all", "amount_usd": "1", "period": MONTH}
+    created = admin("post", "tenants/acme/budgets/", budget).json()
+    changed = admin("put", "tenants/acme/budgets/all/reservation", {"strict": False, "on_overrun": "cut"})
+    wrong = admin("put", "tenants/acme/budgets/all/reservation", {"strict": False, "on_overrun": "panic"})
+
+    assert (created["strict"], created["on_overrun"]) == (True, "finish")
+    assert (changed.json()["strict"], changed.json()["on_overrun"]) == (False, "cut")
+    assert list(wrong.json()["errors"]) == ["on_overrun"]
+    assert AuditEntry.objects.filter(action="budget.reservation_changed").count() == 1
+    lines = section.money().budgets
+    assert [(line.strict, line.on_overrun) for line in lines] == [(False, "cut")]
 
 
 def test_prices__set_and_deleted__change_the_book(admin: Program) -> None:

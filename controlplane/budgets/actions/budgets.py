@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from controlplane import intent, live
-from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted
+from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted, OnOverrun
 from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodError, PeriodRule, parse_period, period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
@@ -35,6 +35,8 @@ def create_budget(
     on_exhausted: str = OnExhausted.BLOCK,
     on_disconnect: str = OnDisconnect.STOP,
     carry: CarryRule = NOTHING_CARRIED,
+    strict: bool = True,
+    on_overrun: str = OnOverrun.FINISH,
     thresholds: Any = None,
     now: datetime,
 ) -> Budget:
@@ -42,6 +44,7 @@ def create_budget(
     _may(by, tenant)
     match, thresholds = match or {}, thresholds or []
     errors = _faults(slug, amount_nusd, match, thresholds) | _choice_faults(on_exhausted, on_disconnect)
+    errors |= _overrun_fault(on_overrun)
     rule = PeriodRule("total")
     try:
         rule = parse_period(period)
@@ -63,6 +66,8 @@ def create_budget(
         on_disconnect=on_disconnect,
         carry_up_to_nusd=carry.up_to,
         carries_debt=carry.debt,
+        strict=strict,
+        on_overrun=on_overrun,
         thresholds=sorted(thresholds),
         created_at=now,
     )
@@ -116,6 +121,26 @@ def _open_account(budget: Budget, now: datetime) -> None:
     Account.objects.bulk_create([account], ignore_conflicts=True)
 
 
+@transaction.atomic
+def change_reservation(*, by: Asker, budget: Budget, strict: bool, on_overrun: str) -> Budget:
+    """Say what calls hold of a budget, and what becomes of those that need more where nothing is left."""
+    _may(by, budget.tenant)
+    errors = _overrun_fault(on_overrun)
+    if errors:
+        raise Invalid("The budget can't be changed like this.", errors=errors)
+    current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
+    if current.archived_at is not None:
+        raise Conflict(f"Budget {budget.name} is archived.")
+    before = document_of(current, tenant=budget.tenant)
+    budget.strict, budget.on_overrun = strict, on_overrun
+    if document_of(budget) != before:
+        budget.save(update_fields=["strict", "on_overrun"])
+        holds = "the worst case" if strict else "what such calls used to need"
+        summary = f"Calls hold {holds} of budget {budget.name}; those that need more {on_overrun}"
+        _tell(by, budget, "budget.reservation_changed", summary, before=before, after=document_of(budget))
+    return budget
+
+
 def _note_highest(accounts: list[Account], before_nusd: int, amount_nusd: int, now: datetime) -> None:
     """Keep, for the accounts of the present period, the greatest amount that was in force."""
     for account in accounts:
@@ -150,6 +175,8 @@ def document_of(budget: Budget, *, tenant: Tenant | None = None) -> dict[str, An
         "on_exhausted": str(budget.on_exhausted),
         "on_disconnect": str(budget.on_disconnect),
         "carry": {"unused_up_to_usd": format_usd(budget.carry_up_to_nusd), "debt": budget.carries_debt},
+        "strict": budget.strict,
+        "on_overrun": str(budget.on_overrun),
         "thresholds": list(budget.thresholds),
     }
 
@@ -158,6 +185,11 @@ def _may(by: Asker, tenant: Tenant | None) -> None:
     by.must(Role.OPERATOR)
     if tenant is None and by.tenant is not None:
         raise Forbidden(f"The installation's own budgets are not {by.name}'s to change.")
+
+
+def _overrun_fault(on_overrun: str) -> dict[str, str]:
+    known = OnOverrun.values
+    return {} if on_overrun in known else {"on_overrun": f"must be one of {', '.join(known)}"}
 
 
 def _amount_fault(amount_nusd: int) -> str | None:

@@ -11,6 +11,9 @@ def money() -> Money:
     budgets = Budget.objects.filter(archived_at=None).order_by("pk")
     newest = PriceBook.objects.order_by("-id").values_list("etag", flat=True).first()
     lines = [
-        BudgetLine(row.pk, row.tenant_id, row.slug, row.match, row.on_exhausted, row.on_disconnect) for row in budgets
+        BudgetLine(
+            row.pk, row.tenant_id, row.slug, row.match, row.on_exhausted, row.on_disconnect, row.strict, row.on_overrun
+        )
+        for row in budgets
     ]
     return Money(lines, newest)

@@ -25,7 +25,8 @@ from tidegate.lanes import Lane, Share
 from tidegate.leasing import Leases
 from tidegate.releases import Releases
 from tidegate.report import Report, Row, RowKey, Spent
-from tidegate.ticket import Ticket
+from tidegate.reserving import Memory, lenient
+from tidegate.ticket import Ticket, Usage
 from tidegate.trace import Tracer
 
 MAX_LANES = 10_000
@@ -74,6 +75,7 @@ class Books:
         self.waiting: set[Ticket] = set()
         self.running: set[Ticket] = set()
         self.unpriced_calls = 0
+        self.outputs = Memory()
         for cell in self.active:
             cell.credit = NONE
         self.cells = {}
@@ -211,6 +213,7 @@ class Books:
 
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""
+        estimated = self._settle_by_progress(ticket)
         cost = min(MAX_CALL_NUSD, self._cost_of(ticket, error, failure))
         usage, lane = ticket.usage, ticket.lane
         assert lane is not None  # noqa: S101  the ticket was let through
@@ -224,6 +227,8 @@ class Books:
                 self._correct_limits(ticket, lane, 0)
             return
         lane.learn(cost, now)
+        if not estimated and ticket.path is not None and lenient(ticket.path.refs):
+            self.outputs.learn(ticket.key, usage.output_tokens or 0)
         fresh, out = usage.input_tokens or 0, usage.output_tokens or 0
         row.input_tokens += fresh
         row.cached_input_tokens += usage.cached_input_tokens
@@ -235,6 +240,23 @@ class Books:
         ticket.total_output += out
         if usage.input_tokens is not None or usage.output_tokens is not None:
             self._correct_limits(ticket, lane, fresh + out)
+
+    def _settle_by_progress(self, ticket: Ticket) -> bool:
+        """Take what a call said while it ran for its usage when it did not say more; whether it was so."""
+        if (
+            ticket.usage is not None
+            or not ticket.seen
+            or ticket.input_tokens is None
+            or ticket.declared_nusd is not None
+        ):
+            return False
+        ticket.usage = Usage(ticket.input_tokens, ticket.seen, 0, None, None)
+        self.row(ticket.key).count("estimated")
+        return True
+
+    def ask(self) -> None:
+        """Have the control plane asked for what is short, at once. The caller holds the lock."""
+        self._poke()
 
     def _correct_limits(self, ticket: Ticket, lane: Lane, tokens: int) -> None:
         for key, amount in ticket.taken:

@@ -19,6 +19,7 @@ from tidegate.core.usage import beyond_plain, cached_tokens, checked
 from tidegate.core.usage import input_tokens as input_tokens_of
 from tidegate.core.usage import output_tokens as output_tokens_of
 from tidegate.errors import Refused
+from tidegate.reserving import grow, hold_of
 from tidegate.ticket import SLOTS, Ticket, Usage
 from tidegate.trace import Attributes, Event, Span, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
@@ -204,10 +205,26 @@ class Call(Ticket):
         """Take what was said as what the attempt used."""
         self.usage, self.beyond = usage, beyond
 
-    def progress(self) -> None:
-        """Say that something of the answer has arrived, a token or a chunk: the first time is what adaptive queues go by."""
+    def progress(self, *, output_tokens: int | None = None) -> None:
+        """Say that something of the answer has arrived, a token or a chunk: the first time is what adaptive queues go by; and how
+        many tokens have come so far, while the call streams: its hold on budgets grows with them.
+
+        Raises ``BudgetExhausted`` when nothing is left and a budget cuts such calls: stop reading then. Without ``record`` a call of
+        which ``input_tokens`` are known is charged what it said here, however it ends. What can't be true is ignored.
+        """
         if self.first_at is None:
             self.first_at = self._guard.clock.now()
+        if self.stage != "running" or isinstance(output_tokens, bool) or not isinstance(output_tokens, int):
+            return
+        before = self.seen or 0
+        if not before <= output_tokens <= MAX_TOKENS:
+            return
+        self.seen = output_tokens
+        self.stride = max(self.stride, output_tokens - before)
+        if self.reach is None:
+            self.reach = hold_of(self._guard.book, self)
+        if output_tokens + self.stride > self.reach.asks:
+            grow(self._guard, self, output_tokens, self.stride)
 
     def no_retry(self) -> None:
         """Say that this attempt must not be repeated, whatever comes of it."""

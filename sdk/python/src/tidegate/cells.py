@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.price import PriceBook
 from tidegate.core.usage import plain_classes
+from tidegate.reserving import lenient
 from tidegate.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Cell:
         "lane",
         "learned",
         "leave",
+        "lenient",
         "lent",
         "lent_tokens",
         "now",
@@ -83,6 +85,7 @@ class Cell:
         "tenant",
         "timeout_s",
         "times",
+        "typical",
         "unit",
         "until",
         "used",
@@ -116,6 +119,8 @@ class Cell:
         )
         if priced is not None and not priced.tiers and not priced.hourly:
             self.unit, self.plus, self.per_input, _, self.per_output, _ = priced.flat
+        self.lenient = ticket.path is not None and lenient(ticket.path.refs)
+        self.typical: int | None = None  # output tokens that such calls used to need, where that is what they hold
         timeout_ms = ticket.policy.timeout_ms
         self.timeout_s = None if timeout_ms is None else timeout_ms / 1000
 
@@ -163,6 +168,9 @@ class Cell:
     def weigh(self, input_tokens: int | None, max_output_tokens: int | None) -> int:
         """Return what a call may cost at most, in nano-USD, as ``Guard.estimate`` does."""
         known = None
+        typical = self.typical
+        if typical is not None and (max_output_tokens is None or typical < max_output_tokens):
+            max_output_tokens = typical
         if input_tokens is not None and self.key.model:
             known, _ = self.priced(self.key.model, input_tokens, 0, max_output_tokens or 0)
         if known is None or max_output_tokens is None:

@@ -27,6 +27,7 @@ from tidegate.lanes import Lane
 from tidegate.leasing import Denial, Path, Slip
 from tidegate.lending import Lending
 from tidegate.report import RowKey
+from tidegate.reserving import lenient
 from tidegate.ticket import Ticket
 from tidegate.waiting import Waiter
 
@@ -235,7 +236,7 @@ class Guard(Lending):
         if ticket.stage != "funding":
             if ticket.model and self.book.unknown.policy == "refuse":
                 self._pass_prices(ticket, now)
-            ticket.estimate = self.estimate(ticket, now, learn=bool(refs))
+            ticket.estimate = self.estimate(ticket, now, learn=bool(refs), lenient=lenient(refs))
             ticket.bound = max(1, ticket.estimate)
         if not refs:
             self._let_through(ticket, now)
@@ -329,21 +330,25 @@ class Guard(Lending):
             session=ticket.session,
         )
 
-    def estimate(self, ticket: Ticket, now: float, *, learn: bool) -> int:
+    def estimate(self, ticket: Ticket, now: float, *, learn: bool, lenient: bool = False) -> int:
         """Return what the call may cost at most, in nano-USD, as far as anybody can know; 0: nobody knows anything.
 
         What the caller declared; else the price of its input and all the output it may make. When that is not known and a
-        budget depends on it (``learn``), the most that a call on this route did cost lately.
+        budget depends on it (``learn``), the most that a call on this route did cost lately. Where budgets are not strict
+        (``lenient``), output is what such calls used to need.
         """
         if ticket.declared_nusd is not None:
             return ticket.declared_nusd
+        most = ticket.max_output_tokens
+        if lenient:
+            most = self.outputs.bound(ticket.key, most)
         known = None
         if ticket.model and ticket.input_tokens is not None:
-            out = ticket.max_output_tokens or 0
+            out = most or 0
             known = self.book.cost_nusd(ticket.model, input_tokens=ticket.input_tokens, output_tokens=out)
             if known is None:
                 known = self.book.unknown.cost_nusd(ticket.model, plain_classes(ticket.input_tokens, 0, out))
-        whole = known is not None and ticket.max_output_tokens is not None
+        whole = known is not None and most is not None
         learned = ticket.lane.learned(now) if learn and not whole and ticket.lane is not None else 0
         return max(learned, known or 0)
 

@@ -146,6 +146,10 @@ class Harvest(Books):
         self._settle_lease(cell, bound=bound, cost=cost)
         if sums.dearest is not None:
             cell.lane.learn(sums.dearest, now)
+            if cell.lenient:
+                for call in calls:
+                    if call.used is not None:
+                        self.outputs.learn(cell.key, call.used[1] or 0)
             for key, _ in cell.taken:
                 if key[1] == "tokens":
                     actual = float(sums.input + sums.output)

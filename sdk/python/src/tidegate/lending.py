@@ -112,6 +112,7 @@ class Lending(Harvest):
             cell.owed += nusd
             cell.learned = cell.lane.learned(now)
             cell.until = min(cell.until, now + cell.slip.ends_in(boot))
+            cell.typical = self.outputs.bound(cell.key, None) if cell.lenient else None
         else:
             cell.funds = MAX_CALL_NUSD * calls
         cell.used, cell.drawn_at, cell.alert = 0, now, False

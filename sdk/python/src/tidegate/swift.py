@@ -122,7 +122,7 @@ class SwiftCall(Call):
     def _pay(self, cell: Cell) -> bool:
         """Take what the call may cost, and its tokens, off what was lent to the cell; whether there was enough."""
         _, _, asked, most = self.told or NOTHING_TOLD
-        if asked is None or most is None or cell.unit == 0:
+        if asked is None or most is None or cell.unit == 0 or cell.typical is not None:
             estimate = cell.weigh(asked, most)
         else:
             estimate = (asked * cell.per_input + most * cell.per_output + cell.plus) // cell.unit
@@ -208,9 +208,11 @@ class SwiftCall(Call):
         else:
             self.used = usage
 
-    def progress(self) -> None:
+    def progress(self, *, output_tokens: int | None = None) -> None:
+        if output_tokens is not None:
+            self.own()
         if self.cell is None:  # where queues adapt, nothing is lent
-            super().progress()
+            super().progress(output_tokens=output_tokens)
 
     # Becoming a call of its own
 

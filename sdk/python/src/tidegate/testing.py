@@ -164,10 +164,13 @@ class FakeControlPlane:
 
     def put_budget(
         self, slug: str, amount_usd: str, *, tenant: str | None = None, match: dict[str, str] | None = None,
-        on_exhausted: str = "block", period_ms: int | None = None,
+        on_exhausted: str = "block", period_ms: int | None = None, strict: bool = True, on_overrun: str = "finish",
     ) -> Account:  # fmt: skip
         """Add a budget, or change the amount of one that is there. ``tenant`` is the fake's scope by default."""
-        document = {"tenant": tenant or self.scope, "slug": slug, "match": match or {}, "on_exhausted": on_exhausted}
+        document = {
+            "tenant": tenant or self.scope, "slug": slug, "match": match or {}, "on_exhausted": on_exhausted,
+            "strict": strict, "on_overrun": on_overrun,
+        }  # fmt: skip
         with self.lock:
             known = next(
                 (

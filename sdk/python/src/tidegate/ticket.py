@@ -13,6 +13,7 @@ from tidegate.report import RowKey
 if TYPE_CHECKING:
     from tidegate.lanes import BucketKey, Lane
     from tidegate.leasing import Path, Slip
+    from tidegate.reserving import Hold
     from tidegate.waiting import Waiter
 
 Stage = Literal["new", "queued", "funding", "running", "over"]
@@ -32,7 +33,7 @@ SLOTS = (
     "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "circuit",
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
     "fixed", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "policy", "priority",
-    "route", "score", "session", "since", "slip", "stage", "started", "taken", "target", "tenant", "total_cached",
+    "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
     "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter",
 )  # fmt: skip
 
@@ -87,6 +88,9 @@ class Ticket:
         self.estimate = 0
         self.usage: Usage | None = None
         self.beyond: dict[str, int] | None = None  # usage of classes that the three counts don't tell apart
+        self.seen: int | None = None  # output tokens so far, as far as the caller said
+        self.stride = 0  # the most that came at once
+        self.reach: Hold | None = None  # how far its hold reaches, once it said something
         self.final = False  # the caller said that this attempt must not be repeated
 
     @property

@@ -284,6 +284,8 @@ class BudgetRef(NamedTuple):
     match: tuple[tuple[str, str], ...]  # ("route" | "category" | "model" | "user" | "session", value)
     on_exhausted: str  # "block" or "warn"
     on_disconnect: str = "stop"  # or "finish_lease"
+    strict: bool = True  # calls hold the worst case, not what such calls used to need
+    on_overrun: str = "finish"  # or "cut": what becomes of a call that outgrows its hold where nothing is left
 
     @property
     def name(self) -> str:
@@ -393,13 +395,25 @@ def _compiled(document: Any, where: str) -> Policy:
         raise PolicyError({f"{where}.{path}": text for path, text in error.errors.items()}) from None
 
 
+def _terms(key: int, value: Mapping[str, Any]) -> dict[str, Any]:
+    strict, on_overrun = value.get("strict", True), value.get("on_overrun", "finish")
+    if not isinstance(strict, bool) or on_overrun not in ("finish", "cut"):
+        raise PolicyError({f"budgets.{key}": "strict is true or false, on_overrun is finish or cut"})
+    return {"strict": strict, "on_overrun": on_overrun}
+
+
 def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
     match = value["match"]
     if set(match) - _BUDGET_MATCHES:
         raise PolicyError({f"budgets.{key}.match": f"may name {', '.join(sorted(_BUDGET_MATCHES))}"})
-    on_disconnect = value.get("on_disconnect", "stop")
     return BudgetRef(
-        key, value["tenant"], value["slug"], tuple(sorted(match.items())), value["on_exhausted"], on_disconnect
+        key,
+        value["tenant"],
+        value["slug"],
+        tuple(sorted(match.items())),
+        value["on_exhausted"],
+        value.get("on_disconnect", "stop"),
+        **_terms(key, value),
     )
 
 

@@ -21,6 +21,7 @@ PLAIN_CLASSES = ("input", "cached_input", "output")  # what ``models`` may name,
 UNKNOWN_POLICIES = ("estimate", "refuse", "allow")
 # What a model without a price costs when no book says so: dearer than all but a few models ever were.
 DEFAULT_RATES = {"input": Rate(15, (), 0), "output": Rate(75, (), 0)}
+FREE = multiply_out({})
 MAX_REMEMBERED = 10_000
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
@@ -34,10 +35,14 @@ class Unknown(NamedTuple):
     families: tuple[tuple[Matcher, Priced], ...] = ()
 
     def cost_nusd(self, model: str, usage: Mapping[str, int]) -> int:
+        return self.priced(model).cost_nusd(usage)
+
+    def priced(self, model: str) -> Priced:
+        """Return what calls of ``model`` are multiplied with."""
         if self.policy == "allow":
-            return 0
+            return FREE
         name = model.lower()
-        return next((priced for matches, priced in self.families if matches(name)), self.default).cost_nusd(usage)
+        return next((priced for matches, priced in self.families if matches(name)), self.default)
 
 
 class PriceBook:
@@ -143,17 +148,6 @@ class PriceBook:
         except KeyError:
             priced = self.priced(model)
         return None if priced is None else priced.cost_nusd(usage)
-
-    def flat_rates(self, model: str) -> tuple[int, int] | None:
-        """Return what input and output cost in nano-USD per million tokens, ``None`` for a model to which that says not all:
-        it has no price, tiers, hours, a price per request, or one that is no whole number of nano-USD."""
-        priced = self.priced(model)
-        if priced is None or priced.tiers or priced.hourly:
-            return None
-        unit, plus, into, _, out, _ = priced.flat
-        if plus != unit // 2 or into * 10**6 % unit or out * 10**6 % unit:
-            return None
-        return into * 10**6 // unit, out * 10**6 // unit
 
 
 def compile_price_book(document: Mapping[str, Any], *, etag: str = "") -> PriceBook:
