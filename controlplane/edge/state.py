@@ -125,7 +125,7 @@ class State:
         def sees(tenant: str) -> bool:
             return key.tenants is None or tenant in key.tenants
 
-        return Response(200, b"", _LINES, self._changes.lines(sees))
+        return Response(200, b"", _LINES, self._changes.lines(sees, scope=key.scope or ""))
 
     async def map(self, request: Request) -> Response:
         """Answer which node serves which slot, by names: the map that edges follow."""

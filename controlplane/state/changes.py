@@ -117,8 +117,8 @@ class Changes:
         for listener in self._listeners:
             listener.woken.set()
 
-    async def lines(self, sees: Sees) -> AsyncGenerator[bytes]:
-        """Yield a line of JSON when something changed that ``sees`` lets through, and twice a second.
+    async def lines(self, sees: Sees, *, scope: str) -> AsyncGenerator[bytes]:
+        """Yield a line of JSON when something changed that ``sees`` lets through, and twice a second; first the ``scope``.
 
         ``{"c": [[name, version], …]}``; with ``"flush": true`` everything is to be forgotten; with ``"proven": false`` changes may
         be missing, so that nothing in memory can be trusted.
@@ -126,6 +126,7 @@ class Changes:
         listener = Listener(sees)
         self._listeners.add(listener)
         try:
+            yield json.dumps({"scope": scope, "c": [], "proven": False}).encode() + b"\n"
             while not self._closing:
                 yield listener.line(proven=self.proven)
                 try:

@@ -16,6 +16,9 @@ from tidegate.contact import Backoff, Contact
 from tidegate.guard import Guard
 from tidegate.polling import Poller
 from tidegate.shipping import Shipper
+from tidegate.state.courier import Courier
+from tidegate.state.listening import Listener
+from tidegate.state.memory import Memory
 from tidegate.syncing import Syncer
 from tidegate.trace import Tracer
 from tidegate.wire import Address
@@ -35,6 +38,7 @@ class Background:
         self._app = app
         self._guard = guard
         self.contact = Contact(address, key)
+        self.memory = Memory()
         self.poller = Poller(contact=self.contact, guard=guard, store=store, kept=kept)
         self.renew(tracer)
 
@@ -44,6 +48,8 @@ class Background:
         self.poller.renew()
         self._syncer = Syncer(app=self._app, contact=self.contact, guard=self._guard, poller=self.poller, tracer=tracer)
         self._shipper = Shipper(app=self._app, incarnation=self.incarnation, contact=self.contact, tracer=tracer)
+        self.courier = Courier(self.contact, self.memory, self._tell)
+        self._listener = Listener(self.contact, self.memory)
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
@@ -55,7 +61,9 @@ class Background:
 
     def forked(self, tracer: Tracer) -> None:
         """Let go of what belongs to the parent process."""
-        _orphans.append((self._loop, self.thread, self._syncer, self._shipper, self._closing, vars(self.poller).copy()))
+        conversations = (self._syncer, self._shipper, self.courier, self._listener, vars(self.poller).copy())
+        _orphans.append((self._loop, self.thread, self._closing, conversations))
+        self.memory.renew()
         self.renew(tracer)
 
     # From other threads
@@ -78,6 +86,10 @@ class Background:
     def poke(self) -> None:
         """Ask for a sync at once."""
         self._tell(self._syncer.hurry)
+
+    def listen(self) -> None:
+        """Hear from now on what changes in the state that is remembered here."""
+        self._tell(self._listener.wanted)
 
     def _tell(self, event: asyncio.Event) -> None:
         if self._loop is not None:
@@ -109,13 +121,15 @@ class Background:
 
     async def _main(self) -> None:
         works = {"config": self.poller.work, "sync": self._syncer.work, "traces": self._shipper.work}
+        works |= {"state": self.courier.work, "changes": self._listener.work}
         tasks = [asyncio.create_task(self._for_ever(name, work)) for name, work in works.items()]
         await self._closing.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(self._syncer.finish(), self._shipper.finish(), return_exceptions=True)
-        for conversation in (self.poller, self._syncer, self._shipper):
+        finishing = (self._syncer.finish(), self._shipper.finish(), self.courier.finish())
+        await asyncio.gather(*finishing, return_exceptions=True)
+        for conversation in (self.poller, self._syncer, self._shipper, self.courier, self._listener):
             conversation.close()
         await asyncio.sleep(0)  # lets the connections' transports go
 

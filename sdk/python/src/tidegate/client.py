@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -22,6 +23,7 @@ from tidegate.errors import Refused
 from tidegate.guard import Guard
 from tidegate.releases import unit_of
 from tidegate.running import Plan, RetryOn, arun, run
+from tidegate.state import State
 from tidegate.status import describe, describe_config
 from tidegate.swift import Caller
 from tidegate.trace import Tracer
@@ -83,12 +85,14 @@ class Gate(Caller):
         self._url = url
         self._lock = threading.Lock()
         self._closed = False
+        self._listens = False
         super().__init__(Guard(clock, self._poke), Tracer(enabled=traces))
         if kept is not None:
             self.guard.follow(kept.snapshot, kept.book)
         self._background = Background(
             address=address, key=key, app=app, guard=self.guard, tracer=self.tracer, store=store, kept=kept
         )
+        self.state = State(self._background.memory, self._send_to_state)
         _gates.add(self)
 
     def start(self, wait_s: float) -> None:
@@ -98,6 +102,14 @@ class Gate(Caller):
 
     def _poke(self) -> None:
         self._background.poke()
+
+    def _send_to_state(self, op: dict[str, Any]) -> Future[Any]:
+        if self._background.thread is None and not self._closed:
+            self._restart()
+        if not self._listens:
+            self._listens = True
+            self._background.listen()
+        return self._background.courier.submit(op)
 
     def own_call(self, route: str, key: CellKey | None, *, fixed: bool = False, **options: Any) -> Call:
         if self._background.thread is None and not self._closed:
@@ -190,6 +202,7 @@ class Gate(Caller):
             "config": describe_config(background.poller.config),
             "refused_config": background.poller.said()["refused"],
             "dropped_spans": self.tracer.dropped,
+            "state": self.state.describe(),
             **describe(self.guard),
         }
 
@@ -221,6 +234,8 @@ class Gate(Caller):
         self.guard.closed = self._closed
         self.tracer = Tracer(enabled=self.tracer.enabled)
         self._background.forked(self.tracer)
+        self.state.renew()
+        self._listens = False
 
 
 def _close_all() -> None:

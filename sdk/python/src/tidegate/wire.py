@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -113,6 +113,44 @@ class Connection:
             self.close()
             text = str(error) or type(error).__name__
             raise Unreachable(f"{self._address.netloc}: {text}", sent=sent) from error
+
+    async def lines(self, path: str, *, quiet_s: float) -> AsyncIterator[bytes]:
+        """Yield the lines of an answer that goes on and on. ``Unreachable`` when it is silent for ``quiet_s``, or ends."""
+        try:
+            async with asyncio.timeout(quiet_s):
+                self.close()
+                reader, status = await self._begin_lines(path)
+            if status != 200:
+                raise ValueError(f"{path} was answered with {status}")
+            kept = b""
+            while True:
+                async with asyncio.timeout(quiet_s):
+                    kept += await self._next_piece(reader)
+                *whole, kept = kept.split(b"\n")
+                for line in whole:
+                    yield line
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            raise Unreachable(f"{self._address.netloc}: {str(error) or type(error).__name__}", sent=True) from error
+        finally:
+            self.close()
+
+    async def _begin_lines(self, path: str) -> tuple[asyncio.StreamReader, int]:
+        self._streams = reader, writer = await self._open()
+        head = f"GET {self._address.base}{path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n{self._headers}\r\n"
+        writer.write(head.encode("latin-1"))
+        await writer.drain()
+        status, headers = await self._read_head(reader)
+        if status == 200 and "chunked" not in headers.get("transfer-encoding", "").lower():
+            raise ValueError("an answer that goes on must come in chunks")
+        return reader, status
+
+    async def _next_piece(self, reader: asyncio.StreamReader) -> bytes:
+        size = _bounded(int((await reader.readuntil(b"\r\n")).split(b";")[0], 16))
+        piece = await reader.readexactly(size)
+        await reader.readexactly(2)
+        if not size:
+            raise EOFError("the line was closed")
+        return piece
 
     async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if self._streams is None:

@@ -1,0 +1,6 @@
+"""State for callers: sessions, users and topics, kept by the control plane and remembered here (docs/state.md)."""
+
+from tidegate.state.errors import StateError, StateRefused, StateUnavailable, VersionConflict
+from tidegate.state.space import Item, Space, State
+
+__all__ = ["Item", "Space", "State", "StateError", "StateRefused", "StateUnavailable", "VersionConflict"]
