@@ -47,13 +47,13 @@ def take(
     More than ``burst`` can never be there at once. Such an amount is taken from a full bucket, which then owes the
     rest: large calls stay possible and the average still holds. With ``strict`` it is never taken.
     """
-    bucket = filled(bucket, now=now, rate=rate, burst=burst)
     if burst <= 0 or (strict and amount > burst):
         return bucket, math.inf
+    tokens = filled(bucket, now=now, rate=rate, burst=burst).tokens
     needed = min(amount, burst)
-    if bucket.tokens >= needed - _LEAST:
-        return Bucket(bucket.tokens - amount, bucket.at, bucket.booked), 0.0
-    return bucket, (needed - bucket.tokens) / rate if rate > 0 else math.inf
+    if tokens >= needed - _LEAST:
+        return Bucket(tokens - amount, now, bucket.booked), 0.0
+    return bucket, (needed - tokens) / rate if rate > 0 else math.inf
 
 
 def reserve(
@@ -63,15 +63,15 @@ def reserve(
 
     The bucket owes what is not there yet, so that who comes later waits for longer. More than ``burst`` is never there.
     """
-    bucket = filled(bucket, now=now, rate=rate, burst=burst)
-    missing = amount - bucket.tokens
+    tokens = filled(bucket, now=now, rate=rate, burst=burst).tokens
+    missing = amount - tokens
     wait = 0.0
     if missing > _LEAST:
         wait = missing / rate if rate > 0 else math.inf
     if amount > burst or wait > max_wait or wait == math.inf:
         return bucket, None
     at = now + wait
-    return Bucket(bucket.tokens - amount, bucket.at, at), Reservation(amount, at)
+    return Bucket(tokens - amount, now, at), Reservation(amount, at)
 
 
 def cancel(bucket: Bucket, reservation: Reservation, *, now: float, rate: float, burst: float) -> Bucket:

@@ -1,0 +1,1 @@
+"""The behaviour tables of others, run against what decides here."""
