@@ -5,7 +5,7 @@ docs/resilience.md declares the same dialect to people.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from controlplane.domain.shares import Claim, grant
 from tidegate.core import bucket
@@ -37,7 +37,7 @@ class Gate(NamedTuple):
 
 
 class BreakerAdapter:
-    excluded = {
+    excluded: ClassVar[dict[str, str]] = {
         "window:tumbling": "A window slides: one that starts afresh forgets at its seam what just happened.",
         "half_open:consecutive_ok_sequential": "Probes go out side by side: one after the other takes as many times as long.",
     }
@@ -133,7 +133,7 @@ class Kept:
 
 
 class BucketAdapter:
-    excluded: dict[str, str] = {}
+    excluded: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.CAPS = {"tokens", "retry_after"}
@@ -151,9 +151,7 @@ class BucketAdapter:
 
     def reserve(self, kept: Kept, t: float, n: float, max_wait_s: float | None) -> tuple[bool, float, Any]:
         most = float("inf") if max_wait_s is None else max_wait_s
-        kept.state, made = bucket.reserve(
-            kept.state, now=t, rate=kept.rate, burst=kept.burst, amount=n, max_wait=most
-        )
+        kept.state, made = bucket.reserve(kept.state, now=t, rate=kept.rate, burst=kept.burst, amount=n, max_wait=most)
         return made is not None, 0.0 if made is None else made.at, made
 
     def cancel(self, kept: Kept, t: float, made: bucket.Reservation) -> None:
@@ -167,7 +165,7 @@ class BucketAdapter:
 
 
 class BackoffAdapter:
-    excluded = {
+    excluded: ClassVar[dict[str, str]] = {
         "linear": "Delays double: what a provider that is down needs is fewer attempts, not evenly more time.",
         "factor": "Delays double: how soon they get long is for base_ms and max_ms to say.",
         "jitter": "Jitter never makes a delay longer than it is without: half of them or all of them is drawn (equal, full).",
@@ -192,7 +190,7 @@ class BackoffAdapter:
 
 
 class ConcurrencyAdapter:
-    excluded = {
+    excluded: ClassVar[dict[str, str]] = {
         "vegas": "How long a whole call takes says how long its answer is: limits go by first tokens and by drops.",
         "gradient": "As vegas; ours holds several signals against their own past and probes for what is best.",
         "gradient2": "As gradient.",
@@ -219,7 +217,7 @@ class ConcurrencyAdapter:
 
 
 class LeaseAdapter:
-    excluded: dict[str, str] = {}
+    excluded: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.CAPS: set[str] = set()

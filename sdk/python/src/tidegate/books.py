@@ -92,7 +92,7 @@ class Books:
             self._release(ticket)
         if ticket.epoch == self.epoch and ticket.arrived is not None:
             row = self.row(ticket.key)
-            row.count(f"refused.{refusal.reason}")
+            row.count("hedge_refused" if ticket.hedge else f"refused.{refusal.reason}")
             if ticket.attempts == 0:
                 row.refused += 1
                 if ticket.assignment is not None:
@@ -341,6 +341,25 @@ class Books:
                 return False
             lane.retries = left
             return True
+
+    def hedging(self, ticket: Ticket, twin: Ticket) -> None:
+        """A second attempt begins beside the call's own, in its name."""
+        with self.lock:
+            twin.hedge = True
+            twin.arrived, twin.deadline, twin.started = ticket.arrived, ticket.deadline, ticket.started
+            twin.key, twin.attempts, twin.assignment = ticket.key, ticket.attempts, ticket.assignment
+            if ticket.epoch == self.epoch:
+                self.row(ticket.key).count("hedged")
+
+    def absorb(self, ticket: Ticket, twin: Ticket, *, won: bool) -> None:
+        """What the second attempt used is the call's; ``won``: it answered first."""
+        with self.lock:
+            ticket.total_cost += twin.total_cost
+            ticket.total_input += twin.total_input
+            ticket.total_cached += twin.total_cached
+            ticket.total_output += twin.total_output
+            if won and ticket.epoch == self.epoch:
+                self.row(ticket.key).count("hedge_won")
 
     def fell_back(self, ticket: Ticket) -> None:
         """A fallback answered in the call's stead."""

@@ -33,6 +33,10 @@ _log = logging.getLogger("tidegate")
 _current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
 
 MAX_TOKENS = 10**9
+_SAID = (
+    "tenant", "user", "session", "category", "model", "target", "credential", "input_tokens", "max_output_tokens", "declared_nusd",
+    "priority",
+)  # fmt: skip
 
 Usd = str | int | float | Decimal
 
@@ -326,6 +330,25 @@ class Call(Ticket):
             late.add_note(f"tidegate: the call on {self.route} has a timeout of {self.policy.timeout_ms} ms.")
             return late
         return None
+
+    def twin(self) -> Call:
+        """Return a call that makes a second attempt beside this one's, in its name."""
+        twin = OwnCall(self._guard, self._tracer, self.route, {})
+        for name in _SAID:
+            setattr(twin, name, getattr(self, name))
+        twin.trace_id, twin.span_id, twin.parent_id = self.trace_id, self.span_id, self.parent_id
+        self._guard.hedging(self, twin)
+        return twin
+
+    def absorb(self, twin: Call, *, won: bool) -> None:
+        """Take over what a twin has used, and its spans."""
+        self._guard.absorb(self, twin, won=won)
+        self._spans += twin._spans
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the call after its last attempt was settled."""
+        self._guard.end(self, error)
+        self.trace_end(error)
 
     # Traces
 

@@ -54,6 +54,8 @@ class Lending(Harvest):
             return False  # each call gets a release of its own
         if policy.queue is not None and (policy.queue.adaptive is not None or policy.queue.scope == "fleet"):
             return False  # each call tells how it fared, or is demand that others make room for
+        if policy.retry is not None and policy.retry.hedge_ms is not None:
+            return False  # somebody watches how long it takes
         if ticket.circuit is not None:
             return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
         return policy.breaker is None

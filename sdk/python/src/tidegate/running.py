@@ -16,11 +16,12 @@ from typing import NamedTuple, TypeVar
 
 from tidegate.call import Call
 from tidegate.core import outcome
-from tidegate.core.backoff import delay_s
+from tidegate.core.backoff import delay_s, fits
 from tidegate.core.fallback import in_order
 from tidegate.core.policy import Fallback
 from tidegate.errors import Refused
 from tidegate.guard import Guard
+from tidegate.hedging import hedges, race, race_async
 
 T = TypeVar("T")
 RetryOn = Callable[[Exception], bool]
@@ -95,13 +96,14 @@ def _attempts(plan: Plan, call: Call, fn: Callable[[Call], T], failed: BaseExcep
             _admit(call.admit, call, error)
             call.become_current()
             try:
-                answer = fn(call)
+                answer, won = race(call, fn) if hedges(call) else (fn(call), call)
             except BaseException as raised:  # noqa: BLE001  raised again below, or mended
                 call.leave_current()
                 failed = raised
             else:
                 call.leave_current()
-                call.settle(None, last=True)
+                if won is call:
+                    call.settle(None, last=True)
                 return answer
         pause = _pause(plan, call, failed)
         if pause is None:
@@ -148,14 +150,15 @@ async def _attempts_async(
             await call.start_clock()
             call.become_current()
             try:
-                answer = await fn(call)
+                answer, won = await race_async(call, fn) if hedges(call) else (await fn(call), call)
             except BaseException as raised:  # noqa: BLE001  raised again below, or mended
                 call.leave_current()
                 failed = raised
             else:
                 call.leave_current()
                 late = await call.stop_clock(None)
-                call.settle(late, last=True)
+                if won is call:
+                    call.settle(late, last=True)
                 if late is not None:
                     raise late
                 return answer
@@ -178,13 +181,14 @@ def _pause(plan: Plan, call: Call, error: BaseException) -> float | None:
     rule = call.policy.retry
     pause = None
     if rule is not None and call.attempts < rule.max_attempts and not call.final and _passing(plan, error):
-        asked_s = outcome.read(error).retry_after_s
-        pause = delay_s(rule, retry=call.attempts, uniform=plan.uniform(), retry_after_s=asked_s)
-    left = call.timeout_s
-    if pause is not None and ((left is not None and pause >= left) or not plan.guard.may_retry(call)):
+        asked_s = outcome.read(error, wall_s=plan.guard.clock.wall_ms() / 1000).retry_after_s
+        drawn = plan.uniform()
+        pause = delay_s(rule, retry=call.attempts, uniform=drawn, retry_after_s=asked_s, previous_s=call.paused_s)
+    if pause is not None and not (fits(pause, left_s=call.timeout_s) and plan.guard.may_retry(call)):
         pause = None
     call.settle(error, last=pause is None)
     if pause is not None:
+        call.paused_s = pause
         call.renew()
     return pause
 
@@ -201,8 +205,7 @@ def _given_up(call: Call, error: Exception | None, refusal: Refused) -> Exceptio
 def _stopped(call: Call, error: BaseException) -> None:
     """End a call between two attempts."""
     if call.attempts:
-        call._guard.end(call, error)
-        call.trace_end(error)
+        call.end(error)
 
 
 def _passing(plan: Plan, error: BaseException) -> bool:

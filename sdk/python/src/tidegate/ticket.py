@@ -32,7 +32,7 @@ class Usage(NamedTuple):
 SLOTS = (
     "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "circuit",
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
-    "fixed", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "policy", "priority",
+    "fixed", "hedge", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "paused_s", "policy", "priority",
     "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
     "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter",
 )  # fmt: skip
@@ -67,6 +67,8 @@ class Ticket:
         self.counted_as = ("", 0.0)  # unit of the deployment, and how long one is watched
         self.score: float | None = None
         self.attempts = 0
+        self.paused_s = 0.0  # before the last attempt
+        self.hedge = False  # an attempt beside another call's, which counts for both
         self.total_cost = self.total_input = self.total_cached = self.total_output = 0
         self.renew()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.backoff import BUDGET_CAP, RetryBudget, delay_s, earned, spent
+from tidegate.core.backoff import BUDGET_CAP, RetryBudget, delay_s, earned, fits, spent
 from tidegate.core.policy import RetryRule
 
 RULE = RetryRule(max_attempts=5, base_ms=200, max_ms=8000, jitter="none", budget_ratio=0.2)
@@ -31,7 +31,30 @@ def test_delay__jitter__stays_in_its_range(jitter: str, least: float, most: floa
 def test_delay__provider_asked_for_time__never_sooner(retry: int, asked: float, uniform: float) -> None:
     delay = delay_s(RULE._replace(jitter="full"), retry=retry, uniform=uniform, retry_after_s=asked)
 
-    assert max(asked, 8.0) >= delay >= asked
+    assert max(asked + 0.2, 8.0) >= delay >= asked
+
+
+@given(retries=st.integers(1, 30), draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=30, max_size=30))
+def test_delay__decorrelated__from_the_base_to_three_times_the_one_before(retries: int, draws: list[float]) -> None:
+    rule, before = RULE._replace(jitter="decorrelated"), 0.0
+
+    for retry in range(1, retries + 1):
+        delay = delay_s(rule, retry=retry, uniform=draws[retry - 1], previous_s=before)
+        assert 0.2 <= delay <= min(8.0, max(0.2, 3 * before)) + 1e-9
+        before = delay
+
+
+def test_delay__provider_names_a_moment__not_everybody_comes_at_once() -> None:
+    delays = {delay_s(RULE._replace(jitter="full"), retry=1, uniform=u, retry_after_s=60) for u in (0.0, 0.5, 0.9)}
+
+    assert delays == {60.0, 60.1, 60.18}
+
+
+@pytest.mark.parametrize(
+    ("delay", "left", "fit"), [(4.9, 5.0, True), (5.0, 5.0, False), (120.0, None, True), (121.0, None, False)]
+)
+def test_fits__deadline_or_none__an_attempt_begins_before_it(delay: float, left: float | None, fit: bool) -> None:
+    assert fits(delay, left_s=left) is fit
 
 
 @given(calls=st.integers(0, 500), ratio=st.floats(0.01, 1))

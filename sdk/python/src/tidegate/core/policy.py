@@ -75,8 +75,9 @@ class RetryRule(NamedTuple):
     max_attempts: int
     base_ms: int
     max_ms: int
-    jitter: str  # "full", "equal", "none"
-    budget_ratio: float
+    jitter: str  # "full", "equal", "decorrelated", "none"
+    budget_ratio: float  # retries and hedges that a call earns
+    hedge_ms: int | None = None  # start a second attempt beside one that has not answered for so long
 
 
 class Fallback(NamedTuple):
@@ -132,8 +133,9 @@ _RETRY = {
     "max_attempts": Field(whole(1, 20), 3),
     "base_ms": Field(whole(0, 600_000), 200),
     "max_ms": Field(whole(0, 600_000), 8000),
-    "jitter": Field(one_of("full", "equal", "none"), "full"),
+    "jitter": Field(one_of("full", "equal", "decorrelated", "none"), "full"),
     "budget_ratio": Field(number(0, 1, or_equal=True), 0.2),
+    "hedge_ms": Field(or_null(whole(1, 3_600_000)), None),
 }
 _SHAPES: dict[str, tuple[dict[str, Field], Callable[..., Any]]] = {
     "queue": (_QUEUE, QueueRule),
