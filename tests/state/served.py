@@ -143,7 +143,7 @@ class Served:
         return str(self.api("POST", f"tenants/{tenant}/keys/", {"name": f"app-{time.monotonic_ns()}"})["key"])
 
     def connect(self, key: str, url: str | None = None) -> tidegate.Gate:
-        gate = tidegate.connect(url or self.urls[0], key, app="test", cache_dir="", traces=False)
+        gate = tidegate.connect(url or self.urls[0], key, app="test", cache_dir=self.folder / "cache", traces=False)
         self._running.callback(gate.close)
         return gate
 

@@ -203,7 +203,7 @@ def test_state__in_a_forked_child__works_and_shares_nothing_of_the_parents_memor
 
 
 def test_state__no_server__raises_in_time(plane: Served, key: str) -> None:
-    gate = tidegate.connect("http://127.0.0.1:9", key, wait_s=0, cache_dir="", traces=False)
+    gate = tidegate.connect("http://127.0.0.1:9", key, wait_s=0, cache_dir=plane.folder / "cache", traces=False)
     gate.state._submit = lambda op: gate._background.courier.submit(op, 0.2)
 
     with pytest.raises(StateUnavailable):
