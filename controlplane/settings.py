@@ -57,6 +57,10 @@ OTLP_MAX_BYTES = int(os.environ.get("TIDEGATE_OTLP_MAX_BYTES", str(64 << 20)))
 STATE_KEYS = [key for key in os.environ.get("TIDEGATE_STATE_KEYS", SECRET_KEY).split(",") if key]
 SPAN_RETENTION_DAYS = int(os.environ.get("TIDEGATE_SPAN_RETENTION_DAYS", "14"))
 MESSAGE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MESSAGE_RETENTION_DAYS", "3"))
+LOG_RETENTION_DAYS = int(os.environ.get("TIDEGATE_LOG_RETENTION_DAYS", "7"))
+POINT_RETENTION_DAYS = int(os.environ.get("TIDEGATE_POINT_RETENTION_DAYS", "14"))
+MINUTE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MINUTE_RETENTION_DAYS", "30"))
+HOUR_RETENTION_DAYS = int(os.environ.get("TIDEGATE_HOUR_RETENTION_DAYS", "400"))
 WINDOW_RETENTION_HOURS = int(os.environ.get("TIDEGATE_WINDOW_RETENTION_HOURS", "24"))
 
 INSTALLED_APPS = [
@@ -172,6 +176,7 @@ CELERY_BEAT_SCHEDULE = {
     "rollouts.tick": {"task": "rollouts.tick", "schedule": 5.0, "options": {"expires": 10}},
     "rollouts.retain": {"task": "rollouts.retain", "schedule": 3600.0},
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
+    "telemetry.fold": {"task": "telemetry.fold", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
     "budgets.expire_lost": {"task": "budgets.expire_lost", "schedule": 600.0},

@@ -1,4 +1,4 @@
-"""What happened: windows of calls at two resolutions, daily usage, and spans.
+"""What happened: windows of calls at three resolutions, daily usage, and spans.
 
 A distribution is a ``bigint[]``: count, sum, min, max, then packed buckets ``index << 40 | count`` in index order.
 ``tg_dist_merge`` merges two of them inside SQL; ``tidegate.core.window`` reads and writes the same form.
@@ -59,6 +59,33 @@ class CallWindow1m(_CallWindow):
 
     class Meta:
         db_table = "telemetry_window_1m"
+
+
+class CallWindow1h(_CallWindow):
+    """Folded from minutes when the hour is over (``actions.folding``)."""
+
+    pk = models.CompositePrimaryKey("starts_at", "tenant", "route", "model", "category")
+
+    class Meta:
+        db_table = "telemetry_window_1h"
+
+
+class Fold(models.Model):
+    """Until when all hours of a kind of rollup are folded."""
+
+    kind = models.CharField(max_length=16, primary_key=True)  # "windows", "points"
+    until = models.DateTimeField()
+
+
+class LateHour(models.Model):
+    """An hour that got data when it was over, to be folded again."""
+
+    pk = models.CompositePrimaryKey("kind", "hour")
+    kind = models.CharField(max_length=16)
+    hour = models.DateTimeField()
+
+    class Meta:
+        db_table = "telemetry_late_hour"
 
 
 class DailyUsage(models.Model):

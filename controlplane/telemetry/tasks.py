@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.telemetry.actions import retention
+from controlplane.telemetry.actions import folding, retention
 
 log = structlog.get_logger(__name__)
 
@@ -16,7 +18,40 @@ log = structlog.get_logger(__name__)
 def retain() -> None:
     """Make the partitions of the days to come, and forget what is too old."""
     now = timezone.now()
-    made = retention.make_partitions(today=now.date())
-    dropped = retention.drop_partitions(today=now.date(), keep_days=settings.SPAN_RETENTION_DAYS)
-    deleted = retention.delete_windows(now=now, keep_hours=settings.WINDOW_RETENTION_HOURS)
-    log.info("telemetry.retained", partitions_made=made, partitions_dropped=dropped, windows_deleted=deleted)
+    today = now.date()
+    made = retention.make_partitions(today=today)
+    dropped = [
+        name
+        for kept, days in (
+            (retention.SPANS, settings.SPAN_RETENTION_DAYS),
+            (retention.MESSAGES, settings.MESSAGE_RETENTION_DAYS),
+            (retention.LOGS, settings.LOG_RETENTION_DAYS),
+            (retention.POINTS, settings.POINT_RETENTION_DAYS),
+            (retention.POINT_HOURS, settings.HOUR_RETENTION_DAYS),
+        )
+        for name in retention.drop_partitions(kept, today=today, keep_days=days)
+    ]
+    keep = retention.Keep(
+        timedelta(hours=settings.WINDOW_RETENTION_HOURS),
+        timedelta(days=settings.MINUTE_RETENTION_DAYS),
+        timedelta(days=settings.HOUR_RETENTION_DAYS),
+    )
+    deleted = retention.delete_windows(now=now, keep=keep)
+    series = retention.delete_series(now=now, keep_days=settings.HOUR_RETENTION_DAYS)
+    log.info(
+        "telemetry.retained",
+        partitions_made=len(made),
+        partitions_dropped=len(dropped),
+        windows_deleted=deleted,
+        series_deleted=series,
+    )
+
+
+@shared_task(name="telemetry.fold")
+def fold() -> None:
+    """Fold the hours that are over, and those that got late data."""
+    now = timezone.now()
+    for kind, days in (("windows", settings.MINUTE_RETENTION_DAYS), ("points", settings.POINT_RETENTION_DAYS)):
+        folded = folding.fold_hours(kind, now=now, kept_since=now - timedelta(days=days))
+        if folded.hours:
+            log.info("telemetry.folded", kind=kind, hours=folded.hours, until=folded.until)

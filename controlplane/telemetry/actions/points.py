@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,11 +11,13 @@ from psycopg import AsyncConnection
 
 from controlplane.telemetry import binary
 from controlplane.telemetry.actions.copying import copy_new
+from controlplane.telemetry.actions.late import note_late
 from controlplane.telemetry.otlp.decoding import Decoded
 from controlplane.telemetry.otlp.series import Added, Exponential, PointRow, SeriesKey, State, advance
 
 MAX_SERIES = 10_000  # of one tenant
 _EPOCH_NS = 946_684_800 * 10**9
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _COLUMNS = ("series_id", "at", "samples", "sum", "min", "max", "buckets", "exemplars")
 
 
@@ -58,6 +60,8 @@ async def store(connection: AsyncConnection[Any], batches: Sequence[Decoded[Poin
         connection, "telemetry_point", _COLUMNS, [rows[place] for place in sorted(rows)], key="series_id, at"
     )
     await _keep(connection, known, states, changed, now)
+    moments = (_EPOCH + timedelta(microseconds=at_us) for _, at_us in rows)
+    await note_late(connection, "points", moments, now=now)
 
 
 def _row(series_id: int, at_us: int, added: Added, point: PointRow) -> bytes:

@@ -1,71 +1,120 @@
-"""What is kept, and for how long: a partition per day for spans, made ahead and dropped whole; old windows deleted."""
+"""What is kept, and for how long: partitions made ahead and dropped whole; old windows deleted."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
-import structlog
 from django.db import connection, transaction
 
-log = structlog.get_logger(__name__)
-
 DAYS_AHEAD = 2
-_PARTITION = re.compile(r"telemetry_span_(\d{4})(\d{2})(\d{2})")
 
 
-def _bounds(day: date) -> tuple[datetime, datetime]:
-    starts = datetime.combine(day, time(), UTC)
-    return starts, starts + timedelta(days=1)
+class Partitioned(NamedTuple):
+    """A table in partitions of a day or a month of ``column``."""
+
+    table: str
+    column: str
+    monthly: bool = False
+
+
+SPANS = Partitioned("telemetry_span", "starts_at")
+MESSAGES = Partitioned("telemetry_message", "starts_at")
+LOGS = Partitioned("telemetry_log", "at")
+POINTS = Partitioned("telemetry_point", "at")
+POINT_HOURS = Partitioned("telemetry_point_1h", "at", monthly=True)
+ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_HOURS)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _ahead(kept: Partitioned, today: date) -> Iterator[tuple[str, datetime, datetime]]:
+    """Yield name, start and end of the partitions from today on."""
+    for ahead in range(DAYS_AHEAD + 1):
+        day = today + timedelta(days=ahead)
+        if not kept.monthly:
+            yield f"{kept.table}_{day:%Y%m%d}", _midnight(day), _midnight(day + timedelta(days=1))
+            continue
+        first = day.replace(day=1)
+        yield f"{kept.table}_{first:%Y%m}", _midnight(first), _midnight((first + timedelta(days=32)).replace(day=1))
 
 
 def make_partitions(*, today: date) -> list[str]:
-    """Make the partitions from today on that are missing; return their names. Spans that came too early move in."""
+    """Make the partitions from today on that are missing, of all tables; return their names. Rows that came too early move in."""
     made = []
-    for ahead in range(DAYS_AHEAD + 1):
-        day = today + timedelta(days=ahead)
-        name = f"telemetry_span_{day:%Y%m%d}"
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE telemetry_span IN SHARE ROW EXCLUSIVE MODE")
-            cursor.execute("SELECT to_regclass(%s)", [name])
-            if cursor.fetchone()[0] is not None:
-                continue
-            bounds = _bounds(day)
-            cursor.execute(f"CREATE TABLE {name} (LIKE telemetry_span INCLUDING DEFAULTS)")
-            cursor.execute(
-                f"WITH moved AS (DELETE FROM telemetry_span_strays WHERE starts_at >= %s AND starts_at < %s RETURNING *) "  # noqa: S608
-                f"INSERT INTO {name} SELECT * FROM moved",
-                bounds,
-            )
-            cursor.execute(
-                f"ALTER TABLE telemetry_span ATTACH PARTITION {name} FOR VALUES FROM ('{bounds[0]}') TO ('{bounds[1]}')"
-            )
-        made.append(name)
+    for kept in ALL:
+        for name, starts, ends in _ahead(kept, today):
+            if _make(kept, name, starts, ends):
+                made.append(name)
     return made
 
 
-def drop_partitions(*, today: date, keep_days: int) -> list[str]:
-    """Drop the partitions of days before the last ``keep_days``; return their names."""
+@transaction.atomic
+def _make(kept: Partitioned, name: str, starts: datetime, ends: datetime) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'telemetry_span'::regclass")
-        names = [row[0] for row in cursor.fetchall()]
-        old = []
-        for name in names:
-            match = _PARTITION.fullmatch(name)
-            if match and date(int(match[1]), int(match[2]), int(match[3])) < today - timedelta(days=keep_days):
-                cursor.execute(f"DROP TABLE {name}")
-                old.append(name)
+        cursor.execute("SELECT to_regclass(%s)", [name])
+        if cursor.fetchone()[0] is not None:
+            return False
+        cursor.execute(f"LOCK TABLE {kept.table} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("SELECT to_regclass(%s)", [name])
+        if cursor.fetchone()[0] is not None:
+            return False
+        cursor.execute(f"CREATE TABLE {name} (LIKE {kept.table} INCLUDING DEFAULTS)")
         cursor.execute(
-            "DELETE FROM telemetry_span_strays WHERE starts_at < %s", [_bounds(today - timedelta(days=keep_days))[0]]
+            f"WITH moved AS (DELETE FROM {kept.table}_strays WHERE {kept.column} >= %s AND {kept.column} < %s RETURNING *) "  # noqa: S608
+            f"INSERT INTO {name} SELECT * FROM moved",
+            [starts, ends],
         )
+        cursor.execute(f"ALTER TABLE {kept.table} ATTACH PARTITION {name} FOR VALUES FROM ('{starts}') TO ('{ends}')")
+    return True
+
+
+def drop_partitions(kept: Partitioned, *, today: date, keep_days: int) -> list[str]:
+    """Drop the partitions that ended before the last ``keep_days``; return their names."""
+    last = today - timedelta(days=keep_days)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass", [kept.table])
+        old = [name for (name,) in cursor.fetchall() if (ends := _end(kept, name)) is not None and ends <= last]
+        for name in old:
+            cursor.execute(f"DROP TABLE {name}")
+        cursor.execute(f"DELETE FROM {kept.table}_strays WHERE {kept.column} < %s", [_midnight(last)])  # noqa: S608
     return old
 
 
-def delete_windows(*, now: datetime, keep_hours: int) -> int:
-    """Delete the windows that are older: 10-second ones after ``keep_hours``, 1-minute ones after 30 times that."""
+def _end(kept: Partitioned, name: str) -> date | None:
+    """Return the day after the last one of a partition; ``None`` for a table that is none."""
+    match = re.fullmatch(rf"{kept.table}_(\d{{4}})(\d{{2}})(\d{{2}})?", name)
+    if match is None:
+        return None
+    day = date(int(match[1]), int(match[2]), int(match[3] or 1))
+    return (day + timedelta(days=32)).replace(day=1) if kept.monthly else day + timedelta(days=1)
+
+
+class Keep(NamedTuple):
+    """How long windows of calls are kept, by resolution."""
+
+    fine: timedelta
+    minutes: timedelta
+    hours: timedelta
+
+
+def delete_windows(*, now: datetime, keep: Keep) -> int:
+    """Delete the windows that are older; return how many there were."""
     deleted = 0
+    tables = ("telemetry_window_10s", "telemetry_window_1m", "telemetry_window_1h")
     with connection.cursor() as cursor:
-        for table, hours in (("telemetry_window_10s", keep_hours), ("telemetry_window_1m", keep_hours * 30)):
-            cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - timedelta(hours=hours)])  # noqa: S608
+        for table, age in zip(tables, keep, strict=True):
+            cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - age])  # noqa: S608
             deleted += cursor.rowcount
     return deleted
+
+
+def delete_series(*, now: datetime, keep_days: int) -> int:
+    """Delete the series that nothing is kept of any more; return how many there were."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM telemetry_series WHERE seen_at < %s", [now - timedelta(days=keep_days)])
+        return int(cursor.rowcount)

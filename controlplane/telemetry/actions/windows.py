@@ -14,6 +14,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
+from controlplane.telemetry.actions.late import note_late
 from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.window import Distribution
@@ -93,6 +94,7 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
         await _store_days(connection, days)
         await _store_users(connection, users)
     await priced.store(connection)
+    await note_late(connection, "windows", (key[0] for key in coarse), now=now)
 
 
 def _sound(starts_ms: int, now: datetime) -> datetime:

@@ -15,7 +15,13 @@ _DISTRIBUTIONS = ("latency_us", "tokens", "call_cost_nusd", "queue_depth", "sess
 _COUNTS = (
     "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
 )  # fmt: skip
-_FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds, longer ones at a minute
+_FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds
+_MINUTES_FOR = timedelta(hours=26)  # up to this at a minute, longer ones by hours
+_COLUMNS = ", ".join(("starts_at", "tenant", "route", "model", "category", *_COUNTS, "kinds", *_DISTRIBUTIONS))
+_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
+              WHERE starts_at < (SELECT until FROM telemetry_fold WHERE kind = 'windows')
+              UNION ALL SELECT {_COLUMNS} FROM telemetry_window_1m
+              WHERE starts_at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'windows'), '-infinity')) AS windows"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,10 @@ class Point:
 
 
 def _table(since: datetime, until: datetime) -> str:
-    return "telemetry_window_10s" if until - since <= _FINE_FOR else "telemetry_window_1m"
+    """Return what to read from: the finest windows for short spans of time, hours as far as they are folded for long ones."""
+    if until - since <= _FINE_FOR:
+        return "telemetry_window_10s"
+    return "telemetry_window_1m" if until - since <= _MINUTES_FOR else _HOURS
 
 
 def _merged(column: str) -> str:

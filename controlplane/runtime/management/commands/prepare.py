@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from controlplane.budgets.actions.prices import refresh_price_book
 from controlplane.runtime import prepare
 from controlplane.runtime.engines import CannotStart
+from controlplane.telemetry.actions.retention import make_partitions
 from controlplane.tenancy.actions.demo import remove_demo
 from controlplane.tenancy.queries import SYSTEM
 
@@ -23,6 +25,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         if prepare.migrate():
             self.stdout.write("The database has been migrated.")
+        make_partitions(today=timezone.now().date())
         prepare.collect_static()
         try:
             prepare.first_admin()

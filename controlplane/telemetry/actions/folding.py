@@ -1,0 +1,149 @@
+"""Folding finer rollups into hours: windows of calls, and points of metrics.
+
+An hour is computed anew from what is kept of it, so that doing it twice changes nothing, and what came late is found again: who
+writes into an hour that may be over leaves its name in ``telemetry_late_hour`` in the same transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import connection, transaction
+
+from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS
+
+HOUR = timedelta(hours=1)
+SETTLED = timedelta(minutes=5)  # after its end an hour is taken to be complete; what comes later is late
+MOST_HOURS = 72  # in one go; a worker that was away goes on with the next
+_KEYS = ("tenant", "route", "model", "category")
+_ALL = (*DISTRIBUTIONS, "sessions")
+_COUNT = "((1::bigint << 40) - 1)"
+
+
+class Folded(NamedTuple):
+    """How many hours were folded, and until when all are."""
+
+    hours: int
+    until: datetime | None
+
+
+def hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def closed_until(now: datetime) -> datetime:
+    """Return the end of the last hour that is taken to be complete."""
+    return hour_of(now - SETTLED)
+
+
+def _window_statement() -> str:
+    """Return SQL that folds the minutes of one hour: every distribution in one pass over all its buckets."""
+    keys = ", ".join(_KEYS)
+    sums = ", ".join(f"sum({name})::bigint AS {name}" for name in SUMS)
+    merged = ", ".join(
+        f"""{name}_buckets AS (
+            SELECT id, array_agg((bucket << 40) + amount ORDER BY bucket) AS buckets FROM (
+                SELECT id, packed >> 40 AS bucket, sum(packed & {_COUNT})::bigint AS amount
+                FROM hit, unnest({name}[5:]) AS packed GROUP BY 1, 2) AS counted GROUP BY id)"""  # noqa: S608 - names of our own columns
+        for name in _ALL
+    )
+    heads = ", ".join(
+        f"""CASE WHEN sum(cardinality({name})) > 0 THEN ARRAY[sum({name}[1])::bigint, sum({name}[2])::bigint,
+            min({name}[3]) FILTER (WHERE cardinality({name}) > 0), max({name}[4]) FILTER (WHERE cardinality({name}) > 0)]
+            ELSE '{{}}'::bigint[] END AS {name}"""
+        for name in _ALL
+    )
+    joins = " ".join(f"LEFT JOIN {name}_buckets USING (id)" for name in _ALL)
+    columns = ", ".join([f"total.{name}" for name in (*_KEYS, *SUMS, "kinds")])
+    shapes = ", ".join(f"total.{name} || coalesce({name}_buckets.buckets, '{{}}')" for name in _ALL)
+    return f"""
+        WITH hit AS MATERIALIZED (
+            SELECT dense_rank() OVER (ORDER BY {keys}) AS id, * FROM telemetry_window_1m
+            WHERE starts_at >= %(hour)s AND starts_at < %(hour)s + interval '1 hour'),
+        total AS (SELECT id, {keys}, {sums}, tg_counts_sum(kinds) AS kinds, {heads} FROM hit GROUP BY id, {keys}),
+        {merged}
+        INSERT INTO telemetry_window_1h (starts_at, {keys}, {", ".join(SUMS)}, kinds, {", ".join(_ALL)})
+        SELECT %(hour)s, {columns}, {shapes} FROM total {joins}"""  # noqa: S608 - names of our own tables and columns
+
+
+_WINDOWS = _window_statement()
+# Packed buckets add up by index; those of explicit histograms by place, for all points of a series have the same bounds.
+_POINTS = f"""
+    WITH hit AS MATERIALIZED (
+        SELECT p.*, cardinality(s.bounds) > 0 AS placed FROM telemetry_point AS p JOIN telemetry_series AS s ON s.id = p.series_id
+        WHERE p.at >= %(hour)s AND p.at < %(hour)s + interval '1 hour'),
+    counted AS (
+        SELECT series_id, placed, CASE WHEN placed THEN place ELSE entry >> 40 END AS bucket,
+               sum(CASE WHEN placed THEN entry ELSE entry & {_COUNT} END)::bigint AS amount
+        FROM hit, unnest(buckets) WITH ORDINALITY AS each (entry, place) GROUP BY 1, 2, 3),
+    merged AS (
+        SELECT series_id, array_agg(CASE WHEN placed THEN amount ELSE (bucket << 40) + amount END ORDER BY bucket) AS buckets
+        FROM counted GROUP BY series_id)
+    INSERT INTO telemetry_point_1h (series_id, at, samples, sum, min, max, buckets, exemplars)
+    SELECT hit.series_id, %(hour)s, sum(samples)::bigint, sum(sum), min(min), max(max), merged.buckets,
+           (array_agg(exemplars ORDER BY max DESC NULLS LAST) FILTER (WHERE exemplars IS NOT NULL))[1]
+    FROM hit LEFT JOIN merged USING (series_id) GROUP BY hit.series_id, merged.buckets"""  # noqa: S608 - as above
+
+
+_FIRST = {
+    "windows": "SELECT min(starts_at) FROM telemetry_window_1m",
+    "points": "SELECT min(at) FROM telemetry_point",
+}
+
+
+def _fold(kind: str, hour: datetime) -> None:
+    statement, column, table = {
+        "windows": (_WINDOWS, "starts_at", "telemetry_window_1h"),
+        "points": (_POINTS, "at", "telemetry_point_1h"),
+    }[kind]
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", [hour])  # noqa: S608 - names of ours
+        cursor.execute(statement, {"hour": hour})
+
+
+def fold_hours(kind: str, *, now: datetime, kept_since: datetime) -> Folded:
+    """Fold the hours of ``kind`` (``windows`` or ``points``) that ended since the last time, and those that got late data.
+
+    Hours that began before ``kept_since`` are left as they are: of what they were folded from, part may be gone.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('telemetry.fold'))")
+        late = _take_late(kind, kept_since)
+        start = _start(kind, kept_since)
+        closed = closed_until(now)
+        hours = 0
+        while start is not None and start < closed and hours < MOST_HOURS:
+            _fold(kind, start)
+            start += HOUR
+            hours += 1
+        for hour in late:
+            if start is not None and hour < start:
+                _fold(kind, hour)
+                hours += 1
+        if start is not None:
+            cursor.execute(
+                "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) "
+                "ON CONFLICT (kind) DO UPDATE SET until = greatest(telemetry_fold.until, excluded.until)",
+                [kind, start],
+            )
+    return Folded(hours, start)
+
+
+def _take_late(kind: str, kept_since: datetime) -> list[datetime]:
+    """Take the hours that got late data. Who names one of them now waits until this transaction is over, then does."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM telemetry_late_hour WHERE kind = %s RETURNING hour", [kind])
+        return sorted(row[0] for row in cursor.fetchall() if row[0] >= kept_since)
+
+
+def _start(kind: str, kept_since: datetime) -> datetime | None:
+    """Return the first hour that was not folded yet; ``None`` when there is nothing at all."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT until FROM telemetry_fold WHERE kind = %s", [kind])
+        row = cursor.fetchone()
+        if row is None:
+            cursor.execute(_FIRST[kind])
+            row = cursor.fetchone()
+    first = row[0] if row else None
+    return max(hour_of(first), hour_of(kept_since) + HOUR) if first is not None else None
