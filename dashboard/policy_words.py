@@ -32,7 +32,8 @@ def parts_of(document: dict[str, Any]) -> list[Part]:
 def _limit(part: dict[str, Any]) -> str:
     burst = f", burst {part['burst']:,}" if part.get("burst") else ""
     scope = {"fleet": "among all clients", "instance": "per client"}.get(str(part.get("scope", "fleet")), "")
-    return f"{part.get('amount', 0):,} {part.get('unit', '')} per {part.get('per_s', 1):g} s{burst}, {scope}"
+    watched = ", watched only" if part.get("enforcement") == "shadow" else ""
+    return f"{part.get('amount', 0):,} {part.get('unit', '')} per {part.get('per_s', 1):g} s{burst}, {scope}{watched}"
 
 
 def _queue(part: dict[str, Any]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from controlplane.policy import queries as policy
 from controlplane.policy.models import Revision, RoutePolicy
 from controlplane.problems import NotFound
+from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
@@ -17,6 +19,7 @@ from dashboard.policy_words import Part, parts_of
 
 MOST = 200
 HISTORY = 20
+WATCHED_FOR = timedelta(hours=24)
 EXAMPLE: dict[str, Any] = {
     "limits": [{"unit": "requests", "amount": 600, "per_s": 60, "scope": "fleet"}],
     "queue": {"max_concurrent": 16, "max_waiting": 64, "max_wait_ms": 2000},
@@ -56,7 +59,16 @@ def build(asking: Asking, params: Params) -> Context:
     ]
     rows.sort(key=lambda row: (row.policy.tenant is not None, row.name))
     name = params.value("policy") or (rows[0].name if rows else "")
-    return {"title": "Limits", "rows": rows, "name": name, **(_detail(asking, params, name) if name else {})}
+    watched = telemetry.watched(asking.asker, asking.now - WATCHED_FOR, asking.now, tenant=tenant or None)
+    return {
+        "title": "Limits",
+        "rows": rows,
+        "name": name,
+        "watched": watched,
+        "watched_calls": sum(each.would_refuse for each in watched),
+        "watched_nusd": sum(each.cost_nusd for each in watched),
+        **(_detail(asking, params, name) if name else {}),
+    }
 
 
 def _detail(asking: Asking, params: Params, name: str) -> Context:
@@ -93,6 +105,7 @@ PAGE = Page(
         "policy_list": "limits/list.html",
         "policy_effective": "limits/effective.html",
         "policy_history": "limits/history.html",
+        "policy_watched": "limits/watched.html",
     },
     build=build,
     params=frozenset({"tenant", "policy", "revision"}),

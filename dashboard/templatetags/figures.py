@@ -70,6 +70,12 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 @register.filter
+def words(name: str) -> str:
+    """Return a word of the protocol as people write it: ``rate_limited`` is "rate limited"."""
+    return name.replace("_", " ")
+
+
+@register.filter
 def pretty(document: Any) -> str:
     """A JSON document, indented."""
     return json.dumps(document, indent=2, ensure_ascii=False)

@@ -119,6 +119,14 @@ def test_page__first_response__holds_the_parts_as_frames_would(sign_in: SignIn, 
     assert 'data-query=""' in html
 
 
+def test_limits__a_policy_only_watches__what_it_would_have_refused_is_told(sign_in: SignIn) -> None:
+    shown = sign_in("anna").get("/limits/").content.decode()
+
+    panel = shown[shown.index('id="policy_watched"') :]
+    assert "rate limited" in panel
+    assert "the last 24 h: <strong>" in panel
+
+
 def test_page__hostile_parameters__are_only_text(sign_in: SignIn) -> None:
     html = sign_in("anna").get("/clients/", {"q": '"><script>alert(1)</script>\0'}).content.decode()
 

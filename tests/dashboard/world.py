@@ -166,6 +166,13 @@ def _wave(at: datetime, period_s: float, phase: float) -> float:
     return 1 + 0.3 * math.sin(at.timestamp() / period_s * math.tau + phase)
 
 
+def _shadow(kind: tuple[str, str, str], calls: int) -> dict[str, int]:
+    """What a policy that only watches would have refused on the first route."""
+    if kind != ROUTES[0] or not calls:
+        return {}
+    return {"shadow.calls": calls // 9, "shadow.cost_nusd": calls // 9 * 4_200_000, "shadow.rate_limited": calls // 9}
+
+
 def _window(world: World, at: datetime, tenant: str, kind: tuple[str, str, str], seconds: int) -> dict[str, object]:
     route, model, category = kind
     number = ROUTES.index(kind)
@@ -179,7 +186,7 @@ def _window(world: World, at: datetime, tenant: str, kind: tuple[str, str, str],
         "starts_at": at, "tenant": tenant, "route": route, "model": model, "category": category,
         "calls": calls, "errors": errors, "refused": calls // 40, "fallbacks": errors * 3 // 4, "retries": errors,
         "input_tokens": calls * 420, "cached_input_tokens": calls * 150, "output_tokens": calls * 130,
-        "cost_nusd": calls * 4_200_000 // (number + 1), "kinds": {"error.timeout": errors} if errors else {},
+        "cost_nusd": calls * 4_200_000 // (number + 1), "kinds": {**({"error.timeout": errors} if errors else {}), **_shadow(kind, calls)},
         "latency_us": packed(*latencies), "tokens": packed(*[420 + world.random.randrange(200) for _ in range(20)]),
         "call_cost_nusd": packed(*[4_200_000 // (number + 1)] * max(1, calls)),
         "queue_depth": packed(*[world.random.randrange(8) for _ in range(20)]),

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.problems import NotFound
 from controlplane.telemetry import queries
-from controlplane.telemetry.models import CallWindow10s, DailyUsage, DailyUserUsage, Span
+from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
 from controlplane.telemetry.queries import TraceFilter
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Role
@@ -55,6 +55,29 @@ def test_figures__several_windows__add_up_and_spread_as_one() -> None:
     assert told.latency_us.mean == 50_500
     assert told.latency_us.p50 == pytest.approx(50_000, rel=0.006)
     assert told.latency_us.p99 == pytest.approx(99_000, rel=0.006)
+
+
+def test_watched__some_calls_would_have_been_refused__counted_with_what_they_did_cost(globex: Asker) -> None:
+    def minute(ago: int, tenant: str, made: int, **shadow: int) -> None:
+        kinds = {"error.timeout": 2, **{f"shadow.{name}": amount for name, amount in shadow.items()}}
+        at = NOW - timedelta(minutes=ago)
+        CallWindow1m.objects.create(
+            starts_at=at, tenant=tenant, route="chat", model="m", category=str(ago), calls=made, kinds=kinds
+        )
+
+    minute(1, "acme", 60, calls=4, cost_nusd=900, rate_limited=4, breaker_open=1)
+    minute(2, "acme", 40, calls=1, cost_nusd=100, rate_limited=1)
+    minute(3, "acme", 100)
+    minute(1, "globex", 10, calls=9, cost_nusd=90, queue_full=9)
+    minute(90, "acme", 10, calls=9, cost_nusd=90, queue_full=9)
+
+    first, second = queries.watched(SYSTEM, NOW - timedelta(hours=1), NOW)
+
+    assert (first.tenant, first.would_refuse, first.share) == ("globex", 9, 0.9)
+    assert (second.tenant, second.route, second.calls, second.would_refuse) == ("acme", "chat", 200, 5)
+    assert (second.cost_nusd, second.reasons) == (1000, {"rate_limited": 5, "breaker_open": 1})
+    assert [each.tenant for each in queries.watched(globex, NOW - timedelta(hours=1), NOW)] == ["globex"]
+    assert [each.tenant for each in queries.watched(SYSTEM, NOW - timedelta(hours=1), NOW, tenant="acme")] == ["acme"]
 
 
 def test_figures__nothing_at_all__is_zero_and_has_no_rates() -> None:

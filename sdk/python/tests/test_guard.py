@@ -10,6 +10,7 @@ import pytest
 import tidegate
 from sdk.python.tests.bench import Bench
 from tidegate.errors import Closed
+from tidegate.running import run
 from tidegate.swift import Caller
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
@@ -789,6 +790,67 @@ def test_cost__model_without_a_price__a_high_price_and_counted(bench: Bench) -> 
 # Enforcement
 
 
+def test_shadow__calls_that_would_have_been_refused__summed_once_with_what_they_cost(bench: Bench) -> None:
+    limits = [
+        {"unit": "requests", "amount": 1, "scope": "instance"},
+        {"unit": "tokens", "amount": 1, "scope": "instance"},
+    ]
+    bench.policy({"limits": limits, "enforcement": "shadow"})
+
+    spend(bench)
+    spend(bench)
+    spend(bench)
+
+    kinds = bench.row().kinds
+    assert (kinds["shadow.rate_limited"], kinds["shadow.calls"], kinds["shadow.cost_nusd"]) == (2, 2, 2 * COST)
+    assert (bench.row().calls, bench.row().refused) == (3, 0)
+
+
+def test_shadow__one_limit_only_watches__the_others_hold(bench: Bench) -> None:
+    watched = {"unit": "requests", "amount": 1, "scope": "instance", "enforcement": "shadow"}
+    bench.policy({"limits": [watched, {"unit": "requests", "amount": 2, "scope": "instance"}]})
+    spend(bench)
+    spend(bench)
+
+    with pytest.raises(tidegate.RateLimited, match="limit of 2"):
+        bench.call().admit()
+
+    assert bench.row().kinds == {
+        "shadow.rate_limited": 2,
+        "shadow.calls": 1,
+        "shadow.cost_nusd": COST,
+        "refused.rate_limited": 1,
+    }
+
+
+def test_shadow__breaker_only_counts__calls_that_it_would_have_refused_are_told(bench: Bench) -> None:
+    bench.policy({"breaker": {"min_calls": 4, "mode": "metrics_only"}})
+    for _ in range(4):
+        fail(bench, TimeoutError())
+
+    spend(bench, model=None)
+
+    assert bench.row().kinds["shadow.breaker_open"] == bench.row().kinds["shadow.calls"] == 1
+
+
+def test_shadow__call_is_tried_again__counted_once(bench: Bench) -> None:
+    bench.policy(
+        {
+            "limits": [{"unit": "requests", "amount": 1, "scope": "instance", "enforcement": "shadow"}],
+            "retry": {"max_attempts": 3, "base_ms": 0, "max_ms": 0},
+        }
+    )
+    spend(bench)
+
+    def body(call: Any) -> None:
+        if call.attempts < 3:
+            raise TimeoutError
+
+    run(bench.plan(), "chat", body)
+
+    assert bench.row().kinds["shadow.rate_limited"] == bench.row().kinds["shadow.calls"] == 1
+
+
 def test_shadow__everything_would_refuse__passes_and_is_counted(bench: Bench) -> None:
     bench.budget("all")
     limits = [{"unit": "requests", "amount": 1, "per_s": 1000, "scope": "instance"}]
@@ -802,6 +864,8 @@ def test_shadow__everything_would_refuse__passes_and_is_counted(bench: Bench) ->
         "shadow.breaker_open": 1,
         "shadow.rate_limited": 1,
         "shadow.budget_exhausted": 1,
+        "shadow.calls": 1,
+        "shadow.cost_nusd": COST,
     }
     assert next(iter(bench.guard.leases.slips.values())).lease.settled == 2 * COST
 

@@ -316,6 +316,9 @@ class Books:
             row.latency_us.add(max(0, int((now - ticket.started) * 1_000_000)))
         tokens = ticket.total_input + ticket.total_output
         row.tokens.add(tokens)
+        if ticket.watched:
+            row.count("shadow.calls")
+            row.count("shadow.cost_nusd", ticket.total_cost)
         row.call_cost_nusd.add(ticket.total_cost)
         if ticket.user:
             spent_now = Spent(1, tokens, ticket.total_cost)

@@ -117,6 +117,8 @@ class Guard(Lending):
         if policy.breaker_resets > circuit.provider.resets:
             circuit.reset(now=now, resets=policy.breaker_resets)
         ticket.circuit = circuit
+        if rule.mode == "metrics_only" and circuit.provider.cause:
+            self._watch(ticket, BreakerOpen.reason)
         closed = circuit.refusing(ticket.payer, now)
         if closed is not None:
             ticket.circuit = None  # what only watches asks no further
@@ -161,7 +163,8 @@ class Guard(Lending):
                 name = f"{ticket.key.tenant}/{ticket.route} {limit.unit}"
                 text = f"{name}: the limit of {limit.amount} per {limit.per_s:g} s has no room."
                 after = wait if wait < float("inf") else None
-                self._object(ticket, now, RateLimited(text, blocked_by=name, retry_after_s=after))
+                refusal = RateLimited(text, blocked_by=name, retry_after_s=after)
+                self._object(ticket, now, refusal, only_watch=limit.enforcement == "shadow")
             else:
                 ticket.taken.append(((number, limit.unit, limit.per_s), amount))
 
@@ -358,13 +361,18 @@ class Guard(Lending):
             text = f"{ticket.model} has no price, and calls of such models are refused."
             self._object(ticket, now, Unpriced(text, blocked_by=ticket.model))
 
-    def _object(self, ticket: Ticket, now: float, refusal: Refused) -> None:
-        """Refuse, or only count it where the policy watches."""
-        if ticket.policy.enforcement == "enforce":
+    def _object(self, ticket: Ticket, now: float, refusal: Refused, *, only_watch: bool = False) -> None:
+        """Refuse, or only count it where the policy, or this part of it, watches."""
+        if ticket.policy.enforcement == "enforce" and not only_watch:
             raise self._refuse(ticket, now, refusal)
-        if ticket.policy.enforcement == "off":
-            return
-        self.row(ticket.key).count(f"shadow.{refusal.reason}")
+        if ticket.policy.enforcement != "off":
+            self._watch(ticket, refusal.reason)
+
+    def _watch(self, ticket: Ticket, reason: str) -> None:
+        """Count that the call would have been refused, once for each reason."""
+        if reason not in ticket.watched and not ticket.hedge:
+            ticket.watched |= {reason}
+            self.row(ticket.key).count(f"shadow.{reason}")
 
 
 def _denied(denial: Denial, path: Path, now: float) -> Refused:

@@ -51,8 +51,8 @@ class Row:
         self.call_cost_nusd = Distribution()
         self.queue_depth = Distribution()
 
-    def count(self, kind: str) -> None:
-        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+    def count(self, kind: str, amount: int = 1) -> None:
+        self.kinds[kind] = self.kinds.get(kind, 0) + amount
 
     def use(self, usage: dict[str, int]) -> None:
         for name, count in usage.items():

@@ -34,7 +34,7 @@ SLOTS = (
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
     "fixed", "hedge", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "paused_s", "policy", "priority",
     "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
-    "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter",
+    "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter", "watched",
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ class Ticket:
         self.counted_as = ("", 0.0)  # unit of the deployment, and how long one is watched
         self.score: float | None = None
         self.attempts = 0
+        self.watched: frozenset[str] = frozenset()  # reasons for which it would have been refused
         self.paused_s = 0.0  # before the last attempt
         self.hedge = False  # an attempt beside another call's, which counts for both
         self.total_cost = self.total_input = self.total_cached = self.total_output = 0

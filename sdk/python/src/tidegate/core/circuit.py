@@ -119,6 +119,8 @@ class Circuit:
         known = self.credentials.get(leave.credential) if self.credentials else None
         if self.rule.slow_call_ms is not None or (known is None) != (leave.of_credential is None):
             return False
+        if self.rule.mode == "metrics_only":
+            return not self.provider.cause  # else each call is counted that would have been refused
         if self.rule.mode != "auto":
             return self.rule.mode != "forced_open"
         return self.provider.phase == "closed" and (known is None or known.phase == "closed")

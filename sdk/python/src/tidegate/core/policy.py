@@ -33,6 +33,7 @@ class Limit(NamedTuple):
     per_s: float
     burst: int
     scope: str  # "fleet" or "instance"
+    enforcement: str = "enforce"  # or "shadow": decide, count, let pass
 
     @property
     def rate(self) -> float:
@@ -106,6 +107,7 @@ _LIMIT = {
     "per_s": Field(number(0, 86_400 * 31), 60),
     "burst": Field(or_null(whole(1, 10**12)), None),
     "scope": Field(one_of("fleet", "instance"), "fleet"),
+    "enforcement": Field(one_of("enforce", "shadow"), "enforce"),
 }
 _QUEUE = {
     "max_concurrent": Field(whole(1, 100_000)),
