@@ -7,8 +7,11 @@ from datetime import datetime
 from functools import cached_property
 
 from controlplane.budgets import queries as budgets
+from controlplane.domain.rollout import OPEN
 from controlplane.fleet import queries as fleet
 from controlplane.fleet.models import Instance
+from controlplane.rollouts import queries as rollouts
+from controlplane.rollouts.models import Rollout
 from controlplane.tenancy.queries import Asker
 
 MOST_INSTANCES = 500
@@ -28,6 +31,11 @@ class Asking:
     @cached_property
     def standings(self) -> list[budgets.Standing]:
         return budgets.standings(self.asker, self.now)
+
+    @cached_property
+    def rollouts(self) -> list[Rollout]:
+        """Those that are not over."""
+        return list(rollouts.rollouts_seen_by(self.asker).filter(phase__in=OPEN)[:MOST_INSTANCES])
 
     @cached_property
     def live_instances(self) -> list[Instance]:

@@ -35,7 +35,7 @@ class Need:
 
 def needs_of(asking: Asking) -> list[Need]:
     """Return everything that needs attention in the asker's scope."""
-    found = [*_broken(asking), *_short(asking), *_silent(asking), *_refusing(asking)]
+    found = [*_broken(asking), *_short(asking), *_silent(asking), *_refusing(asking), *_waiting_rollouts(asking)]
     return sorted(found, key=lambda need: need.rank)
 
 
@@ -151,6 +151,18 @@ def _refusing(asking: Asking) -> Iterator[Need]:
             reverse("clients"),
             "See clients",
         )
+
+
+def _waiting_rollouts(asking: Asking) -> Iterator[Need]:
+    for rollout in asking.rollouts:
+        name = f"{rollout.deployment.slug} {rollout.release.version}"
+        link = f"{reverse('rollouts')}?{urlencode({'rollout': rollout.pk})}"
+        if rollout.phase == "held":
+            yield Need(32, "~", "watch", f"{name} is held", rollout.reason, "Held", "half", link, "See rollout")
+        elif rollout.phase == "approval" or rollout.asks:
+            yield Need(
+                58, "?", "watch", f"{name} asks for approval", rollout.reason, "Asks", "half", link, "See rollout"
+            )
 
 
 def _clients(those: list[Instance]) -> str:

@@ -24,6 +24,7 @@ ENTRIES = (
     Entry("accuracy", "Accuracy", "y", 1),
     Entry("limits", "Limits", "l", 1),
     Entry("breakers", "Breakers", "r", 1),
+    Entry("rollouts", "Rollouts", "u", 1),
     Entry("traces", "Traces", "x", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("audit", "Audit", "a", 4),
@@ -62,5 +63,11 @@ def _badges(asking: Asking) -> dict[str, Badge]:
     broken = sum(breaker.open > 0 for breaker in asking.breakers)
     short = sum(bool(standing.tone) for standing in asking.standings)
     tone = "trouble" if any(standing.exhausted for standing in asking.standings) else "watch"
-    found = {"breakers": Badge(broken, "trouble", "open"), "budgets": Badge(short, tone, "will not last")}
+    waiting = sum(each.phase in {"held", "approval"} or each.asks for each in asking.rollouts)
+    going = Badge(len(asking.rollouts), "can", "under way")
+    found = {
+        "rollouts": Badge(waiting, "watch", "wait for a person") if waiting else going,
+        "breakers": Badge(broken, "trouble", "open"),
+        "budgets": Badge(short, tone, "will not last"),
+    }
     return {name: badge for name, badge in found.items() if badge.amount}

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from dashboard.page import Page
-from dashboard.pages import accuracy, audit, breakers, budgets, clients, limits, overview, settings, tenants, traces
+from dashboard.pages import (
+    accuracy,
+    audit,
+    breakers,
+    budgets,
+    clients,
+    limits,
+    overview,
+    rollouts,
+    settings,
+    tenants,
+    traces,
+)
 
 PAGES: dict[str, Page] = {
     page.name: page
@@ -18,6 +30,9 @@ PAGES: dict[str, Page] = {
         limits.PAGE,
         limits.EDIT,
         breakers.PAGE,
+        rollouts.PAGE,
+        rollouts.NEW,
+        rollouts.DEPLOYMENT,
         traces.PAGE,
         traces.ONE,
         clients.PAGE,

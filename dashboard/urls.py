@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from dashboard.views import breakers, budgets, door, leases, limits, palette, settings, tenants
+from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, tenants
 from dashboard.views.show import show
 
 app_urls: list[URLPattern | URLResolver] = [
@@ -37,6 +37,14 @@ app_urls: list[URLPattern | URLResolver] = [
     path("limits/restore/<int:number>/", limits.restore, name="policy-restore"),
     path("breakers/", show("breakers"), name="breakers"),
     path("breakers/hand/", breakers.take_in_hand, name="breaker-hand"),
+    path("rollouts/", show("rollouts"), name="rollouts"),
+    path("rollouts/new/", show("rollout-new"), name="rollout-new"),
+    path("rollouts/create/", rollouts.create, name="rollout-create"),
+    path("rollouts/act/", rollouts.act, name="rollout-act"),
+    path("rollouts/deployments/new/", show("deployment-new"), name="deployment-new"),
+    path("rollouts/deployments/create/", rollouts.create_deployment, name="deployment-create"),
+    path("rollouts/freezes/", rollouts.freeze, name="freeze-add"),
+    path("rollouts/freezes/<int:number>/end/", rollouts.thaw, name="freeze-end"),
     path("traces/", show("traces"), name="traces"),
     path("traces/<slug:trace_id>/", show("trace"), name="trace"),
     path("clients/", show("clients"), name="clients"),

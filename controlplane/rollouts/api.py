@@ -34,7 +34,7 @@ class DeploymentIn(Schema):
     method: str = "tidegate"
     salt: str = ""
     window_s: int = 30
-    json_schema: Any = Field(None, alias="schema")
+    config_schema: Any = Field(None, alias="schema")
     needs_approval: bool = False
 
 
@@ -281,7 +281,7 @@ def create_deployment(request: HttpRequest, body: DeploymentIn) -> Any:
     who = asker(request)
     description = deployments.Description(
         routes=tuple(body.routes), unit=body.unit, method=body.method, salt=body.salt, window_s=body.window_s,
-        schema=body.json_schema, needs_approval=body.needs_approval,
+        schema=body.config_schema, needs_approval=body.needs_approval,
     )  # fmt: skip
     tenant = tenant_seen_by(who, body.tenant) if body.tenant else None
     return Status(201, deployments.create_deployment(by=who, slug=body.slug, tenant=tenant, description=description))

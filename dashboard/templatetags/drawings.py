@@ -113,6 +113,19 @@ def share_bar(value: float, whole: float, series: int = 1) -> SafeString:
 
 
 @register.simple_tag
+def evidence_bar(value: int, tone: str) -> SafeString:
+    """Draw how far evidence is, 0 to 100, with a mark at the end."""
+    return format_html(
+        '<svg class="bar {}" aria-hidden="true" width="100%" height="14">'
+        '<rect class="track" x="0" y="4" width="100%" height="6" rx="3"/>'
+        '<rect class="settled" x="0" y="4" width="{}%" height="6" rx="3"/>'
+        '<rect class="pace" x="99%" y="1" width="2" height="12" rx="1"/></svg>',
+        tone,
+        min(100, max(0, value)),
+    )
+
+
+@register.simple_tag
 def lane(start: float, length: float, tone: str = "s1") -> SafeString:
     """Draw one bar of a waterfall: ``start`` and ``length`` in percent of the whole trace."""
     return format_html(

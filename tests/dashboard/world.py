@@ -12,10 +12,12 @@ from controlplane.domain.periods import period_of, slot_of
 from controlplane.fleet.models import BreakerState, Instance
 from controlplane.policy.actions.breakers import set_mode
 from controlplane.policy.actions.policies import put_policy
+from controlplane.rollouts.models import Rollout
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
 from controlplane.tenancy.actions import keys, operators, tenants
 from controlplane.tenancy.models import Operator, SdkKey, Tenant
 from controlplane.tenancy.queries import SYSTEM
+from tests.dashboard import rollout_world
 from tidegate.core.window import Distribution
 
 PASSWORD = "correct horse battery"
@@ -41,6 +43,7 @@ class World:
         self.operators: dict[str, Operator] = {}
         self.budgets: dict[str, Budget] = {}
         self.instances: list[Instance] = []
+        self.rollouts: dict[str, Rollout] = {}
         self.trace_id = ""
         self.random = random.Random(7)
 
@@ -53,6 +56,7 @@ def make(now: datetime | None = None, *, spans: bool = True) -> World:
     _money(world)
     _clients(world)
     _calls(world)
+    world.rollouts = rollout_world.make(world.tenants["acme"], world.tenants["globex"], world.now)
     if spans:
         _traces(world)
     return world

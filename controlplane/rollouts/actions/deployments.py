@@ -133,6 +133,16 @@ def create_release(*, by: Asker, deployment: Deployment, config: Any, version: s
     return made
 
 
+@transaction.atomic
+def create_with_release(
+    *, by: Asker, slug: str, tenant: Tenant | None, description: Description, config: Any, version: str = ""
+) -> Deployment:
+    """Make a deployment and its first release, both or neither."""
+    made = create_deployment(by=by, slug=slug, tenant=tenant, description=description)
+    create_release(by=by, deployment=made, config=config, version=version)
+    return made
+
+
 def _next_version(deployment: Deployment) -> str:
     taken = set(deployment.releases.values_list("version", flat=True))
     number = len(taken) + 1

@@ -37,6 +37,8 @@ def move(*, by: Asker, rollout: Rollout, verb: str, state: State, reason: str, n
         # One line of numbers for all rollouts of a deployment, so that counts never mix.
         deployment.step += 1
         state = state._replace(step=deployment.step)
+    if reason and reason != state.reason:
+        state = state._replace(reason=f"{state.reason} {reason}".strip())
     rollout.follow(state)
     if moved and state.phase in SERVED and (before.phase not in SERVED or state.attempt != before.attempt):
         rollout.first_step, rollout.evidence, rollout.started_at, rollout.ended_at = state.step, kept(FRESH), now, None

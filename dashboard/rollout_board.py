@@ -1,0 +1,327 @@
+"""The board of rollouts: a column per ring, a card per rollout, and what is said and may be done on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controlplane.domain.rollout import ENDED, OPEN
+from controlplane.rollouts import findings, queries
+from controlplane.rollouts.findings import ArmFigures, Figures, Findings
+from controlplane.rollouts.models import Rollout
+from dashboard import figures
+from tidegate.core.bucketing import PARTS
+
+ENDED_SHOWN = timedelta(days=7)
+MOST_ENDED = 8
+MOST_CHANGES = 3
+WORSE = 1.25
+_PILLS = {
+    "draft": ("mute", "Draft"),
+    "approval": ("half watch", "Asks approval"),
+    "scheduled": ("half info", "Scheduled"),
+    "running": ("half can", "Baking"),
+    "paused": ("half watch", "Paused"),
+    "held": ("half watch", "Held"),
+    "promoting": ("half can", "Promoting"),
+    "complete": ("ok", "Complete"),
+    "rolled_back": ("sq trouble", "Rolled back"),
+    "aborted": ("mute", "Aborted"),
+}
+Fields = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Button:
+    """``do`` is what the form sends: the verb, the rollout, and the version that is looked at."""
+
+    do: str
+    label: str
+    look: str
+    confirm: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of both arms. ``tone`` judges the candidate's."""
+
+    name: str
+    stable: str
+    candidate: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Evidence on its way from 0 to 100."""
+
+    name: str
+    value: int
+    tone: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Card:
+    rollout: Rollout
+    tone: str
+    pill: str
+    changes: str
+    lines: Sequence[Line]
+    meter: Meter | None
+    says: str
+    converged: str
+    due: datetime | None
+    buttons: Sequence[Button]
+    hot: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    says: str
+    cards: Sequence[Card]
+
+
+def columns_of(rollouts: Iterable[Rollout], *, now: datetime, chosen: int | None, may_operate: bool) -> list[Column]:
+    """Return the columns: what is not running yet, the rings by share, and what has ended lately."""
+    shown = [each for each in rollouts if each.phase in OPEN or _ended_lately(each, now)]
+    found = findings.figures_of(shown)
+    cards = [card_of(each, found[each.pk], now=now, chosen=chosen, may_operate=may_operate) for each in shown]
+    live = [card for card in cards if card.rollout.phase in OPEN]
+    rings: dict[str, tuple[int, str]] = {}
+    for card in live:
+        for name, share, says in _rings_of(card.rollout):
+            rings.setdefault(name, (share, says))
+    ordered = sorted(rings.items(), key=lambda item: item[1][0])
+    columns = [
+        Column(name, says, [card for card in live if _place(card.rollout) == name]) for name, (_, says) in ordered
+    ]
+    waiting = [card for card in live if _place(card.rollout) == ""]
+    if waiting:
+        columns.insert(0, Column("Waiting", "not begun", waiting))
+    ended = [card for card in cards if card.rollout.phase in ENDED][:MOST_ENDED]
+    return [*columns, Column("Ended", "last 7 days", ended)]
+
+
+def _ended_lately(rollout: Rollout, now: datetime) -> bool:
+    return rollout.ended_at is not None and now - rollout.ended_at < ENDED_SHOWN
+
+
+def _rings_of(rollout: Rollout) -> list[tuple[str, int, str]]:
+    if rollout.strategy == "blue_green":
+        return [("Everyone", 2 * PARTS, "100 %")]
+    return [(ring.name, ring.share + (0 if _named(ring) else PARTS), share_words(ring)) for ring in rollout.plan.rings]
+
+
+def _named(ring: Any) -> bool:
+    return bool(ring.tenants or ring.users or ring.regions)
+
+
+def share_words(ring: Any) -> str:
+    """``2 tenants``, ``5 %``, ``50 % of 2 tenants``."""
+    share = f"{ring.share / 10_000:g} %"
+    parts = [
+        f"{len(names)} {word}{'s' if len(names) != 1 else ''}"
+        for word, names in (("tenant", ring.tenants), ("user", ring.users), ("region", ring.regions))
+        if names
+    ]
+    if not parts:
+        return share
+    who = ", ".join(parts)
+    return who if ring.share == PARTS else f"{share} of {who}"
+
+
+def _place(rollout: Rollout) -> str:
+    if rollout.phase in {"draft", "approval", "scheduled"}:
+        return ""
+    if rollout.strategy == "blue_green":
+        return "Everyone"
+    rings = rollout.plan.rings
+    return rings[-1].name if rollout.phase == "promoting" else rings[min(rollout.ring, len(rings) - 1)].name
+
+
+def card_of(
+    rollout: Rollout, arms: Figures, *, now: datetime, chosen: int | None = None, may_operate: bool = False
+) -> Card:
+    """Return the card of one rollout."""
+    tone, pill = _pill(rollout)
+    live = rollout.phase in OPEN and rollout.phase not in {"draft", "approval", "scheduled"}
+    found = findings.findings_of(rollout) if live and rollout.strategy != "blue_green" else None
+    convergence = findings.convergence_of(rollout, now=now) if live else None
+    return Card(
+        rollout=rollout,
+        tone=tone,
+        pill=pill,
+        changes=changes_of(rollout.previous.config, rollout.release.config),
+        lines=lines_of(arms) if live or rollout.phase in ENDED else (),
+        meter=meter_of(rollout, found, now) if found is not None else None,
+        says=_says(rollout, arms),
+        converged=_converged(convergence) if convergence is not None else "",
+        due=queries.decides_by(rollout),
+        buttons=buttons_of(rollout) if may_operate else (),
+        hot=rollout.pk == chosen,
+    )
+
+
+def _converged(convergence: findings.Convergence) -> str:
+    if not convergence.clients:
+        return "No client is connected"
+    refused = f", {len(convergence.refused)} refused it" if convergence.refused else ""
+    return f"{convergence.on_it} of {convergence.clients} clients run it{refused}"
+
+
+def _pill(rollout: Rollout) -> tuple[str, str]:
+    if rollout.phase == "running" and rollout.asks:
+        return "half watch", "Asks approval"
+    if rollout.phase == "running" and rollout.strategy == "blue_green":
+        return ("ok", "Green live") if rollout.flipped else ("info", "Blue live")
+    return _PILLS[rollout.phase]
+
+
+def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Say in short how a config differs: ``temperature 0.4 → 0.2, prompt v18 → v19``."""
+    differing = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    said = [f"{name} {_short(before.get(name))} → {_short(after.get(name))}" for name in differing[:MOST_CHANGES]]
+    more = len(differing) - MOST_CHANGES
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def lines_of(arms: Figures) -> list[Line]:
+    """Return the figures of both arms side by side."""
+    stable, candidate = arms
+
+    def line(name: str, a: float, b: float, words: Any) -> Line:
+        return Line(
+            name,
+            words(a) if stable.calls else "–",
+            words(b) if candidate.calls else "–",
+            _tone(stable, candidate, a, b),
+        )
+
+    return [
+        line("Errors", stable.error_rate, candidate.error_rate, figures.percent),
+        line("p50", stable.p50_us, candidate.p50_us, lambda value: str(figures.duration(value))),
+        line("p99", stable.p99_us, candidate.p99_us, lambda value: str(figures.duration(value))),
+        line(
+            "Cost / call",
+            stable.cost_per_call_nusd,
+            candidate.cost_per_call_nusd,
+            lambda value: figures.usd(int(value)),
+        ),
+        line("Tokens / call", stable.tokens_per_call, candidate.tokens_per_call, figures.count),
+        Line("Requests", f"{stable.calls:,}", f"{candidate.calls:,}", "dim"),
+    ]
+
+
+def _tone(stable: ArmFigures, candidate: ArmFigures, a: float, b: float) -> str:
+    if min(stable.calls, candidate.calls) < 100 or max(a, b) <= 0:
+        return "dim"
+    if b > a * WORSE:
+        return "trouble"
+    return "ok" if b * WORSE < a else "dim"
+
+
+def meter_of(rollout: Rollout, found: Findings, now: datetime) -> Meter | None:
+    """Return the meter of what the evidence is nearer to."""
+    verdict = found.verdict
+    if rollout.phase == "promoting":
+        return None
+    if verdict.harm >= verdict.promotion and verdict.harm > 0:
+        says = (
+            f"{found.errors_left:,} more error{'s' if found.errors_left != 1 else ''} roll it back."
+            if found.errors_left
+            else ""
+        )
+        return Meter(
+            "Evidence of harm", round(100 * verdict.harm), "trouble", f"{says} Most in {verdict.worst}.".strip()
+        )
+    return Meter("Evidence of no harm", round(100 * verdict.promotion), "ok", _to_go(rollout, found, now))
+
+
+def _to_go(rollout: Rollout, found: Findings, now: datetime) -> str:
+    errors = f"{found.errors_left:,} more errors roll it back. " if found.errors_left else ""
+    if not found.compared:
+        return "Nothing was compared in this ring yet."
+    if found.units_left is None:
+        return f"{errors}At these rates it is never promoted: {found.verdict.slowest} are in the way."
+    if found.units_left == 0:
+        return f"{errors}Enough to promote once it has baked."
+    took_s = (now - rollout.entered_at).total_seconds() if rollout.entered_at else 0.0
+    about = f", about {figures.span(found.units_left / found.compared * took_s)}" if took_s > 10 else ""
+    return f"{errors}{found.units_left:,} more requests promote it{about}."
+
+
+def _says(rollout: Rollout, arms: Figures) -> str:
+    if rollout.phase in ENDED and rollout.started_at is not None and rollout.ended_at is not None:
+        took = figures.span((rollout.ended_at - rollout.started_at).total_seconds())
+        return f"After {took} and {arms.candidate.calls:,} requests. {rollout.reason}".strip()
+    return rollout.reason
+
+
+def _button(rollout: Rollout, verb: str, label: str, look: str = "", confirm: str = "") -> Button:
+    return Button(f"{verb}:{rollout.pk}:{rollout.version}", label, look, confirm)
+
+
+def buttons_of(rollout: Rollout) -> list[Button]:
+    """Return what a person may do to a rollout now, the safest first."""
+    name = f"{rollout.deployment.slug} {rollout.release.version}"
+    back = _button(
+        rollout, "rollback", "Roll back", "risk",
+        f"Roll back {name}? Everybody gets {rollout.previous.version} within a second, and {rollout.release.version} is marked bad: it is never returned to.",
+    )  # fmt: skip
+    abort = _button(
+        rollout,
+        "abort",
+        "Abort",
+        "",
+        f"Abort {name}? Everybody gets {rollout.previous.version}; the release is not blamed.",
+    )
+    if rollout.phase == "draft":
+        return [_button(rollout, "start", "Start", "main"), abort]
+    if rollout.phase == "approval":
+        return [_button(rollout, "approve", "Approve", "main"), abort]
+    if rollout.phase == "scheduled":
+        return [abort]
+    if rollout.phase in {"promoting", "complete"}:
+        return [back]
+    if rollout.phase == "aborted":
+        return [_button(rollout, "retry", "Try again")]
+    if rollout.phase == "rolled_back":
+        return []
+    if rollout.strategy == "blue_green":
+        other = (
+            f"Switch back to {rollout.previous.version}" if rollout.flipped else f"Switch to {rollout.release.version}"
+        )
+        full = (
+            _button(rollout, "promote_fully", "Keep it", "", f"Keep {name} for good? The other side is let go.")
+            if rollout.flipped
+            else abort
+        )
+        return [_button(rollout, "switch", other, "main"), full, back]
+    return [back, *_going_on(rollout, name), abort]
+
+
+def _going_on(rollout: Rollout, name: str) -> list[Button]:
+    rings = rollout.plan.rings
+    following = rings[rollout.ring + 1] if rollout.ring + 1 < len(rings) else None
+    target = f"{share_words(following)}" if following else "everybody"
+    confirm = f"Promote {name} to {target} now, whatever the evidence says?"
+    promote = (
+        _button(rollout, "approve", f"Approve {target}", "main")
+        if rollout.asks
+        else _button(rollout, "promote", f"Promote to {target}", "", confirm)
+    )
+    if rollout.phase == "running":
+        return [_button(rollout, "pause", "Pause"), promote]
+    return [_button(rollout, "resume", "Resume", "main"), promote]
