@@ -40,15 +40,23 @@ def _queue(part: dict[str, Any]) -> str:
     text = f"{part.get('max_concurrent')} at once"
     if part.get("max_waiting"):
         text += f", {part['max_waiting']} wait up to {part.get('max_wait_ms', 0) / 1000:g} s"
+    if part.get("scope") == "fleet":
+        text += ", among all clients"
+    if part.get("adaptive"):
+        text += f", adapted from {part.get('min_concurrent', 1)} up"
+    if part.get("congestion") not in (None, "fifo"):
+        text += f", {part['congestion']} under congestion"
     return text
 
 
 def _breaker(part: dict[str, Any]) -> str:
     if part.get("mode") not in (None, "auto"):
         return str(part["mode"]).replace("_", " ")
-    text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {part.get('window_s', 30):g} s"
+    window = f"the last {part['window_calls']}" if part.get("window_calls") else f"{part.get('window_s', 30):g} s"
+    text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {window}"
     return f"{text}, for {part['open_s']:g} s" if part.get("open_s") else text
 
 
 def _retry(part: dict[str, Any]) -> str:
-    return f"up to {part.get('max_attempts')} attempts"
+    text = f"up to {part.get('max_attempts')} attempts"
+    return f"{text}, hedged after {part['hedge_ms'] / 1000:g} s" if part.get("hedge_ms") else text

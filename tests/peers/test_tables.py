@@ -55,3 +55,10 @@ def test_tables__whole__what_is_left_out_is_the_exception(shared: Path) -> None:
     run = Counter(each.values[0] for each in _tables() if not ADAPTERS[each.values[0]]().unsupported(each.values[1]))
 
     assert {name: run[name] >= least for name, least in LEAST.items()} == dict.fromkeys(LEAST, True)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=list(ADAPTERS))
+def test_dialect__whatever_is_left_out__is_declared_to_people(adapter: Any) -> None:
+    told = (Path(__file__).resolve().parents[2] / "docs" / "resilience.md").read_text()
+
+    assert [name for name in adapter.excluded if f"`{name}`" not in told] == []
