@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.simulation.mutants import broken, named
+from tests.simulation.mutants import Stale, broken, named
 from tests.simulation.run import Outcome, run
 from tests.simulation.setup import drawn
 from tests.simulation.shrink import replay_line, shrunk
@@ -28,16 +28,15 @@ def outcomes(seeds: Iterable[int], *, jobs: int) -> Iterator[Outcome]:
         yield from pool.imap(run_seed, seeds, chunksize=CHUNK)
 
 
-def killer_of(name: str, *, tries: int) -> Outcome | None:
+def killer_of(name: str, *, tries: int) -> Outcome | Stale | None:
     """Return the first world, of so many that have what it needs, in which a mutant breaks an invariant."""
     mutant = named(name)
     setups = (setup for setup in map(drawn, itertools.count()) if all(getattr(setup, need) for need in mutant.needs))
-    with broken(mutant):
-        for setup in itertools.islice(setups, tries):
-            outcome = run(setup)
-            if outcome.invariant:
-                return outcome
-    return None
+    try:
+        with broken(mutant):
+            return next((found for found in map(run, itertools.islice(setups, tries)) if found.invariant), None)
+    except Stale as stale:
+        return stale
 
 
 def report_of(failed: Outcome, *, shrink: Callable[[Outcome], Outcome] = shrunk) -> str:

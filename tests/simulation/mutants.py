@@ -17,6 +17,7 @@ from typing import NamedTuple
 GRANTS = "controlplane.domain.grants"
 LEASES = "controlplane.domain.leases"
 LEDGER = "controlplane.domain.ledger"
+CARRY = "controlplane.domain.carry"
 PERIODS = "controlplane.domain.periods"
 BUDGET = "tidegate.core.budget"
 LEASING = "tidegate.leasing"
@@ -84,11 +85,13 @@ MUTANTS = (
     Mutant("room_ignores_settled", "room is amount - outstanding - settled", GRANTS, "Account.room",
            "self.amount - self.outstanding - self.settled", "self.amount - self.outstanding"),
     Mutant("a_group_is_granted_what_it_found", "what one report changes, the next in the transaction sees", GRANTS, "Account.moved",
-           "outstanding=self.outstanding + outstanding", "outstanding=self.outstanding"),
+           "self.outstanding + outstanding,", "self.outstanding,"),
     Mutant("grants_under_min_useful", "nothing is granted under min_useful", GRANTS, "decide",
            "floor = max(1, ask.min_useful - idle)", "floor = 1"),
     Mutant("closed_lease_grants", "a closed lease never grants again", LEASES, "_answer",
-           "if lease.closed:\n", "if lease.closed and report.final:\n", ("repeat",)),
+           "if lease.closed or lease.revoked:\n", "if lease.revoked or (lease.closed and report.final):\n", ("repeat",)),
+    Mutant("revoked_lease_grants", "a revoked lease grants nothing more", LEASES, "_answer",
+           "if lease.closed or lease.revoked:\n", "if lease.closed:\n", ("revokes",)),
     Mutant("grants_after_the_period", "a period that is over grants nothing", LEASES, "_answer",
            "elif period_ms != 0:", "else:", ("hours",)),
     Mutant("grants_on_archived_budgets", "an archived budget is unknown", LEASES, "_answer",
@@ -98,10 +101,10 @@ MUTANTS = (
     Mutant("over_its_amount_nothing_is_asked_back", "cap is 0 while an account is over its amount", GRANTS, "cap",
            "account.blocks and account.room < 0", "account.blocks and False", ("amounts",)),
     Mutant("amounts_are_cached", "an amount that was lowered before counts", STORE, "Store._open_account",
-           "Account(budget.amount,", "Account(self.__dict__.setdefault(budget.id, budget.amount),", ("amounts",)),
+           "Account(budget.amount + extra,", "Account(self.__dict__.setdefault(budget.id, budget.amount) + extra,", ("amounts",)),
     Mutant("expiry_frees_rights", "a lease that expires without a final report stays counted", STORE, "Store._open_account",
-           "Account(budget.amount, row.outstanding,",
-           "Account(budget.amount, sum(lease.outstanding for key, lease in self.leases.items() if row.id in lease.path"
+           "Account(budget.amount + extra, row.outstanding,",
+           "Account(budget.amount + extra, sum(lease.outstanding for key, lease in self.leases.items() if row.id in lease.path"
            " and (now - self.seen[key]).total_seconds() < 1.0),"),
     Mutant("the_client_says_which_period", "times of a sender decide nothing", SERVER, "Server._transact",
            "now=self.time(),", "now=datetime.fromtimestamp(group[0].process.clock.wall_ms() / 1000, UTC),", ("skew", "hours")),
@@ -111,6 +114,10 @@ MUTANTS = (
            "timedelta(days=days)", "timedelta(hours=12 * days)", ("rolling", "nights")),
     Mutant("a_correction_counts_from_its_coming", "a correction leaves the window before the charge does", LEDGER, "slot_moves",
            "slot_of(days, entry.opened_at)", "slot_of(days, entry.at)", ("rolling", "nights", "corrections")),
+    Mutant("what_is_leased_is_carried_over", "what is still leased of a period counts as spent", CARRY, "carried",
+           "unused = before.amount - before.exposure", "unused = before.amount", ("hours", "carries")),
+    Mutant("debts_are_forgotten", "a debt is taken off the next period", CARRY, "carried",
+           "return unused if rule.debt else 0", "return 0", ("hours", "carries", "amounts")),
     # What the client admits
     Mutant("holds_without_room", "x is admitted when G - S - H - R >= x", BUDGET, "hold",
            "if lease.room >= bound", "if lease.room > 0"),
@@ -129,7 +136,7 @@ MUTANTS = (
     Mutant("cap_is_ignored", "the SDK returns what it holds idle beyond cap", LEASING, "Leases._merge",
            'budget.keep_at_most(slip.lease, answer["cap"])', "slip.lease", ("amounts",)),
     Mutant("deadlines_are_ignored", "a call is admitted when now < deadline", LEASING, "Slip.live",
-           "and boot < self.deadline", ""),
+           "return boot < self.deadline or", "return self.deadline > -math.inf or"),
     Mutant("deadline_from_the_answer", "the deadline counts from the sending of the request", EXCHANGE, "Exchange.answered",
            "sent_boot=sent.sent_boot", "sent_boot=guard.clock.boot()"),
     Mutant("wall_clock_deadline", "deadlines are on a clock that nobody sets", KERNEL, "ProcessClock.boot",

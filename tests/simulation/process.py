@@ -164,7 +164,7 @@ class Process:
 
     def _begin_call(self, job: Job) -> None:
         world = self.world
-        slack = 0.01 + 4 * world.setup.drift * world.setup.ttl
+        slack = 0.11 + 4 * world.setup.drift * world.setup.ttl
         world.truth.let_through(self, job, now=world.kernel.now, slack=slack)
         world.provide(self, job)
 

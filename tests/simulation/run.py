@@ -121,7 +121,8 @@ class _Probe:
             budget = world.store.budgets[ref.id]
             current = [row for row in world.store.accounts.values() if row.budget == ref.id]
             if budget.blocks and current:
-                rooms.append(budget.amount - world.truth.exposed(current[-1].id))
+                row = current[-1]
+                rooms.append(budget.amount + world.truth.carried(row) - world.truth.exposed(row.id))
             elif budget.blocks:
                 rooms.append(budget.amount)
         return min(rooms)

@@ -31,6 +31,8 @@ class Setup:
     queue: int = 0  # calls of a route at once; 0: any number
     hours: float = 0.0  # the part of budgets that renew hourly
     rolling: float = 0.0  # the part of budgets that roll over a day
+    carries: float = 0.0  # the part of hourly budgets that carry what is unused, and debts, to the next hour
+    finishes: float = 0.0  # the part of budgets whose leases are finished when the server is away
     hour_ends: float = 1e9  # after the start
     delay: float = 0.02
     slow: float = 0.0  # chance of a message that takes up to three TTLs
@@ -50,6 +52,7 @@ class Setup:
     failovers: float = 0.0
     amounts: float = 0.0  # budgets are raised and lowered
     archives: float = 0.0
+    revokes: float = 0.0  # of leases
     nights: float = 0.0  # hours pass in which nothing happens
     cancels: float = 0.0  # chance that a call is cancelled, and billed all the same
     errors: float = 0.0  # chance that nobody knows whether a call was billed
@@ -78,8 +81,11 @@ FAULTS = {
     "drift": (0.002, 0.02), "skew": (1.0, 7200.0), "failures": (0.02, 0.2), "unknown": (0.02, 0.2), "failovers": (0.02, 0.1),
     "amounts": (0.05, 0.4), "nights": (0.03, 0.25), "cancels": (0.05, 0.4), "errors": (0.05, 0.3), "silent": (0.05, 0.3),
     "gives_up": (0.05, 0.3), "corrections": (0.2, 1.0), "hours": (0.2, 1.0), "rolling": (0.2, 1.0),
+    "carries": (0.3, 1.0),
 }  # fmt: skip
-RARE_FAULTS = {"archives": (0.02, 0.05), "overbilled": (0.02, 0.2)}
+RARE_FAULTS = {
+    "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),
+}  # fmt: skip
 
 
 def drawn(seed: int) -> Setup:

@@ -38,7 +38,7 @@ class BudgetRow:
     category: str | None = None
     finishes: bool = False  # its leases may be finished when the server is away
     carry: CarryRule = field(default_factory=CarryRule)
-    created_at: datetime | None = None  # None: before all periods
+    created_at: datetime | None = None
 
     @property
     def terms(self) -> BudgetTerms:
@@ -157,7 +157,8 @@ class Store:
             known for known in self.accounts.values() if (known.budget, known.ends_at) == (row.budget, row.starts_at)
         ]
         if not before:
-            return carried(budget.carry, Before(budget.amount, 0) if budget.created_at is None else None)
+            was_there = budget.created_at is not None and budget.created_at < row.starts_at
+            return carried(budget.carry, Before(row.amount, 0) if was_there else None)
         (past,) = before
         return carried(budget.carry, Before(past.amount + past.carried, past.outstanding + past.settled))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
 from tests.simulation.kernel import Broken
-from tests.simulation.store import Store, Written, key_of
+from tests.simulation.store import AccountRow, Store, Written, key_of
 from tidegate.leasing import Slip
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def rest(lease: OpenLease | None) -> int:
 class Held:
     """What is true of one lease: who holds it, what its calls settled at, what its open calls may cost."""
 
-    __slots__ = ("corrected", "funded", "holds", "live_until", "over", "process", "settled", "slip")
+    __slots__ = ("corrected", "finishes", "funded", "holds", "live_until", "over", "process", "settled", "slip")
 
     def __init__(self, process: Process, slip: Slip) -> None:
         self.process = process
@@ -48,6 +48,7 @@ class Held:
         self.holds = 0
         self.over = 0  # billed beyond bounds
         self.funded = not slip.path.only_warns
+        self.finishes = slip.path.finishes
         self.live_until = float("-inf")  # real time, by the answers that arrived
 
 
@@ -85,10 +86,11 @@ class Bill:
 
 
 class Standing(NamedTuple):
-    """What a transaction found: leases, and the exposure of accounts."""
+    """What a transaction found: leases, and of accounts the exposure and what was allowed."""
 
     leases: dict[LeaseKey, OpenLease | None]
     exposed: dict[int, int]
+    allowed: dict[int, int]
 
 
 class Truth:
@@ -168,7 +170,7 @@ class Truth:
     def _check_fencing(self, held: Held, key: LeaseKey, lease: OpenLease | None, now: float, slack: float) -> None:
         if lease is None or lease.closed:
             raise Broken("I6 fencing", f"a call on lease {key[1]}, which is {'closed' if lease else 'not known'}")
-        if now >= held.live_until + 1e-6:
+        if now >= held.live_until + 1e-6 and not (held.finishes and held.live_until > 0):
             raise Broken("I6 fencing", f"a call on lease {key[1]}, {now - held.live_until:.3f} s after its deadline")
         latest = self.server_time() - timedelta(seconds=slack)
         for account in lease.path:
@@ -235,7 +237,8 @@ class Truth:
         """Return how everything stands that a transaction is about to change."""
         leases = {key: self.store.leases.get(key) for key in map(key_of, reports)}
         known = [account for account in written.accounts if account in self.store.accounts]
-        return Standing(leases, {account: self.exposed(account) for account in known})
+        exposed = {account: self.exposed(account) for account in known}
+        return Standing(leases, exposed, {account: self.allowed(account) for account in self.store.accounts})
 
     def committed(self, reports: list[LeaseReport], written: Written, stood: Standing) -> None:
         """A transaction has been committed: hold what it did against the law."""
@@ -259,11 +262,11 @@ class Truth:
             if held is not None:
                 self._check_client(key, held)
         for account in touched:
-            self._check_account(account, granted=account in raised)
+            self._check_account(account, stood, granted=account in raised)
         for report in reports:
             lease = self.store.leases.get((report.incarnation, report.number))
             if lease is not None:
-                self._check_cap(written.answers[lease.key], lease, stood.exposed)
+                self._check_cap(written.answers[lease.key], lease, stood)
 
     def _move(self, lease: OpenLease, old: OpenLease | None) -> None:
         idle, charged = rest(lease) - rest(old), charge(lease) - charge(old)
@@ -289,7 +292,7 @@ class Truth:
 
     def _check_grant(self, report: LeaseReport, lease: OpenLease, old: OpenLease | None) -> None:
         number, left = report.number, rest(lease)
-        if old is not None and old.closed:
+        if old is not None and (old.closed or old.revoked):
             raise Broken("I6 fencing", f"lease {number} is closed and was granted more")
         for account in map(self.store.accounts.__getitem__, lease.path):
             if self.store.budgets[account.budget].archived:
@@ -301,7 +304,7 @@ class Truth:
         if left - report.held < report.min_useful and left < report.want:
             raise Broken("I10 level", f"lease {number} was granted less than a call needs, {report.min_useful}")
 
-    def _check_cap(self, answer: Answer, lease: OpenLease, before: dict[int, int]) -> None:
+    def _check_cap(self, answer: Answer, lease: OpenLease, stood: Standing) -> None:
         """Whoever draws on an account that is over its amount must give back what it holds idle.
 
         An account that was over before a transaction and is after it was so all the time, but for calls that cost more
@@ -309,8 +312,9 @@ class Truth:
         """
         for account in lease.path:
             budget = self.store.budgets[self.store.accounts[account].budget]
-            exposed = min(before.get(account, 0), self.exposed(account))
-            if budget.blocks and answer.cap and exposed > budget.amount + self._bill(account).over:
+            exposed = min(stood.exposed.get(account, 0), self.exposed(account))
+            allowed = max(stood.allowed.get(account, 0), self.allowed(account))
+            if budget.blocks and answer.cap and exposed > allowed:
                 raise Broken("I11 cap", f"account {account} is over its amount, its clients may keep {answer.cap}")
 
     def kept(self, process: Process, number: int, cap: int) -> None:
@@ -319,14 +323,47 @@ class Truth:
         if held is not None and not held.slip.retiring and held.slip.lease.room > cap:
             raise Broken("I11 cap", f"lease {number} keeps {held.slip.lease.room} of {cap}")
 
-    def _check_account(self, account: int, *, granted: bool) -> None:
+    def _check_account(self, account: int, stood: Standing, *, granted: bool) -> None:
         self.checks += 1
         row = self.store.accounts[account]
         budget = self.store.budgets[row.budget]
         if row.outstanding != self.outstanding[account] or row.settled != self.charged[account]:
             kept, true = (row.outstanding, row.settled), (self.outstanding[account], self.charged[account])
             raise Broken("I7 conservation", f"account {account} says {kept}, its leases say {true}")
-        allowed = budget.amount + self._bill(account).over
-        if granted and budget.blocks and self.exposed(account) > allowed:
-            raise Broken("I1 escrow", f"account {account}: {self.exposed(account)} of {allowed} after a grant")
+        if granted and budget.blocks:
+            self._check_escrow(account, stood)
         self.check_liability(account)
+
+    def _check_escrow(self, account: int, stood: Standing) -> None:
+        """Whatever was granted was there, before the transaction or in the course of it; so was what the next period has of this one."""
+        row = self.store.accounts[account]
+        after = [other.id for other in self._periods_of(row) if row.ends_at and other.starts_at == row.ends_at]
+        for each in (account, *after):
+            exposed, allowed = self.exposed(each), max(self.allowed(each), stood.allowed.get(each, 0))
+            if exposed > allowed:
+                raise Broken("I1 escrow", f"account {each}: {exposed} of {allowed} after a grant")
+
+    def _periods_of(self, row: AccountRow) -> list[AccountRow]:
+        return [other for other in self.store.accounts.values() if other.budget == row.budget]
+
+    def allowed(self, account: int) -> int:
+        """Return what an account may be exposed to: its amount, what was carried to it, and costs beyond bounds."""
+        row = self.store.accounts[account]
+        amount = self.store.budgets[row.budget].amount
+        return amount + self.carried(row) + self._bill(account).over
+
+    def carried(self, row: AccountRow) -> int:
+        """Return what an account has of the period before: what was left of it, or what was too much.
+
+        A period that nobody used has no account: how much it had is the server's word, as far as the rule goes.
+        """
+        budget = self.store.budgets[row.budget]
+        if row.starts_at is None or not budget.carry.carries:
+            return 0
+        left = row.carried
+        for past in self._periods_of(row):
+            if past.ends_at == row.starts_at:
+                left = past.amount + self.carried(past) - self.exposed(past.id)
+        if left < 0:
+            return left if budget.carry.debt else 0
+        return min(left, budget.carry.up_to)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodRule
 from tests.simulation.kernel import Kernel
 from tests.simulation.process import Job, Process, TurnedDown
@@ -67,9 +68,12 @@ class World:
             amount = int(expected * chance.uniform(0.3, 1.5))
             blocks = chance.random() < self.setup.blocking
             category = chance.choice((None, None, "support"))
-            self.store.budgets[number] = BudgetRow(
-                number, owner, f"b{number}", amount, rule, blocks=blocks, category=category
-            )
+            row = BudgetRow(number, owner, f"b{number}", amount, rule, blocks=blocks, category=category)
+            row.created_at = self.server.time()
+            row.finishes = chance.random() < self.setup.finishes
+            if rule.kind == "calendar" and chance.random() < self.setup.carries:
+                row.carry = CarryRule(chance.randint(0, amount), debt=chance.random() < 0.5)
+            self.store.budgets[number] = row
 
     def _snapshot(self) -> Snapshot:
         live = [budget for budget in self.store.budgets.values() if not budget.archived]
@@ -97,6 +101,7 @@ class World:
                         "slug": budget.slug,
                         "match": {"category": budget.category} if budget.category else {},
                         "on_exhausted": "block" if budget.blocks else "warn",
+                        "on_disconnect": "finish_lease" if budget.finishes else "stop",
                     }
                     for budget in live
                 },
@@ -144,6 +149,7 @@ class World:
             (setup.failovers, "failovers", self._fail_over),
             (setup.amounts, "amounts", self._change_amount),
             (setup.archives, "archives", self._archive),
+            (setup.revokes, "revokes", self._revoke),
             (setup.nights, "nights", self._night),
         ):
             if rate:
@@ -266,6 +272,13 @@ class World:
         self.snapshot = self._snapshot()
         for process in self.living:
             process.after(chance.uniform(0.0, 3.0), self._publish, process)
+
+    def _revoke(self, chance: random.Random) -> None:
+        keys = [key for key, lease in self.store.leases.items() if not lease.closed]
+        if keys:
+            key = chance.choice(keys)
+            self.kernel.note("lease {} is revoked", key[1])
+            self.store.revoke(key)
 
     def _publish(self, process: Process) -> None:
         process.guard.follow(self.snapshot, self.book)

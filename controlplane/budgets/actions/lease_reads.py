@@ -172,7 +172,7 @@ def _carried(terms: _Terms, row: dict[str, Any], before: dict[str, Any] | None) 
     if before is not None:
         amount = before["amount_nusd"] + before["carried_nusd"]
         return carried(terms.carry, Before(amount, before["outstanding_nusd"] + before["settled_nusd"]))
-    return carried(terms.carry, Before(terms.amount, 0) if terms.created_at < row["starts_at"] else None)
+    return carried(terms.carry, Before(row["amount_nusd"], 0) if terms.created_at < row["starts_at"] else None)
 
 
 async def _windows_of(
