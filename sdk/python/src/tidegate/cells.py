@@ -65,10 +65,12 @@ class Cell:
         "key",
         "lane",
         "learned",
+        "learns",
         "leave",
         "lenient",
         "lent",
         "lent_tokens",
+        "limits_tokens",
         "now",
         "owed",
         "path",
@@ -111,9 +113,12 @@ class Cell:
         self.declared_nusd = ticket.declared_nusd
         self.bound, self.estimate = ticket.bound, ticket.estimate
         self.taken = tuple(ticket.taken)
-        limited = any(limit.unit == "tokens" for limit in ticket.policy.limits)
-        self.weighs = not ticket.fixed and (limited or ticket.path is not None)
+        self.limits_tokens = any(limit.unit == "tokens" for limit in ticket.policy.limits)
+        self.weighs = not ticket.fixed and (self.limits_tokens or ticket.path is not None)
         priced = book.priced(ticket.model) if ticket.model else None
+        self.learns = (
+            ticket.path is not None and ticket.declared_nusd is None
+        )  # what calls hold depends on what others did cost
         self.unit = self.plus = self.per_input = self.per_output = (
             0  # of the price; a unit of 0: it takes the book to tell
         )
@@ -176,6 +181,10 @@ class Cell:
         if known is None or max_output_tokens is None:
             return max(self.learned, known or 0)
         return known
+
+    def teaches(self, used: Used | None) -> bool:
+        """Whether a call did cost more than any lately, so that the next one must hold more."""
+        return used is not None and self.cost_of(used)[0] > self.learned
 
     def presumed(self, told: Told | None) -> int:
         """Return what a call of a cell that does not weigh did cost when nobody recorded it."""

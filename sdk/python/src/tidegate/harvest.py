@@ -105,6 +105,20 @@ class Harvest(Books):
             cell.circuit.succeeded(cell.leave, now=now, calls=ended)
             if not cell.circuit.lends(cell.leave):
                 self.call_back(self._of(cell.circuit))
+        self._teach(cell.lane, now)
+
+    def _teach(self, lane: Lane, now: float) -> None:
+        """Call back what was lent to calls that have to hold more, now that one did cost more than any lately."""
+        learned = lane.learned(now)
+        wrong = [cell for cell in lane.cells if cell.learns and cell.learned < learned]
+        for cell in wrong:
+            cell.learned = learned
+        self.call_back(wrong)
+
+    def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
+        super()._account(ticket, error, failure, now)
+        if ticket.lane is not None and ticket.lane.cells:
+            self._teach(ticket.lane, now)
 
     def _free(self, cell: Cell, ended: int) -> None:
         """Give up the places in the line of calls that ended, ``ended`` being all of them ever."""
@@ -181,12 +195,14 @@ class Harvest(Books):
                 if cell.slip is not None:
                     cell.owed -= call.bound
                 self.running.add(call)
+                if call.session:
+                    self.report.touch_session(call.key.tenant, call.route, call.session, self.clock.now())
 
     def attend(self, cell: Cell) -> None:
         """A call has ended for which others wait."""
         with self.lock:
             if cell.epoch == self.epoch:
-                self.harvest(cell, self.clock.now())
+                self.call_back([cell])
                 self.calm(cell.lane)
 
     def alarm(self, lane: Lane) -> None:

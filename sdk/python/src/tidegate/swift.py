@@ -87,6 +87,8 @@ class SwiftCall(Call):
         else:
             push_call = cell.push_call
             push_call(self)
+            if cell.learns and cell.teaches(self.used):
+                cell.guard.attend(cell)
         if cell.alert:
             cell.guard.attend(cell)
 
@@ -128,7 +130,7 @@ class SwiftCall(Call):
             estimate = (asked * cell.per_input + most * cell.per_output + cell.plus) // cell.unit
         self.estimate = estimate
         self.bound = bound = estimate or 1
-        tokens = (asked or 0) + (most or 0) if cell.lent_tokens else 0
+        tokens = (asked or 0) + (most or 0) if cell.limits_tokens else 0
         funds = cell.funds  # ATOMIC from here
         if cell.credit >= 1.0 and bound <= funds and tokens <= cell.allowance:
             cell.credit -= 1.0

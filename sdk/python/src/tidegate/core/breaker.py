@@ -187,15 +187,19 @@ class Breaker:
             self._asked_until = max(self._asked_until, now + retry_after_s)
         self._judge(rule, now, why, failed=outcome == "failure")
 
+    def steady(self, rule: BreakerRule) -> bool:
+        """Whether it is closed, and calls that go well can't open it by making up the number that ``min_calls`` asks for."""
+        counts = self._counts()
+        return self.phase == "closed" and (counts.calls >= rule.min_calls or not (counts.failures or counts.slow))
+
     def succeeded(self, generation: int, rule: BreakerRule, *, now: float, calls: int) -> None:
         """Count so many calls of one generation that went well and were not slow, as ``finish`` does one by one."""
         while calls and generation == self.generation:
-            counts = self._counts()
-            harmless = counts.calls >= rule.min_calls or not (counts.failures or counts.slow)
+            steady = self.steady(rule)
             self.recent.add_good(rule, now, 1)
             self._judge(rule, now, "")
             calls -= 1
-            if harmless and self.phase == "closed" and generation == self.generation:
+            if steady and generation == self.generation:
                 self.recent.add_good(rule, now, calls)  # none of these can be the one that opens it
                 return
 

@@ -123,7 +123,7 @@ class Circuit:
             return not self.provider.cause  # else each call is counted that would have been refused
         if self.rule.mode != "auto":
             return self.rule.mode != "forced_open"
-        return self.provider.phase == "closed" and (known is None or known.phase == "closed")
+        return self.provider.steady(self.rule) and (known is None or known.steady(self._rule))
 
     def all(self, now: float) -> Iterator[tuple[str, Breaker, BreakerRule]]:
         """Yield the breakers with their credential, ``""`` for the provider's, and rule; forget those that have nothing to say."""

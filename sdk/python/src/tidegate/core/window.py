@@ -70,8 +70,8 @@ class Distribution:
         whole_least, whole_greatest, count = int(least * 1_000_000), int(greatest * 1_000_000), len(times)
         total = min(whole_greatest * count, max(whole_least * count, int(sum(times) * 1_000_000)))
         self._widen(count, total, whole_least, whole_greatest)
-        log2, octave, micro = math.log2, float(BUCKETS_PER_OCTAVE), _MICRO_INDEX + _ROUND
-        for index, times_seen in Counter([log2(took) * octave + micro for took in times]).items():
+        log2, octave, micro, rounded = math.log2, float(BUCKETS_PER_OCTAVE), _MICRO_INDEX, _ROUND
+        for index, times_seen in Counter([log2(took) * octave + micro + rounded for took in times]).items():
             place = max(0, int(index - _ROUND))
             self.buckets[place] = self.buckets.get(place, 0) + times_seen
 

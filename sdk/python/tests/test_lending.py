@@ -1,0 +1,602 @@
+"""Calls that pass on credit lent in advance: the books say the same as if each had asked, whatever threads do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import tidegate
+from sdk.python.tests.bench import Bench
+from tidegate.leasing import Leases
+from tidegate.swift import Caller, SwiftCall
+from tidegate.wrapping import Wrapped
+
+PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
+BOUND, COST = 540_000, 120_000
+PLENTY = 10**12
+LIMIT = {"unit": "requests", "amount": 60, "per_s": 60, "scope": "instance"}
+TOKENS = {"unit": "tokens", "amount": 100_000, "per_s": 60, "scope": "instance"}
+QUEUE = {"max_concurrent": 20, "max_waiting": 2, "max_wait_ms": 0}
+BREAKER = {"min_calls": 6, "failure_rate": 0.5, "open_s": 5}
+POLICY: dict[str, Any] = {"limits": [LIMIT, TOKENS], "queue": QUEUE, "breaker": BREAKER, "retry": {"max_attempts": 3}}
+
+
+class Turned(Exception):
+    status_code = 429
+
+
+class Lender(Bench):
+    """A bench whose calls are made as a gate makes them, and lent to from the first on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guard.warm_calls = 0
+        self.caller = Caller(self.guard, self.tracer)
+
+    def call(self, route: str = "chat", **options: Any) -> tidegate.Call:
+        return self.caller.call(route, **options)
+
+    def guarded(self, fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        return Wrapped(self.caller, "chat", None, options).decorate(fn)  # type: ignore[arg-type]
+
+    def swift(self, **options: Any) -> SwiftCall:
+        """Return a call that has begun on credit."""
+        while True:
+            call = self.call(**options)
+            call.admit()
+            if isinstance(call, SwiftCall) and call.cell is not None:
+                return call
+            call.settle(None, last=True)
+
+
+@pytest.fixture
+def lender() -> Lender:
+    return Lender()
+
+
+@pytest.fixture
+def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that ask for more than anybody needs: what is granted depends on the test alone."""
+    monkeypatch.setattr(Leases, "want", lambda *_, **__: PLENTY)
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads that change places as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def books(bench: Bench) -> dict[str, Any]:
+    """Return all that a guard knows, in a form that can be compared."""
+    guard = bench.guard
+    with guard.lock:
+        guard.gather()
+    window = guard.report.window(bench.clock.wall_ms())
+    return {
+        "rows": {key: row.as_sent(key) for key, row in window.rows.items()},
+        "users": dict(window.users),
+        "leases": {number: slip.lease for number, slip in guard.leases.slips.items()},
+        "running": {key: lane.line.running for key, lane in guard.lanes.items()},
+        "requests": {
+            key: [round(held.tokens, 6) for (_, unit, _), held in lane.buckets.items() if unit == "requests"]
+            for key, lane in guard.lanes.items()
+        },
+        "retries": {key: round(lane.retries.balance, 6) for key, lane in guard.lanes.items()},
+        "breakers": {
+            key: (circuit.provider.phase, circuit.provider.recent.tally(), sorted(circuit.credentials))
+            for key, circuit in guard.breakers.items()
+        },
+        "unpriced": guard.unpriced_calls,
+        "sessions": guard.report.sessions(bench.clock.now()),
+        "in flight": guard.in_flight,
+    }
+
+
+# The same as without
+
+
+class Twins:
+    """The same calls on two benches: one that lends, and one where each call asks."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.asking, self.lending = Bench(), Lender()
+        self.both: tuple[Bench, Bench] = (self.asking, self.lending)
+        self.open: list[tuple[tidegate.Call, tidegate.Call]] = []
+        self.swift = 0
+        policy = {part: rule for part, rule in POLICY.items() if self.chance.random() < 0.7}
+        budget = self.chance.random() < 0.7
+        for bench in self.both:
+            bench.policy(policy)
+            if budget:
+                bench.budget("all")
+        shapes = {"model": self.chance.choice(["gpt-4o-mini", "odd"]), "input_tokens": 1, "max_output_tokens": 1, "user": "u",
+                  "session": "s"}  # fmt: skip
+        self.kinds = [{k: v for k, v in shapes.items() if self.chance.random() < 0.5} for _ in range(3)]
+
+    def step(self) -> None:
+        what = self.chance.random()
+        if what < 0.75:
+            self.call()
+        elif what < 0.85:
+            self.end_one()
+        elif what < 0.9:
+            for bench in self.both:
+                with bench.guard.lock:
+                    bench.guard.gather()
+                bench.clock.advance(0.5)
+        elif what < 0.93:
+            grant = self.chance.choice([0, 500_000, 5_000_000, 50_000_000])
+            for bench in self.both:
+                bench.sync(grant=grant)
+
+    def call(self) -> None:
+        options = {
+            k: self.chance.randrange(500) if "tokens" in k else v for k, v in self.chance.choice(self.kinds).items()
+        }
+        end = self.chance.choice(["well", "recorded", "recorded", "open", "priced", "cached", "failed", "turned down"])
+        tokens = self.chance.randrange(300)
+        calls = [bench.call(**options) for bench in self.both]
+        met = [_begin(bench, call) for bench, call in zip(self.both, calls, strict=True)]
+        assert met[0] == met[1], options
+        if met[0] != "in":
+            return
+        self.swift += isinstance(calls[1], SwiftCall) and calls[1].cell is not None
+        for call in calls:
+            if end in ("recorded", "open"):
+                call.record(input_tokens=tokens, output_tokens=7)
+            elif end == "priced":
+                call.record(cost_usd="0.000123")
+            elif end == "cached":
+                call.record(input_tokens=tokens + 5, output_tokens=1, cached_input_tokens=3)
+        if end == "open":
+            self.open.append((calls[0], calls[1]))
+            return
+        for call in calls:
+            call.settle({"failed": TimeoutError(), "turned down": Turned()}.get(end), last=True)
+
+    def end_one(self) -> None:
+        for call in self.open.pop(0) if self.open else ():
+            call.settle(None, last=True)
+
+    def compare(self) -> None:
+        while self.open:
+            self.end_one()
+        asked, lent = (books(bench) for bench in self.both)
+        for part in asked:
+            assert lent[part] == asked[part], part
+
+
+def _begin(bench: Bench, call: tidegate.Call) -> str:
+    """Begin a call if it need not wait; return what it met."""
+    if isinstance(call, SwiftCall) and call._taken():
+        return "in"
+    try:
+        if bench.guard.advance(call) is None:
+            return "in"
+    except tidegate.Refused as refusal:
+        return f"{refusal.reason} {refusal.blocked_by}"
+    bench.guard.abandon(call)
+    return "wait"
+
+
+@pytest.mark.usefixtures("plenty")
+def test_lending__whatever_calls_come__same_answers_and_same_books_as_without() -> None:
+    swift = 0
+    for seed in range(60):
+        twins = Twins(seed)
+        for _ in range(80):
+            twins.step()
+        twins.compare()
+        swift += twins.swift
+
+    assert swift > 300
+
+
+# Threads
+
+
+def in_threads(work: Callable[[int], None], threads: int = 8) -> None:
+    raised: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001  raised in the test
+            raised.append(error)
+
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert not raised
+
+
+class Peak:
+    """The most that ran at the same time. What is counted is exact: it is under a lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now = self.most = self.ever = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.ever += 1
+            self.most = max(self.most, self.now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.now -= 1
+
+
+@pytest.mark.usefixtures("switching", "plenty")
+def test_threads__every_kind_of_call__every_call_and_nano_dollar_counted_once(lender: Lender) -> None:
+    times = 400
+    lender.policy({"breaker": {}, "retry": {}, "limits": [{**LIMIT, "amount": 10**6, "burst": 10**6}]})
+    lender.budget("all")
+    lender.fund(PLENTY, **PRICED)
+    decorated = lender.guarded(lambda: 1, cost_usd="0.000001")
+
+    def work(number: int) -> None:
+        for _ in range(times):
+            decorated()
+            with lender.call("embed"):
+                pass
+            with lender.call(user=f"u-{number}", **PRICED) as call:
+                call.record(input_tokens=400, output_tokens=100)
+
+    in_threads(work)
+    lender.guard.warm_calls = 10**9
+    found = books(lender)
+
+    rows = found["rows"].values()
+    assert sum(row["calls"] for row in rows) == 3 * 8 * times
+    assert sum(row["latency_us"][0] for row in rows) == 3 * 8 * times
+    assert sum(row["cost_nusd"] for row in rows) == 8 * times * (COST + 1000)
+    assert [(lease.settled, lease.held) for lease in found["leases"].values()] == [(8 * times * (COST + 1000), 0)]
+    assert {user: spent.calls for (_, user), spent in found["users"].items()} == {f"u-{n}": times for n in range(8)}
+    assert set(found["running"].values()) == {0}
+    assert found["requests"]["acme", "chat"] == [10.0**6 - 2 * 8 * times]
+    assert found["in flight"] == 0
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads__more_than_the_limit__never_more_than_its_burst(lender: Lender) -> None:
+    lender.policy({"limits": [{**LIMIT, "amount": 5000, "burst": 5000}]})
+    passed = Peak()
+
+    def work(_: int) -> None:
+        for _ in range(1000):
+            try:
+                with lender.call(), passed:
+                    pass
+            except tidegate.RateLimited:
+                pass
+
+    in_threads(work)
+
+    assert passed.ever == 5000
+    assert books(lender)["requests"] == {("acme", "chat"): [0.0]}
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads__more_than_may_run_at_once__never_more_run(lender: Lender) -> None:
+    lender.policy({"queue": {"max_concurrent": 4, "max_waiting": 100, "max_wait_ms": 60_000}})
+    running = Peak()
+    decorated = lender.guarded(lambda: running.__enter__() or running.__exit__())
+
+    def work(number: int) -> None:
+        for _ in range(300):
+            decorated()
+            with lender.call(category=f"c-{number % 2}"), running:
+                pass
+
+    in_threads(work)
+
+    assert running.most <= 4
+    assert running.ever == 8 * 600
+    assert books(lender)["running"] == {("acme", "chat"): 0}
+
+
+@pytest.mark.usefixtures("switching", "plenty")
+@pytest.mark.parametrize("kind", ["decorator", "with"])
+def test_threads__more_than_the_budget_allows__never_a_nano_dollar_over(lender: Lender, kind: str) -> None:
+    lender.budget("all")
+    lender.fund(1000 * BOUND + 7, **PRICED)
+    lender.sync(grant=0, denied="exhausted", blocked_by="acme/all")
+    lender.guard.link.interval_s = 1e9
+    decorated = lender.guarded(lambda: 1, **PRICED)
+
+    def work(_: int) -> None:
+        for _ in range(400):
+            try:
+                if kind == "decorator":
+                    decorated()
+                else:
+                    with lender.call(**PRICED):
+                        pass
+            except (tidegate.BudgetExhausted, tidegate.Stale):
+                pass
+
+    in_threads(work)
+    found = books(lender)
+
+    (lease,) = found["leases"].values()
+    assert lease.settled == 1000 * BOUND
+    assert lease.held == 0
+    assert sum(row["cost_nusd"] for row in found["rows"].values()) == lease.settled
+
+
+# Credit comes to an end
+
+
+def test_breaker__opens_while_there_is_credit__nobody_passes(lender: Lender) -> None:
+    lender.policy({"breaker": {"min_calls": 4, "open_s": 20}})
+    for _ in range(10):
+        with lender.call():
+            pass
+
+    for _ in range(10):
+        with pytest.raises(TimeoutError), lender.call():
+            raise TimeoutError
+
+    with pytest.raises(tidegate.BreakerOpen):
+        lender.call().admit()
+    assert lender.guard.breakers["chat", ""].provider.recent.tally()[:2] == (20, 10)
+
+
+def test_policy__changes_while_there_is_credit__the_next_call_heeds_it(lender: Lender) -> None:
+    lender.policy({})
+    lender.swift().settle(None, last=True)
+
+    lender.policy({"limits": [{**LIMIT, "amount": 1}]})
+    with lender.call():
+        pass
+
+    with pytest.raises(tidegate.RateLimited):
+        lender.call().admit()
+
+
+def test_credit__older_than_it_may_be__asked_for_anew(lender: Lender) -> None:
+    lender.policy({})
+    decorated = lender.guarded(lambda: 1)
+    for _ in range(5):
+        decorated()
+    lender.swift().settle(None, last=True)
+    lender.clock.advance(1.5)
+
+    assert decorated() == 1
+    with lender.call():
+        pass
+
+    request, _ = lender.sync()
+    assert sum(row["calls"] for window in request["windows"] for row in window["rows"]) == 5 + 2 + 2
+    assert books(lender)["in flight"] == 0
+
+
+def test_lease__expires_while_there_is_credit__not_spent_from(lender: Lender) -> None:
+    lender.budget("all")
+    lender.fund(100 * BOUND, **PRICED)
+    lender.clock.advance(14.5)
+    lender.swift(**PRICED).settle(None, last=True)
+    lender.clock.advance(0.6)
+
+    call = lender.call(**PRICED)
+
+    assert isinstance(call, SwiftCall)
+    assert not call._taken()
+    assert lender.guard.advance(call) is not None
+
+
+def test_queue__somebody_waits__a_swift_call_that_ends_lets_him_run(lender: Lender) -> None:
+    lender.policy({"queue": {"max_concurrent": 8, "max_waiting": 5, "max_wait_ms": 10_000}})
+    running = [lender.swift() for _ in range(8)]
+    waiting = lender.call(priority=3)
+    assert lender.guard.advance(waiting) is not None
+
+    running[3].settle(None, last=True)
+
+    assert lender.guard.advance(waiting) is None
+    assert books(lender)["running"] == {("acme", "chat"): 8}
+
+
+def test_closed__while_there_is_credit__refused(lender: Lender) -> None:
+    lender.policy({})
+    lender.swift().settle(None, last=True)
+
+    lender.guard.stop()
+
+    with pytest.raises(tidegate.Refused, match="closed"):
+        lender.call().admit()
+
+
+@pytest.mark.parametrize("options", [{}, PRICED, {"user": "u"}], ids=["plain", "priced", "user"])
+def test_presume__swift_calls_in_flight__settled_at_their_bounds_once(lender: Lender, options: dict[str, Any]) -> None:
+    lender.budget("all")
+    lender.fund(100 * BOUND, **PRICED)
+    calls = [lender.swift(**options) for _ in range(3)]
+
+    lender.guard.stop()
+    lender.guard.presume()
+    for call in calls:
+        call.settle(None, last=True)
+    found = books(lender)
+
+    (row,) = found["rows"].values()
+    assert row["kinds"] == {"cancelled": 3}
+    assert row["calls"] == 4
+    assert next(iter(found["leases"].values())).held == 0
+    assert row["cost_nusd"] == next(iter(found["leases"].values())).settled == (4 * BOUND if "model" in options else 0)
+
+
+def test_reborn__swift_call_of_the_parent_process__settles_nothing_in_the_child(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift()
+
+    lender.guard.reborn()
+    call.settle(None, last=True)
+    lender.call().admit()
+
+    assert books(lender)["in flight"] == 1
+    assert lender.row().calls == 0
+
+
+def test_users__with_budgets_of_their_own__each_call_asks(lender: Lender) -> None:
+    lender.budget("of-u", match={"user": "u"})
+
+    with lender.call(user="v"):
+        pass
+
+    assert not isinstance(lender.call(user="v"), SwiftCall)
+
+
+# Swift calls are calls
+
+
+def test_swift__fails__counted_traced_and_raised_as_any_other(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift(user="u", **PRICED)
+    lender.clock.advance(0.5)
+
+    call.settle(TimeoutError(), last=True)
+    books(lender)
+
+    row = lender.row()
+    assert (row.calls, row.errors, row.kinds, row.cost_nusd) == (2, 1, {"error.timeout": 1}, 2 * BOUND)
+    assert lender.tracer.waiting[-1].error == "TimeoutError"
+
+
+def test_swift__traceparent_asked_for__has_a_span(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift()
+    spans = len(lender.tracer.waiting)
+
+    parent = call.traceparent
+    call.settle(None, last=True)
+
+    assert f"{lender.tracer.waiting[-1].span_id:016x}" == parent.split("-")[2]
+    assert len(lender.tracer.waiting) == spans + 1
+    assert books(lender)["in flight"] == 0
+
+
+def test_swift__asked_what_it_is__says_what_it_was_told(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 2000})
+
+    call = lender.swift(user="u", session="s", category="c", tenant="acme", **PRICED)
+
+    assert (call.user, call.session, call.category, call.tenant) == ("u", "s", "c", "acme")
+    assert (call.route, call.model, call.input_tokens, call.max_output_tokens) == ("chat", "gpt-4o-mini", 400, 800)
+    lender.clock.advance(0.5)
+    assert call.timeout_s == pytest.approx(1.5)
+    assert call.cell is not None
+    assert call.release is None
+
+
+def test_swift__entered_twice__misuse_is_said(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift()
+
+    with pytest.raises(RuntimeError, match="once"):
+        call.admit()
+    call.settle(None, last=True)
+    with pytest.raises(RuntimeError, match="once"):
+        call.admit()
+
+
+def test_swift__recorded_after_its_end__too_late(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift(**PRICED)
+    call.record(input_tokens=400, output_tokens=100)
+    call.settle(None, last=True)
+
+    call.record(input_tokens=400, output_tokens=800)
+
+    assert books(lender)["rows"].popitem()[1]["cost_nusd"] == BOUND + COST
+
+
+@pytest.mark.parametrize(
+    "usage", [{"input": 400, "output": 100}, {"input": 400, "output": 60, "reasoning": 40}], ids=str
+)
+def test_swift__usage_by_classes__priced_and_counted(lender: Lender, usage: dict[str, int]) -> None:
+    lender.policy({})
+    call = lender.swift(**PRICED)
+
+    call.record_usage(usage)
+    call.settle(None, last=True)
+
+    (row,) = books(lender)["rows"].values()
+    assert row["cost_nusd"] == BOUND + COST
+    assert row.get("usage", {}).get("reasoning", 0) == usage.get("reasoning", 0)
+
+
+def test_guarded__fails_on_credit__tried_again_as_one_call(lender: Lender) -> None:
+    lender.policy({"retry": {"max_attempts": 3, "base_ms": 0, "max_ms": 0}})
+    errors: list[Exception] = []
+
+    def body() -> str:
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    decorated = lender.guarded(body)
+    for _ in range(3):
+        decorated()
+    errors.extend([TimeoutError(), ConnectionError()])
+
+    assert decorated() == "answer"
+    (row,) = books(lender)["rows"].values()
+    assert (row["calls"], row["retries"], row["errors"]) == (4, 2, 0)
+
+
+async def test_guarded_async__on_credit__counted_and_tried_again(lender: Lender) -> None:
+    lender.policy({"retry": {"max_attempts": 2, "base_ms": 0, "max_ms": 0}})
+    errors: list[Exception] = []
+
+    async def body() -> str:
+        await asyncio.sleep(0)
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    decorated = lender.guarded(body)
+    for _ in range(3):
+        await decorated()
+    errors.append(TimeoutError())
+
+    assert await decorated() == "answer"
+    (row,) = books(lender)["rows"].values()
+    assert (row["calls"], row["retries"], row["errors"]) == (4, 1, 0)
+
+
+async def test_async__deadline_on_credit__watched_as_any_other(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async with lender.call() as call:
+        assert call.timeout_s == 1.0
+        assert call._patience is not None
+
+    assert books(lender)["in flight"] == 0
+
+
+def test_other_builds__no_gil_to_rely_on__nothing_is_lent(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.lending.LENDS", False)
+    lender.policy({})
+
+    for _ in range(3):
+        with lender.call():
+            pass
+
+    assert not lender.guard.cells
+    assert lender.row().calls == 3
