@@ -21,7 +21,7 @@ from tidegate.core.usage import output_tokens as output_tokens_of
 from tidegate.errors import Refused
 from tidegate.reserving import grow, hold_of
 from tidegate.ticket import SLOTS, Ticket, Usage
-from tidegate.trace import Attributes, Event, Span, parse_traceparent
+from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Event, Span, Traceparent, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
 from tidegate.wire import clean
 
@@ -67,7 +67,7 @@ class CallOptions(TypedDict, total=False):
 
 CALL_SLOTS = (
     *SLOTS, "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
-    "span_id", "trace_id",
+    "span_id", "trace_flags", "trace_id",
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ class Call(Ticket):
         self._patience: asyncio.Timeout | None = None
         self._spans: list[Span] = []
         self._begun_ns = self._waited_ns = 0
-        self.trace_id = self.span_id = self.parent_id = 0
+        self.trace_id = self.span_id = self.parent_id = self.trace_flags = 0
         self._describe(route, **options)
 
     def _describe(
@@ -136,7 +136,7 @@ class Call(Ticket):
     @property
     def traceparent(self) -> str:
         """The W3C ``traceparent`` to send along, so that what the provider does is a child of this call."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-01"
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.trace_flags:02x}"
 
     @property
     def release(self) -> str | None:
@@ -367,8 +367,10 @@ class Call(Ticket):
         given = parse_traceparent(traceparent) if traceparent else None
         around = _current.get()
         if given is None and around is not None:
-            given = around.trace_id, around.span_id
-        self.trace_id, self.parent_id = given or (self._tracer.new_trace_id(), 0)
+            given = Traceparent(around.trace_id, around.span_id, around.trace_flags)
+        if given is None:
+            given = Traceparent(self._tracer.new_trace_id(), 0, SAMPLED | RANDOM_ID)
+        self.trace_id, self.parent_id, self.trace_flags = given
         self.span_id = self._tracer.new_span_id()
 
     def _trace_attempt(self, error: BaseException | None) -> None:

@@ -1,6 +1,6 @@
 """Spans of guarded calls as OTLP/JSON. Spans are collected in a bounded queue and encoded by the background thread.
 
-W3C Trace Context: a call continues the ``traceparent`` that it is given, else the guarded call around it, else starts a trace.
+W3C Trace Context, level 2: a call continues the ``traceparent`` that it is given, else the guarded call around it, else starts a trace.
 Attribute names are those of OpenTelemetry's semantic conventions for generative AI where there are any.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 MAX_SPANS = 4096
 BATCH = 512
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+SAMPLED, RANDOM_ID = 0x01, 0x02  # trace flags; the others are nobody's yet and are not passed on
 _INTERNAL, _CLIENT = 1, 3
 _OK, _ERROR = 1, 2
 
@@ -41,12 +42,22 @@ class Span(NamedTuple):
     attempt: bool = False
 
 
-def parse_traceparent(text: str) -> tuple[int, int] | None:
-    """Return trace id and span id of a W3C ``traceparent``, or ``None`` when it is not a valid one."""
-    match = _TRACEPARENT.fullmatch(text.strip().lower())
-    if match is None or text.startswith("ff") or not int(match[1], 16) or not int(match[2], 16):
+class Traceparent(NamedTuple):
+    trace_id: int
+    parent_id: int
+    flags: int
+
+
+def parse_traceparent(text: str) -> Traceparent | None:
+    """Return what a W3C ``traceparent`` says, or ``None`` when it is not a valid one.
+
+    Versions that are yet to come may say more after the flags; version ff is none, and upper case is not allowed.
+    """
+    match = _TRACEPARENT.fullmatch(text.strip())
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
-    return int(match[1], 16), int(match[2], 16)
+    found = Traceparent(int(match[2], 16), int(match[3], 16), int(match[4], 16) & (SAMPLED | RANDOM_ID))
+    return found if found.trace_id and found.parent_id else None
 
 
 class Tracer:

@@ -1,0 +1,95 @@
+"""One trace with OpenTelemetry: its span around a call, the call, its spans inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from sdk.python.tests.bench import Bench
+from tidegate.integrations.otel import attached, current_traceparent, extract, inject
+from tidegate.trace import parse_traceparent
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture
+def exported() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracer(exported: InMemorySpanExporter) -> Iterator[trace.Tracer]:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    yield provider.get_tracer("test")
+    provider.shutdown()
+
+
+def test_call__inside_a_span__is_its_child_and_parent_of_spans_inside(
+    bench: Bench, tracer: trace.Tracer, exported: InMemorySpanExporter
+) -> None:
+    with tracer.start_as_current_span("outer") as outer, bench.call(traceparent=current_traceparent()) as call:
+        with attached(call), tracer.start_as_current_span("inner"):
+            pass
+        assert trace.get_current_span() is outer
+
+    around = outer.get_span_context()
+    inner = next(span for span in exported.get_finished_spans() if span.name == "inner")
+    assert (call.trace_id, call.parent_id) == (around.trace_id, around.span_id)
+    assert inner.parent is not None
+    assert (inner.parent.trace_id, inner.parent.span_id) == (call.trace_id, call.span_id)
+
+
+def test_current_traceparent__no_span__none() -> None:
+    assert current_traceparent() is None
+
+
+@pytest.mark.parametrize("flags", ["00", "01", "02", "03"])
+def test_traceparent__continued__flags_are_passed_on(bench: Bench, flags: str) -> None:
+    headers = {"TraceParent": f"00-{TRACE}-{SPAN}-{flags}"}
+    sent: dict[str, str] = {}
+
+    with bench.call(traceparent=extract(headers)) as call:
+        inject(call, sent)
+
+    assert sent["traceparent"] == f"00-{TRACE}-{call.span_id:016x}-{flags}"
+
+
+def test_traceparent__of_its_own__sampled_and_random(bench: Bench) -> None:
+    with bench.call() as outer, bench.call() as inner:
+        assert outer.traceparent.endswith("-03")
+        assert inner.traceparent.endswith("-03")
+        assert inner.parent_id == outer.span_id
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f"cc-{TRACE}-{SPAN}-01-what-the-future-brings", True),
+        (f" 00-{TRACE}-{SPAN}-01 ", True),
+        (f"00-{TRACE}-{SPAN}-01-more", False),
+        (f"ff-{TRACE}-{SPAN}-01", False),
+        (f"00-{TRACE.upper()}-{SPAN}-01", False),
+        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"00-{TRACE}-{SPAN}", False),
+        (f"cc-{TRACE}-{SPAN}-01.more", False),
+        ("", False),
+    ],
+)
+def test_parse_traceparent__as_level_2_has_it__valid_or_not(text: str, valid: bool) -> None:
+    assert (parse_traceparent(text) is not None) is valid
+    assert (extract({"traceparent": text}) is not None) is valid
+
+
+def test_parse_traceparent__flags_of_tomorrow__not_passed_on() -> None:
+    found = parse_traceparent(f"00-{TRACE}-{SPAN}-ff")
+
+    assert found is not None
+    assert found.flags == 0x03
