@@ -183,6 +183,7 @@ def test_budget__that_cuts__ends_a_stream_before_it_costs_more(
 ) -> None:
     for _ in range(40):
         list(client.chat.completions.create(model=MODEL, messages=say("tokens=10"), stream=True))
+    plane.put_policy({"queue": {"max_concurrent": 10, "max_wait_ms": 30_000}})  # and as long for the control plane
     plane.put_budget("small", "0.002", strict=False, on_overrun="cut")
     _followed(gate, plane)
     for _ in range(40):  # learned where a budget goes by it
