@@ -16,7 +16,7 @@ from tidegate.exchange import Exchange, Sent
 from tidegate.guard import Guard
 from tidegate.leasing import Slip
 from tidegate.syncing import CLOSING_GAP_S, CLOSING_TRIES, GAP_S
-from tidegate.ticket import Ticket, Usage
+from tidegate.ticket import SLOTS, Ticket, Usage
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,7 +34,7 @@ class TurnedDown(Exception):
 class Job(Ticket):
     """A call of the simulated program."""
 
-    __slots__ = ("accounts", "number", "process", "settled_at")
+    __slots__ = (*SLOTS, "accounts", "number", "process", "settled_at")
 
     def __init__(self, process: Process, tenant: str, category: str, bound: int) -> None:
         super().__init__()
