@@ -15,6 +15,7 @@ from controlplane.fleet.api import router as fleet
 from controlplane.policy.api import router as policy
 from controlplane.problems import Invalid, NotFound, Problem, Unauthorized
 from controlplane.rollouts.api import router as rollouts
+from controlplane.state.api import router as state
 from controlplane.telemetry.api import router as telemetry
 from controlplane.tenancy.api import router as tenancy
 from controlplane.tenancy.bearer import OperatorBearer
@@ -26,7 +27,7 @@ api = NinjaAPI(
     auth=OperatorBearer(),
     urls_namespace="api",
 )
-for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts):
+for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts, state):
     api.add_router("", router)
 
 

@@ -94,7 +94,7 @@ class Atlas:
         if announced or not self.now.places or await self._changed():
             await self.refresh(at_least=time.monotonic())
         for place in self.now.places.values():
-            if place.kind == "cache" and place.down:
+            if place.kind == "cache" and (place.down or not place.begun):
                 await self.bring_back(place)
 
     async def _changed(self) -> bool:

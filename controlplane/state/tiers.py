@@ -6,6 +6,7 @@ What a reader may see after which write, and under which failure, is written in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -245,17 +246,18 @@ class Tiers:
         """Do ``act`` on the node of the space's slot, wherever it moves meanwhile, for at most ``PATIENCE_S``."""
         until = time.monotonic() + PATIENCE_S
         tries = 0
-        hint: int | None = None
+        promised = Moved()
         while True:
             now = await self._atlas.current()
-            hinted = now.places.get(hint) if hint is not None else None
-            place = hinted or now.place_of(ring, space.slot)
-            hint = None
+            place = now.places.get(promised.to or 0) or now.place_of(ring, space.slot)
             try:
                 return await act(place)
             except Moved as moved:
-                hint = moved.to
-                await self._atlas.turned_away()
+                if moved.to is None and place.id == promised.to and promised.epoch is not None:
+                    await self._adopt(place, space.slot, promised.epoch)
+                else:
+                    promised = moved
+                    await self._atlas.turned_away()
             except Frozen:
                 pass
             except Lost:
@@ -264,6 +266,14 @@ class Tiers:
                 raise Unavailable("The state is on its way to another node: try again.", retry_after_s=1)
             await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
             tries += 1
+
+    async def _adopt(self, place: Place, slot: int, epoch: int) -> None:
+        """Finish a hand-over whose mover has died: the old node has let go for good, and this one has everything."""
+        with contextlib.suppress(Lost):
+            if place.kind == "cache":
+                await self._atlas.cache(place).adopt(slot, epoch, generation=place.generation)
+            else:
+                await (await self._atlas.database(place)).adopt(slot, epoch)
 
 
 def _found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
@@ -16,7 +17,7 @@ from controlplane.state.stores.words import OP_MEMORY_S, Done, Frozen, Item, Mov
 Pool = AsyncConnectionPool[AsyncConnection]
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 _READ: LiteralString = """
-SELECT h.serving, h.moved_to, e.key, e.value, e.sealed, e.version,
+SELECT h.serving, h.moved_to, h.epoch, e.key, e.value, e.sealed, e.version,
        (extract(epoch FROM e.expires_at - clock_timestamp()) * 1000)::bigint
 FROM state_held AS h
 LEFT JOIN state_entry AS e ON e.tenant = %s AND e.kind = %s AND e.owner = %s
@@ -41,7 +42,7 @@ class Kept(NamedTuple):
 class PostgresStore:
     """One database. Statements commit by themselves; every one of them is repeated once on a fresh connection."""
 
-    def __init__(self, url: str, *, size: int = 6) -> None:
+    def __init__(self, url: str, *, size: int = 6, statement_timeout_s: int = 5) -> None:
         self._pool: Pool = AsyncConnectionPool(
             url,
             min_size=0,
@@ -54,7 +55,7 @@ class PostgresStore:
                 "connect_timeout": 3,
                 "autocommit": True,
                 "application_name": "tidegate state",
-                "options": "-c statement_timeout=5s",  # no write may come to be after its hole in a cache has closed
+                "options": f"-c statement_timeout={statement_timeout_s}s",  # no write may come to be after its hole in a cache has closed
             },
         )
 
@@ -63,6 +64,10 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._pool.close()
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Return a connection that commits every statement by itself."""
+        return self._pool.connection()
 
     async def rows(self, statement: LiteralString, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return what a statement gives; ``Unavailable`` when the database does not answer."""
@@ -83,8 +88,8 @@ class PostgresStore:
         named = list(keys) if keys is not None else None
         rows = await self.rows(_READ, [space.tenant, space.number, space.owner, named, named, era, space.slot])
         if not rows or not rows[0][0]:
-            raise Moved(rows[0][1] if rows else None)
-        return {row[2]: Item(bytes(row[3]), row[4], row[5], row[6]) for row in rows if row[2] is not None}
+            raise Moved(*rows[0][1:3]) if rows else Moved
+        return {row[3]: Item(bytes(row[4]), *row[5:]) for row in rows if row[3] is not None}
 
     async def put(self, space: Space, put: Put) -> Done:
         """Put a value; ``Moved`` or ``Frozen`` when it can't be put here, or not now."""
@@ -97,7 +102,8 @@ class PostgresStore:
         )
         status, version, result, hint = rows[0]
         if status == "moved":
-            raise Moved(hint)
+            told = await self.rows("SELECT moved_to, epoch FROM state_held WHERE slot = %s", [space.slot])
+            raise Moved(*told[0]) if hint is not None and told else Moved
         if status == "frozen":
             raise Frozen
         return Done(status, version, result)
@@ -115,20 +121,27 @@ class PostgresStore:
         """Delete everything that an owner has, earlier versions too; return how many keys it had."""
         rows = await self.rows(
             """
-            WITH held AS (SELECT serving, moved_to, frozen_until > clock_timestamp() AS frozen
+            WITH held AS (SELECT serving, moved_to, epoch, frozen_until > clock_timestamp() AS frozen
                           FROM state_held WHERE slot = %s FOR SHARE),
                  gone AS (DELETE FROM state_entry USING held
                           WHERE tenant = %s AND kind = %s AND owner = %s AND serving AND frozen IS NOT TRUE
                           RETURNING value IS NOT NULL AS live)
-            SELECT serving, moved_to, frozen, (SELECT count(*) FROM gone WHERE live) FROM held
+            SELECT serving, moved_to, epoch, frozen, (SELECT count(*) FROM gone WHERE live) FROM held
             """,
             [space.slot, space.tenant, space.number, space.owner],
         )
         if not rows or not rows[0][0]:
-            raise Moved(rows[0][1] if rows else None)
-        if rows[0][2]:
+            raise Moved(*rows[0][1:3]) if rows else Moved
+        if rows[0][3]:
             raise Frozen
-        return int(rows[0][3])
+        return int(rows[0][4])
+
+    async def adopt(self, slot: int, epoch: int) -> None:
+        """Serve a slot that has been handed over to this node in ``epoch``; nothing happens in any other case."""
+        await self.rows(
+            "UPDATE state_held SET serving = true WHERE slot = %s AND epoch = %s AND NOT serving AND moved_to IS NULL",
+            [slot, epoch],
+        )
 
     async def history(self, space: Space, key: str) -> list[Kept]:
         """Return the earlier versions of a value, the newest first."""

@@ -5,7 +5,7 @@ What a node keeps, below ``tgs:<generation>:``:
 4 a hole, its value a mark: a writer is at work until expires_ms); ``i:<tenant>`` sessions by the time at which they end;
 ``z:<tenant>`` what a session counts: ``<slot> <started_ms> <keys> <bytes> <shadow_touched_ms>``; ``u:<tenant>`` keys and bytes of
 all; ``t`` the tenants; ``x:<slot>`` the sessions of a slot; ``held`` which slots are served (``S``), are coming (``I``) or went
-(``M``), ``frozen`` which are being copied; ``o:<id>`` operations that were carried out; ``e:<tenant>:<owner>`` a session that was
+(``M``), ``frozen`` which are being copied; ``o:<id>`` operations that were carried out, ``O:<slot>`` those of a slot; ``e:<tenant>:<owner>`` a session that was
 erased a moment ago. ``tgs:mark`` is the generation in force: a script of another one does nothing.
 """
 
@@ -24,7 +24,10 @@ local function unserved(writing)
   local held = redis.call('HGET', P .. 'held', slot)
   if not held then return {'moved', ''} end
   local how = string.sub(held, 1, 1)
-  if how == 'M' then return {'moved', string.match(held, '^M %d+ (%d+)')} end
+  if how == 'M' then
+    local epoch, to = string.match(held, '^M (%d+) (%d+)')
+    return {'moved', to, epoch}
+  end
   if how ~= 'S' then return {'moved', ''} end
   if writing then
     local until_ms = redis.call('HGET', P .. 'frozen', slot)
@@ -132,7 +135,11 @@ else
   local until_ms = ARGV[11] == '-1' and 0 or now + tonumber(ARGV[11])
   write(key, n(new) .. ' ' .. n(until_ms) .. ' ' .. ARGV[9] .. ' ' .. ARGV[10], keys + 1, bytes + #key + #ARGV[10])
 end
-if op ~= '' then redis.call('SET', P .. 'o:' .. op, n(new) .. ' ' .. ARGV[13], 'PX', ARGV[14]) end
+if op ~= '' then
+  redis.call('SET', P .. 'o:' .. op, n(new) .. ' ' .. ARGV[13], 'PX', ARGV[14])
+  redis.call('ZREMRANGEBYSCORE', P .. 'O:' .. slot, '-inf', n(now))
+  redis.call('ZADD', P .. 'O:' .. slot, n(now + tonumber(ARGV[14])), op)
+end
 return {status, n(new), ARGV[13]}
 """
 )
@@ -218,3 +225,103 @@ for at = 2, #ARGV do redis.call('HSET', 'tgs:' .. gen .. ':held', ARGV[at], 'S 0
 redis.call('SET', 'tgs:mark', gen)
 return gen
 """
+
+# The hand-over of slots (controlplane/state/stores/moving.py). ARGV: gen, slot, …
+_MOVE = """
+local gen, slot = ARGV[1], ARGV[2]
+local P = 'tgs:' .. gen .. ':'
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+if redis.call('GET', 'tgs:mark') ~= gen then return {'lost'} end
+local held = redis.call('HGET', P .. 'held', slot) or ''
+local function forget(member)
+  local tenant, owner = string.match(member, '^([^:]*):(.*)$')
+  local z = redis.call('HGET', P .. 'z:' .. tenant, owner)
+  if z then
+    local keys, bytes = string.match(z, '^%d+ %d+ (-?%d+) (-?%d+)')
+    redis.call('HINCRBY', P .. 'u:' .. tenant, 'keys', -tonumber(keys))
+    redis.call('HINCRBY', P .. 'u:' .. tenant, 'bytes', -tonumber(bytes))
+  end
+  redis.call('HDEL', P .. 'z:' .. tenant, owner)
+  redis.call('ZREM', P .. 'i:' .. tenant, owner)
+  redis.call('DEL', P .. 's:' .. member)
+end
+"""
+
+# …, for how long in ms, token, 1 to renew the frost of that token only → ok, epoch
+FREEZE = (
+    _MOVE
+    + """
+if string.sub(held, 1, 1) ~= 'S' then return {'moved', ''} end
+local frozen = redis.call('HGET', P .. 'frozen', slot)
+if ARGV[5] == '1' and (not frozen or string.match(frozen, ' (.*)$') ~= ARGV[4]) then return {'ok', '0'} end
+redis.call('HSET', P .. 'frozen', slot, string.format('%.0f', now + tonumber(ARGV[3])) .. ' ' .. ARGV[4])
+return {'ok', string.match(held, '%d+')}
+"""
+)
+
+# …, token, epoch, to → ok, 1 when it was handed over
+HAND_OVER = (
+    _MOVE
+    + """
+local frozen = redis.call('HGET', P .. 'frozen', slot)
+if not frozen or string.sub(held, 1, 1) ~= 'S' then return {'ok', 0} end
+local until_ms, token = string.match(frozen, '^(%d+) (.*)$')
+if token ~= ARGV[3] or tonumber(until_ms) <= now then return {'ok', 0} end
+redis.call('HSET', P .. 'held', slot, 'M ' .. ARGV[4] .. ' ' .. ARGV[5])
+redis.call('HDEL', P .. 'frozen', slot)
+return {'ok', 1}
+"""
+)
+
+# …, epoch
+ADOPT = (
+    _MOVE
+    + """
+if held == 'I ' .. ARGV[3] then redis.call('HSET', P .. 'held', slot, 'S ' .. ARGV[3]) end
+return {'ok'}
+"""
+)
+
+# …, epoch ('' to leave it as it is) → ok. Nothing is cleared that is served.
+CLEAR = (
+    _MOVE
+    + """
+if string.sub(held, 1, 1) == 'S' then return {'ok', 0} end
+for _, member in ipairs(redis.call('SMEMBERS', P .. 'x:' .. slot)) do forget(member) end
+for _, op in ipairs(redis.call('ZRANGE', P .. 'O:' .. slot, 0, -1)) do redis.call('DEL', P .. 'o:' .. op) end
+redis.call('DEL', P .. 'x:' .. slot, P .. 'O:' .. slot)
+if ARGV[3] ~= '' then redis.call('HSET', P .. 'held', slot, 'I ' .. ARGV[3]) end
+return {'ok', 1}
+"""
+)
+
+# …, epoch, member, how long it lives in ms, what it counts, its dump
+TAKE_SESSION = (
+    _MOVE
+    + """
+if held ~= 'I ' .. ARGV[3] then return {'moved', ''} end
+local member, z = ARGV[4], ARGV[6]
+local tenant, owner = string.match(member, '^([^:]*):(.*)$')
+redis.call('RESTORE', P .. 's:' .. member, ARGV[5], ARGV[7], 'REPLACE')
+local keys, bytes = string.match(z, '^%d+ %d+ (-?%d+) (-?%d+)')
+redis.call('HSET', P .. 'z:' .. tenant, owner, z)
+redis.call('ZADD', P .. 'i:' .. tenant, string.format('%.0f', now + tonumber(ARGV[5])), owner)
+redis.call('HINCRBY', P .. 'u:' .. tenant, 'keys', keys)
+redis.call('HINCRBY', P .. 'u:' .. tenant, 'bytes', bytes)
+redis.call('SADD', P .. 't', tenant)
+redis.call('SADD', P .. 'x:' .. slot, member)
+return {'ok'}
+"""
+)
+
+# …, epoch, operation, how long it is remembered in ms, what is remembered
+TAKE_OP = (
+    _MOVE
+    + """
+if held ~= 'I ' .. ARGV[3] then return {'moved', ''} end
+redis.call('SET', P .. 'o:' .. ARGV[4], ARGV[6], 'PX', ARGV[5])
+redis.call('ZADD', P .. 'O:' .. slot, string.format('%.0f', now + tonumber(ARGV[5])), ARGV[4])
+return {'ok'}
+"""
+)

@@ -35,10 +35,10 @@ class Seen(NamedTuple):
 class ValkeyStore:
     """One cache. ``Lost`` when it does not answer or has forgotten; the caller says by which generation it goes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.valkey: Redis = redis.asyncio.Redis.from_url(
             url,
-            socket_timeout=TIMEOUT_S,
+            socket_timeout=timeout_s,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),
             max_connections=64,
@@ -65,7 +65,7 @@ class ValkeyStore:
         if status == b"lost":
             raise Lost("the cache has forgotten what it held")
         if status == b"moved":
-            raise Moved(int(answer[1]) if answer[1] else None)
+            raise Moved(*map(int, answer[1:3])) if answer[1] else Moved
         if status == b"frozen":
             raise Frozen
         return answer
@@ -130,6 +130,10 @@ class ValkeyStore:
         """Forget a session; return how many keys it had."""
         answer = await self.run(scripts.ERASE, generation, space.slot, space.tenant, space.owner, 0, HOLE_MS)
         return int(answer[1])
+
+    async def adopt(self, slot: int, epoch: int, *, generation: int) -> None:
+        """Serve a slot that has been handed over to this node in ``epoch``; nothing happens in any other case."""
+        await self.run(scripts.ADOPT, generation, slot, epoch)
 
     async def mark(self) -> int:
         """Return the generation that is in force, 0 for none; ``Lost`` when it does not answer, asked twice."""

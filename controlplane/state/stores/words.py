@@ -67,11 +67,12 @@ class Done(NamedTuple):
 
 
 class Moved(Exception):
-    """The node does not serve this slot. ``to``: the id of the node that got it, if known."""
+    """The node does not serve this slot. ``to``: the id of the node that it was handed over to, in ``epoch``, if it was."""
 
-    def __init__(self, to: int | None = None) -> None:
+    def __init__(self, to: int | None = None, epoch: int | None = None) -> None:
         super().__init__("the slot is served elsewhere")
         self.to = to
+        self.epoch = epoch
 
 
 class Frozen(Exception):

@@ -62,6 +62,6 @@ def _choose(slot: int, weights: Mapping[str, int], left: dict[str, int]) -> str:
     return chosen
 
 
-def moved(before: Sequence[str], after: Sequence[str]) -> list[int]:
+def moved(before: Sequence[object], after: Sequence[object]) -> list[int]:
     """Return the slots that have another node than before."""
     return [slot for slot, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]

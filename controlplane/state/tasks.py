@@ -1,0 +1,17 @@
+"""What the worker does for state."""
+
+from __future__ import annotations
+
+from asgiref.sync import async_to_sync
+from celery import shared_task
+
+from controlplane.state.mover import rebalance
+
+SLICE_S = 20.0
+
+
+@shared_task(name="state.rebalance")
+def go_on_rebalancing() -> None:
+    """Move slots for a while; what is left is the next one's."""
+    if async_to_sync(rebalance)(for_s=SLICE_S):
+        go_on_rebalancing.delay()
