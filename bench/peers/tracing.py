@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ PEERS = (
         "MLflow",
         "mlflow",
         lambda python, port, url: [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-                                   "--backend-store-uri", url, "--workers", "1"],
+                                   "--backend-store-uri", url.replace("postgresql:", "postgresql+psycopg2:"), "--workers", "1"],
         lambda port, url, folder: {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": folder},
         "/health",
         {"x-mlflow-experiment-id": "0"},
@@ -78,15 +79,21 @@ def _measure(
         admin.execute(f"CREATE DATABASE {name}".encode())
     url = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}/{name}"
     folder, port = tempfile.mkdtemp(prefix="tidegate-peer-"), free_port()
-    process = subprocess.Popen(
-        peer.command(python, port, url),
-        env={**os.environ, **peer.environment(port, url, folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    said = Path(folder) / "said"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            peer.command(python, port, url),
+            env={**os.environ, **peer.environment(port, url, folder), "PATH": f"{Path(python).parent}:{os.environ['PATH']}"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
-        wait_for(f"http://127.0.0.1:{port}{peer.ready}", process)
+        try:
+            wait_for(f"http://127.0.0.1:{port}{peer.ready}", process)
+        except SystemExit:
+            print(said.read_text()[-2000:])
+            raise
         pin(process.pid, 0)
         total = sum(batch.spans for batch in batches)
         began = time.perf_counter()
@@ -95,7 +102,8 @@ def _measure(
             _wait_for_spans(connection, total)
         return total / (time.perf_counter() - began)
     finally:
-        os.killpg(process.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
         process.wait(30)
         shutil.rmtree(Path(folder), ignore_errors=True)
 
