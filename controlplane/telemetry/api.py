@@ -12,7 +12,8 @@ from ninja import Router, Schema
 from controlplane.paging import limited
 from controlplane.problems import Invalid
 from controlplane.telemetry.queries.daily import usage
-from controlplane.telemetry.queries.traces import TraceFilter, trace_seen_by, traces_seen_by
+from controlplane.telemetry.queries.traces import trace_seen_by, traces_seen_by
+from controlplane.telemetry.store import TraceFilter
 from controlplane.tenancy.bearer import asker
 
 router = Router(tags=["telemetry"])
@@ -38,8 +39,12 @@ class TraceOut(Schema):
     tenant: str
     service: str
     name: str
+    rootless: bool
+    session: str
+    user: str
     route: str
     model: str
+    release: str
     spans: int
     errors: int
     tokens: int
@@ -63,16 +68,26 @@ class SpanOut(Schema):
     kind: int
     status: int
     status_message: str
-    route: str
+    operation: str
+    provider: str
     model: str
+    route: str
+    release: str
+    decision: str
+    agent: str
+    tool: str
     session: str
     user: str
     input_tokens: int | None
     output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
     cost_nusd: int | None
+    ttft_us: int | None
     attributes: dict[str, Any]
     resource: dict[str, Any]
     events: list[Any]
+    links: list[Any]
 
 
 class SpanList(Schema):
@@ -101,12 +116,27 @@ def list_traces(
     status: Literal["", "ok", "error"] = "",
     text: str = "",
     trace_id: str = "",
+    release: str = "",
+    service: str = "",
+    session: str = "",
+    user: str = "",
+    agent: str = "",
+    tool: str = "",
+    operation: str = "",
+    attribute: str = "",
+    min_ms: str = "",
+    max_ms: str = "",
+    min_tokens: str = "",
+    min_usd: str = "",
     hours: int = 24,
     cursor: str = "",
     limit: int = 50,
 ) -> Any:
-    """Traces by their root spans, the newest first."""
-    wanted = TraceFilter(tenant, route, model, status, text, trace_id)
+    """Traces, the newest first. ``attribute`` is ``key=value``; what no root tells may match any span of a trace."""
+    wanted = TraceFilter(
+        tenant, route, model, status, text, trace_id, release, service, session, user, agent, tool, operation, attribute,
+        min_ms, max_ms, min_tokens, min_usd,
+    )  # fmt: skip
     since = timezone.now() - timedelta(hours=max(1, min(hours, 24 * 90)))
     try:
         found = traces_seen_by(asker(request), wanted, since, cursor, limited(limit) + 1)

@@ -204,6 +204,18 @@ class Message(models.Model):
         db_table = "telemetry_message"
 
 
+class Rootless(models.Model):
+    """A trace whose root has not arrived, by the first of its spans."""
+
+    pk = models.CompositePrimaryKey("starts_at", "trace_id")
+    trace_id = models.CharField(max_length=32, unique=True)
+    span_id = models.CharField(max_length=16)
+    starts_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "telemetry_rootless"
+
+
 class LogRecord(models.Model):
     """One log record of an application. Partitioned by day."""
 

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.telemetry.actions import folding, retention
+from controlplane.telemetry.actions import folding, retention, rootless
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ def retain() -> None:
         timedelta(days=settings.HOUR_RETENTION_DAYS),
     )
     deleted = retention.delete_windows(now=now, keep=keep)
+    rootless.forget_rootless(before=now - timedelta(days=settings.SPAN_RETENTION_DAYS))
     series = retention.delete_series(now=now, keep_days=settings.HOUR_RETENTION_DAYS)
     log.info(
         "telemetry.retained",
@@ -49,8 +50,9 @@ def retain() -> None:
 
 @shared_task(name="telemetry.fold")
 def fold() -> None:
-    """Fold the hours that are over, and those that got late data."""
+    """Fold the hours that are over, and those that got late data; note traces without a root."""
     now = timezone.now()
+    rootless.note_rootless(now=now)
     for kind, days in (("windows", settings.MINUTE_RETENTION_DAYS), ("points", settings.POINT_RETENTION_DAYS)):
         folded = folding.fold_hours(kind, now=now, kept_since=now - timedelta(days=days))
         if folded.hours:

@@ -9,7 +9,8 @@ import pytest
 
 from controlplane.problems import NotFound
 from controlplane.telemetry import queries
-from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
+from controlplane.telemetry.actions.rootless import note_rootless
+from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Rootless, Span
 from controlplane.telemetry.queries import TraceFilter
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Role
@@ -193,3 +194,125 @@ def test_trace__of_another_tenant__is_not_there(globex: Asker) -> None:
     assert queries.traces_seen_by(globex, TraceFilter(), SINCE) == []
     with pytest.raises(NotFound):
         queries.trace_seen_by(globex, "a" * 32)
+
+
+def _inference(trace: str, number: int, parent: int = 0, **more: Any) -> None:
+    fields = {
+        "name": "chat",
+        "operation": "chat",
+        "model": "gpt-4o",
+        "usage_by": 1,
+        "input_tokens": 100,
+        "cost_nusd": 10,
+    }
+    _step(trace, number, parent, **{**fields, **more})
+
+
+def _step(trace: str, number: int, parent: int = 0, ago_s: int = 60, **more: Any) -> None:
+    fields = {"tenant": "acme", "service": "app", "name": "span", "kind": 1, "status": 1, "duration_us": 1000, **more}
+    Span.objects.create(
+        trace_id=trace * 32, span_id=f"{number:016x}", parent_span_id=f"{parent:016x}" if parent else "",
+        starts_at=NOW - timedelta(seconds=ago_s) + timedelta(milliseconds=number), **fields,
+    )  # fmt: skip
+
+
+def test_traces__usage_that_sdk_and_instrumentation_both_saw__counts_once() -> None:
+    _step("a", 1, operation="invoke_agent", agent="coordinator")
+    _inference("a", 2, 1, usage_by=2, input_tokens=105, route="chat")
+    _inference("a", 3, 2, usage_by=1, cost_nusd=None)
+    _inference("a", 4, 1, usage_by=2, input_tokens=7)
+
+    (trace,) = queries.traces_seen_by(SYSTEM, TraceFilter(), SINCE)
+
+    assert (trace.spans, trace.tokens, trace.cost_nusd, trace.route) == (4, 112, 20, "chat")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"session": "s-1"}, "a"),
+        ({"user": "u-1"}, "a"),
+        ({"agent": "planner"}, "a"),
+        ({"tool": "search"}, "a"),
+        ({"release": "v2"}, "a"),
+        ({"operation": "execute_tool"}, "a"),
+        ({"attribute": "http.route=/chat"}, "a"),
+        ({"attribute": "http.route"}, "a"),
+        ({"attribute": "http.route=/other"}, ""),
+        ({"service": "app"}, "ab"),
+        ({"min_ms": "2"}, "b"),
+        ({"max_ms": "2"}, "a"),
+        ({"min_tokens": "50"}, "a"),
+        ({"min_usd": "0.0000001"}, ""),
+        ({"min_ms": "odd"}, "ab"),
+        ({"status": "error"}, "b"),
+        ({"status": "ok"}, "a"),
+    ],
+)
+def test_traces__filters__match_the_root_or_any_span(wanted: dict[str, str], found: str) -> None:
+    _step("a", 1, session="s-1", user="u-1", attributes={"http.route": "/chat"})
+    _step("a", 2, 1, agent="planner", operation="invoke_agent")
+    _step("a", 3, 2, tool="search", operation="execute_tool", release="v2")
+    _inference("a", 4, 2)
+    _step("b", 1, ago_s=70, duration_us=5000)
+    _step("b", 2, 1, status=2, ago_s=70)
+
+    traces = queries.traces_seen_by(SYSTEM, TraceFilter(**wanted), SINCE)
+    slots = queries.trace_slots(SYSTEM, TraceFilter(**wanted), SINCE, NOW, 10)
+
+    assert "".join(trace.trace_id[0] for trace in traces) == found
+    assert sum(slot.traces for slot in slots) == len(found)
+    assert len(slots) == 30
+
+
+def test_traces__without_their_root__are_listed_by_their_first_span_until_it_comes() -> None:
+    _step("a", 5, 1, name="late child")
+    _step("a", 4, 1, name="first child", ago_s=61)
+    assert queries.traces_seen_by(SYSTEM, TraceFilter(), SINCE) == []
+
+    note_rootless(now=NOW)
+    note_rootless(now=NOW)
+    (trace,) = queries.traces_seen_by(SYSTEM, TraceFilter(), SINCE)
+    _step("a", 1, name="root")
+    (whole,) = queries.traces_seen_by(SYSTEM, TraceFilter(), SINCE)
+    note_rootless(now=NOW)
+
+    assert (trace.name, trace.rootless, trace.spans) == ("first child", True, 2)
+    assert (whole.name, whole.rootless, whole.spans) == ("root", False, 3)
+    assert not Rootless.objects.exists()
+
+
+def test_mesh__agents_tools_and_models__are_joined_over_the_spans_between(globex: Asker) -> None:
+    for trace in "ab":
+        _step(trace, 1)
+        _step(trace, 2, 1, operation="invoke_agent", agent="coordinator")
+        _step(trace, 3, 2, name="step")
+        _step(trace, 4, 3, operation="invoke_agent", agent="builder", status=2 if trace == "a" else 1)
+        _step(trace, 5, 4, operation="execute_tool", tool="search")
+        _inference(trace, 6, 3)
+
+    edges = {(edge.from_name, edge.to_name): edge for edge in queries.mesh(SYSTEM, SINCE, NOW)}
+
+    assert set(edges) == {
+        ("app", "coordinator"),
+        ("coordinator", "builder"),
+        ("builder", "search"),
+        ("coordinator", "gpt-4o"),
+    }
+    assert (edges["coordinator", "builder"].calls, edges["coordinator", "builder"].errors) == (2, 1)
+    assert edges["coordinator", "gpt-4o"].tokens == 200
+    assert queries.mesh(globex, SINCE, NOW) == []
+
+
+def test_sessions__of_spans__have_turns_and_usage(globex: Asker) -> None:
+    for trace in "ab":
+        _step(trace, 1, session="s-1", user="u-1")
+        _inference(trace, 2, 1, session="s-1")
+    _step("c", 1, session="s-2", ago_s=30)
+
+    newest, other = queries.sessions_seen_by(SYSTEM, TraceFilter(), SINCE)
+
+    assert (newest.session, newest.turns) == ("s-2", 1)
+    assert (other.session, other.turns, other.spans, other.tokens, other.user) == ("s-1", 2, 4, 200, "u-1")
+    assert queries.sessions_seen_by(SYSTEM, TraceFilter(user="u-1"), SINCE)[0].session == "s-1"
+    assert queries.sessions_seen_by(globex, TraceFilter(), SINCE) == []

@@ -3,9 +3,20 @@
 from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, breakdown, costs, figures, series
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
 from controlplane.telemetry.queries.shadow import Watched, watched
-from controlplane.telemetry.queries.traces import Trace, TraceFilter, trace_seen_by, traces_seen_by
+from controlplane.telemetry.queries.traces import (
+    logs_of,
+    mesh,
+    messages_of,
+    sessions_seen_by,
+    span_count,
+    trace_seen_by,
+    trace_slots,
+    traces_seen_by,
+)  # fmt: skip
+from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter
 
 __all__ = [
-    "Cost", "DayCost", "Dimension", "Figures", "Point", "Spread", "Trace", "TraceFilter", "Usage", "Watched", "breakdown", "costs",
-    "daily_costs", "figures", "series", "trace_seen_by", "traces_seen_by", "usage", "watched",
+    "Cost", "DayCost", "Dimension", "Edge", "Figures", "Point", "Session", "Slot", "Spread", "Trace", "TraceFilter", "Usage",
+    "Watched", "breakdown", "costs", "daily_costs", "figures", "logs_of", "mesh", "messages_of", "series", "sessions_seen_by", "span_count",
+    "trace_seen_by", "trace_slots", "traces_seen_by", "usage", "watched",
 ]  # fmt: skip

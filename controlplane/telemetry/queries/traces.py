@@ -1,106 +1,86 @@
-"""Traces: listed by their root spans, and one with all its spans."""
+"""Traces, sessions and the mesh of who calls whom, from spans, scoped by an asker."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from controlplane.problems import NotFound
-from controlplane.telemetry.models import Span
-from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.models import LogRecord, Message, Span
+from controlplane.telemetry.postgres import PostgresSpans
+from controlplane.telemetry.queries.reading import slugs_read
+from controlplane.telemetry.store import Edge, Session, Slot, SpanStore, Trace, TraceFilter, Wanted
 from controlplane.tenancy.queries import Asker, slugs_seen_by
 
-
-@dataclass(frozen=True)
-class TraceFilter:
-    """What traces to list. ``status`` is ``""``, ``"ok"`` or ``"error"``; ``text`` is sought in names and services."""
-
-    tenant: str = ""
-    route: str = ""
-    model: str = ""
-    status: str = ""
-    text: str = ""
-    trace_id: str = ""
+MOST_SPANS = 50_000
+MOST_MESSAGES = 200
+_store: SpanStore = PostgresSpans()
 
 
-@dataclass(frozen=True)
-class Trace:
-    """One line of the list: the root span, and sums over its spans."""
-
-    trace_id: str
-    starts_at: datetime
-    duration_us: int
-    tenant: str
-    service: str
-    name: str
-    route: str
-    model: str
-    spans: int
-    errors: int
-    tokens: int
-    cost_nusd: int
-
-    @property
-    def cursor(self) -> str:
-        """Where the next page goes on."""
-        return f"{self.starts_at.isoformat()}~{self.trace_id}"
-
-
-def _trace_clauses(asker: Asker, wanted: TraceFilter, cursor: str) -> tuple[str, list[Any]]:
-    clauses, values = where(slugs_read(asker, wanted.tenant or None))
-    inside = "AND EXISTS (SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id AND {})"
-    for column, value in (("route", wanted.route), ("model", wanted.model)):
-        if value:
-            clauses += inside.format(f"c.{column} = %s")
-            values.append(value)
-    if wanted.status:
-        clauses += inside.format("c.status = 2") if wanted.status == "error" else " AND r.status <> 2"
-    if wanted.text:
-        clauses += " AND (r.name ILIKE %s OR r.service ILIKE %s)"
-        like = "%" + wanted.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        values += [like, like]
-    if wanted.trace_id:
-        clauses += " AND r.trace_id = %s"
-        values.append(wanted.trace_id.strip().lower())
-    at, _, trace_id = cursor.partition("~")
-    if trace_id:
-        clauses += " AND (r.starts_at, r.trace_id) < (%s::timestamptz, %s)"
-        values += [at, trace_id]
-    return clauses, values
+def _wanted(asker: Asker, wanted: TraceFilter, since: datetime, until: datetime | None, cursor: str = "") -> Wanted:
+    return Wanted(wanted, slugs_read(asker, wanted.tenant or None), since, until, cursor)
 
 
 def traces_seen_by(
-    asker: Asker, wanted: TraceFilter, since: datetime, cursor: str = "", limit: int = 50
+    asker: Asker,
+    wanted: TraceFilter,
+    since: datetime,
+    cursor: str = "",
+    limit: int = 50,
+    until: datetime | None = None,
 ) -> list[Trace]:
-    """Return traces by their root spans since ``since``, the newest first; ``cursor`` is that of the last one shown.
+    """Return traces since ``since``, the newest first; ``cursor`` is that of the last one shown.
 
-    ``ValueError`` for a cursor that is none.
+    ``ValueError`` for a cursor that is none, ``TooDear`` when the filter finds too little in too much.
     """
-    if cursor:
-        datetime.fromisoformat(cursor.partition("~")[0])
-    clause, values = _trace_clauses(asker, wanted, cursor)
-    sql = f"""
-        WITH page AS (SELECT * FROM telemetry_span AS r WHERE parent_span_id = '' AND starts_at >= %s {clause}
-                      ORDER BY starts_at DESC, trace_id DESC LIMIT %s)
-        SELECT r.trace_id, r.starts_at, r.duration_us, r.tenant, r.service, r.name, sums.*
-        FROM page AS r CROSS JOIN LATERAL (
-            SELECT coalesce(max(nullif(c.route, '')), ''), coalesce(max(nullif(c.model, '')), ''),
-                   count(*), count(*) FILTER (WHERE c.status = 2),
-                   coalesce(sum(c.input_tokens), 0)::bigint + coalesce(sum(c.output_tokens), 0)::bigint,
-                   coalesce(sum(c.cost_nusd), 0)::bigint
-            FROM telemetry_span AS c WHERE c.trace_id = r.trace_id) AS sums
-        ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
-    return [Trace(*row) for row in rows(sql, [since, *values, limit])]
+    return _store.traces(_wanted(asker, wanted, since, until, cursor), limit)
 
 
-def trace_seen_by(asker: Asker, trace_id: str, limit: int = 2000) -> list[Span]:
+def trace_slots(asker: Asker, wanted: TraceFilter, since: datetime, until: datetime, step_s: int) -> list[Slot]:
+    """Return how many traces began in each step from ``since`` to ``until``, empty ones included, the oldest first."""
+    found = {slot.at: slot for slot in _store.slots(_wanted(asker, wanted, since, until), step_s)}
+    steps = max(0, -(-int((until - since).total_seconds()) // step_s))
+    times = [since + timedelta(seconds=step_s * number) for number in range(steps)]
+    return [found.get(at, Slot(at)) for at in times]
+
+
+def trace_seen_by(asker: Asker, trace_id: str, limit: int = MOST_SPANS) -> list[Span]:
     """Return the spans of one trace in order of start, at most ``limit``; ``NotFound`` for none that the asker may see."""
-    spans = Span.objects.filter(trace_id=trace_id.strip().lower())
-    slugs = slugs_seen_by(asker)
-    if slugs is not None:
-        spans = spans.filter(tenant__in=slugs)
-    found = list(spans.order_by("starts_at", "span_id")[:limit])
+    found = _store.spans(trace_id.strip().lower(), slugs_seen_by(asker), limit)
     if not found:
         raise NotFound(f"There is no trace {trace_id!r} that you may see. Spans are kept for some days only.")
     return found
+
+
+def span_count(asker: Asker, trace_id: str) -> int:
+    """Return how many spans a trace has that the asker may see."""
+    return _store.count(trace_id.strip().lower(), slugs_seen_by(asker))
+
+
+def messages_of(asker: Asker, trace_id: str, span_id: str) -> list[Message]:
+    """Return what was said in one span, where that is kept, by name."""
+    found = Message.objects.filter(trace_id=trace_id, span_id=span_id)
+    slugs = slugs_seen_by(asker)
+    if slugs is not None:
+        found = found.filter(tenant__in=slugs)
+    return list(found.order_by("name")[:MOST_MESSAGES])
+
+
+def logs_of(asker: Asker, trace_id: str, span_id: str = "", limit: int = 200) -> list[LogRecord]:
+    """Return the log records of a trace, or of one span of it, in order of time."""
+    found = LogRecord.objects.filter(trace_id=trace_id)
+    if span_id:
+        found = found.filter(span_id=span_id)
+    slugs = slugs_seen_by(asker)
+    if slugs is not None:
+        found = found.filter(tenant__in=slugs)
+    return list(found.order_by("at")[:limit])
+
+
+def mesh(asker: Asker, since: datetime, until: datetime, tenant: str | None = None) -> list[Edge]:
+    """Return who called whom in a span of time: services, agents, tools and models, the most frequent first."""
+    return _store.edges(slugs_read(asker, tenant), since, until)
+
+
+def sessions_seen_by(asker: Asker, wanted: TraceFilter, since: datetime, limit: int = 100) -> list[Session]:
+    """Return sessions with a span since ``since``, those seen last first."""
+    return _store.sessions(_wanted(asker, wanted, since, None), limit)
