@@ -18,7 +18,8 @@ _COUNTS = (
 _FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds
 _MINUTES_FOR = timedelta(hours=26)  # up to this at a minute, longer ones by hours
 _COLUMNS = ", ".join(("starts_at", "tenant", "route", "model", "category", *_COUNTS, "kinds", *_DISTRIBUTIONS))
-_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
+# Hours as far as they are folded, minutes since.
+BY_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
               WHERE starts_at < (SELECT until FROM telemetry_fold WHERE kind = 'windows')
               UNION ALL SELECT {_COLUMNS} FROM telemetry_window_1m
               WHERE starts_at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'windows'), '-infinity')) AS windows"""  # noqa: S608
@@ -108,7 +109,7 @@ def _table(since: datetime, until: datetime) -> str:
     """Return what to read from: the finest windows for short spans of time, hours as far as they are folded for long ones."""
     if until - since <= _FINE_FOR:
         return "telemetry_window_10s"
-    return "telemetry_window_1m" if until - since <= _MINUTES_FOR else _HOURS
+    return "telemetry_window_1m" if until - since <= _MINUTES_FOR else BY_HOURS
 
 
 def _merged(column: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controlplane.telemetry.queries.calls import BY_HOURS
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.tenancy.queries import Asker
 
@@ -31,20 +32,24 @@ class Watched:
 def watched(
     asker: Asker, since: datetime, until: datetime, tenant: str | None = None, limit: int = 100
 ) -> list[Watched]:
-    """Return what would have been refused in the windows from ``since`` to ``until``, the most calls first."""
+    """Return what would have been refused from the hour of ``since`` to ``until``, the most calls first."""
     clause, values = where(slugs_read(asker, tenant))
+    span = f"starts_at >= date_trunc('hour', %s::timestamptz) AND starts_at < %s {clause}"
     sql = f"""
-        WITH hit AS MATERIALIZED (
-            SELECT tenant, route, calls, kinds FROM telemetry_window_1m WHERE starts_at >= %s AND starts_at < %s {clause})
-        SELECT tenant, route, kind, sum(amount::bigint)::bigint,
-               (SELECT sum(calls)::bigint FROM hit AS all_of WHERE (all_of.tenant, all_of.route) = (hit.tenant, hit.route))
-        FROM hit, jsonb_each_text(kinds) AS each (kind, amount)
-        WHERE starts_with(kind, %s)
-        GROUP BY 1, 2, 3
+        WITH shadow AS (
+            SELECT tenant, route, kind, sum(amount::bigint)::bigint AS amount
+            FROM {BY_HOURS}, jsonb_each_text(kinds) AS each (kind, amount)
+            WHERE {span} AND jsonb_exists(kinds, 'shadow.calls') AND starts_with(kind, %s)
+            GROUP BY 1, 2, 3),
+        of_all AS (
+            SELECT tenant, route, sum(calls)::bigint AS calls FROM {BY_HOURS}
+            WHERE {span} AND EXISTS (SELECT FROM shadow) GROUP BY 1, 2)
+        SELECT tenant, route, kind, amount, calls FROM shadow JOIN of_all USING (tenant, route)
         """  # noqa: S608 - names of ours, values as parameters
+    given = [since, until, *values]
     found: dict[tuple[str, str], Watched] = {}
-    for slug, route, kind, amount, calls in rows(sql, [since, until, *values, _PREFIX]):
-        of = found.setdefault((slug, route), Watched(slug, route, calls or 0))
+    for slug, route, kind, amount, calls in rows(sql, [*given, _PREFIX, *given]):
+        of = found.setdefault((slug, route), Watched(slug, route, calls))
         word = kind.removeprefix(_PREFIX)
         if word == "calls":
             of.would_refuse = amount
