@@ -113,7 +113,9 @@ class Twins:
         self.both: tuple[Bench, Bench] = (self.asking, self.lending)
         self.open: list[tuple[tidegate.Call, tidegate.Call]] = []
         self.swift = 0
-        policy = {part: rule for part, rule in POLICY.items() if self.chance.random() < 0.7}
+        few = {**POLICY, "limits": [{**LIMIT, "amount": 10}]}
+        chosen = few if self.chance.random() < 0.3 else POLICY
+        policy = {part: rule for part, rule in chosen.items() if self.chance.random() < 0.7}
         budget = self.chance.random() < 0.7
         for bench in self.both:
             bench.policy(policy)
@@ -178,9 +180,9 @@ class Twins:
 
 def _begin(bench: Bench, call: tidegate.Call) -> str:
     """Begin a call if it need not wait; return what it met."""
-    if isinstance(call, SwiftCall) and call._taken():
-        return "in"
     try:
+        if isinstance(call, SwiftCall) and call._taken():
+            return "in"
         if bench.guard.advance(call) is None:
             return "in"
     except tidegate.Refused as refusal:
@@ -459,6 +461,98 @@ def test_users__with_budgets_of_their_own__each_call_asks(lender: Lender) -> Non
         pass
 
     assert not isinstance(lender.call(user="v"), SwiftCall)
+
+
+# Refused again and again
+
+
+def refusals(bench: Bench, times: int, **options: Any) -> list[tidegate.Refused]:
+    heard = []
+    for _ in range(times):
+        try:
+            with bench.call(**options):
+                pass
+        except tidegate.Refused as refusal:
+            heard.append(refusal)
+    return heard
+
+
+def test_refused__by_a_limit__said_at_once_and_counted_until_there_is_room(lender: Lender) -> None:
+    lender.policy({"limits": [{"unit": "requests", "amount": 2, "per_s": 10}]})
+    lender.sync(shares=[{"tenant": "acme", "route": "chat", "unit": "requests", "share": 1.0}])
+
+    heard = refusals(lender, 12)
+    lender.clock.advance(2)
+    heard += refusals(lender, 1)
+
+    assert [type(each) for each in heard] == [tidegate.RateLimited] * 11
+    assert heard[5].blocked_by == "acme/chat requests"
+    assert (heard[5].retry_after_s, heard[10].retry_after_s) == (pytest.approx(5), pytest.approx(3))
+    books(lender)
+    assert lender.guard.lane("acme", "chat").unmet["requests"] == 13
+    request, _ = lender.sync()
+    assert sum(row["refused"] for window in request["windows"] for row in window["rows"]) == 11
+    lender.clock.advance(3)
+    assert not refusals(lender, 1)
+
+
+def test_refused__room_comes_back_early__found_at_once(lender: Lender) -> None:
+    lender.policy(
+        {"limits": [{**LIMIT, "amount": 1}], "queue": {"max_concurrent": 1, "max_waiting": 1, "max_wait_ms": 5000}}
+    )
+    waiting = lender.call(priority=1)
+    lender.guard.lane("acme", "chat").line.running += 1
+    assert lender.guard.advance(waiting) is not None
+    assert len(refusals(lender, 3)) == 3
+    lender.guard.lane("acme", "chat").line.running -= 1
+
+    lender.guard.abandon(waiting)
+
+    assert not refusals(lender, 1)
+
+
+def test_refused__by_an_open_breaker__until_it_probes(lender: Lender) -> None:
+    lender.policy({"breaker": {"min_calls": 2, "open_s": 5, "half_open_calls": 1}})
+    for _ in range(2):
+        with pytest.raises(TimeoutError), lender.call():
+            raise TimeoutError
+
+    heard = refusals(lender, 10)
+
+    assert {type(each) for each in heard} == {tidegate.BreakerOpen}
+    books(lender)
+    assert lender.guard.breakers["chat", ""].provider.refused == 10
+    lender.clock.advance(5)
+    assert not refusals(lender, 3)
+
+
+def test_refused__budget_exhausted__asked_for_as_if_each_had_asked(lender: Lender) -> None:
+    asking = Bench()
+    for bench in (asking, lender):
+        bench.budget("all")
+        bench.guard.advance(bench.call(cost_usd="0.001"))
+        bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", retry_after_ms=60_000)
+    decorated = lender.guarded(lambda: 1, cost_usd="0.002")
+
+    for _ in range(50):
+        with pytest.raises(tidegate.BudgetExhausted):
+            decorated()
+        with pytest.raises(tidegate.BudgetExhausted):
+            asking.guard.advance(asking.call(cost_usd="0.002"))
+
+    lines = [bench.sync(grant=0)[0]["leases"][0] for bench in (asking, lender)]
+    assert lines[0] == lines[1]
+    assert lines[1]["denied"] == 50
+
+
+@pytest.mark.usefixtures("switching")
+def test_refused__in_threads__each_counted_once(lender: Lender) -> None:
+    lender.policy({"limits": [{**LIMIT, "amount": 1}]})
+
+    in_threads(lambda _: refusals(lender, 500) and None)
+
+    (row,) = books(lender)["rows"].values()
+    assert (row["calls"], row["refused"], row["kinds"]) == (1, 3999, {"refused.rate_limited": 3999})
 
 
 # Swift calls are calls

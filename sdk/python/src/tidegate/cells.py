@@ -17,15 +17,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from tidegate.core.breaker import Breaker
 from tidegate.core.price import PriceBook
 from tidegate.core.usage import plain_classes
+from tidegate.errors import Refused
 from tidegate.reserving import lenient
 from tidegate.ticket import Ticket
 
 if TYPE_CHECKING:
     from tidegate.guard import Guard
+    from tidegate.leasing import Path
     from tidegate.swift import SwiftCall
 
 MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
@@ -35,6 +38,47 @@ NONE = -math.inf  # no credit; taking some off leaves it as it is
 CellKey = tuple[Any, ...]  # what the caller said, in an order that Gate.call knows
 Told = tuple[str, str, int | None, int | None]  # user, session, input tokens, most output tokens
 Used = tuple[int, int | None, int, int | None, str | None]  # as ticket.Usage, of which it may be one
+
+
+class Freed(Protocol):
+    """What calls are refused for the lack of; ``freed`` changes whenever there may be more of it."""
+
+    freed: int
+
+
+class Lasting(NamedTuple):
+    """How long the answer to a call stays the same: until then, or until ``source`` has more to give."""
+
+    until: float
+    source: Freed | None = None
+    breaker: Breaker | None = None  # that counts whom it refuses
+    path: Path | None = None  # that asks for what it was short of
+    amount: float = 0.0  # of a limit, the last of those that were asked
+
+
+class Refusal:
+    """Why calls of a cell are refused, as long as nothing changes: who is refused again and again need not ask each time."""
+
+    __slots__ = ("after", "bound", "demand", "error", "freed", "lasting")
+
+    def __init__(self, error: Refused, now: float, lasting: Lasting, *, bound: int, demand: dict[str, float]) -> None:
+        self.error = error
+        self.after = math.inf if error.retry_after_s is None else now + error.retry_after_s
+        self.lasting = lasting
+        self.freed = 0 if lasting.source is None else lasting.source.freed
+        self.bound = bound
+        self.demand = demand  # of the fleet's limits, per call
+
+    def again(self, now: float) -> Refused | None:
+        """Return the error for one more call, ``None`` when it has to ask."""
+        source = self.lasting.source
+        if now >= self.lasting.until or (source is not None and source.freed != self.freed):
+            return None
+        error = self.error
+        after = self.after - now
+        return type(error)(
+            error.args[0], blocked_by=error.blocked_by, retry_after_s=None if after == math.inf else max(0.0, after)
+        )
 
 
 class Cell:
@@ -80,6 +124,7 @@ class Cell:
         "policy",
         "push",
         "push_call",
+        "refusal",
         "reserve",
         "slip",
         "taken",
@@ -87,6 +132,7 @@ class Cell:
         "tenant",
         "timeout_s",
         "times",
+        "turned_away",
         "typical",
         "unit",
         "until",
@@ -148,6 +194,8 @@ class Cell:
         self.adopted = 0  # calls that went on as calls of their own, ever
         self.freed = 0  # calls whose place in the line was given up, ever
         self.owed = 0  # nano-USD held for calls in flight and for those not made yet
+        self.refusal: Refusal | None = None
+        self.turned_away = 0  # calls that it refused
         self.chunk = 0
         self.used = 0  # calls made of what was lent last
         self.drawn_at = -math.inf

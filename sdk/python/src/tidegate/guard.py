@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from tidegate.cells import Lasting
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
@@ -122,7 +123,10 @@ class Guard(Lending):
         closed = circuit.refusing(ticket.payer, now)
         if closed is not None:
             ticket.circuit = None  # what only watches asks no further
-            self._object(ticket, now, self._shut(ticket, circuit, closed, now))
+            refusal, until = self._shut(ticket, circuit, closed, now), now
+            if closed.phase == "open" or rule.mode == "forced_open":
+                until = math.inf if refusal.retry_after_s is None else now + refusal.retry_after_s
+            self._object(ticket, now, refusal, Lasting(until, breaker=closed))
 
     def _take_permit(self, ticket: Ticket, now: float) -> None:
         circuit = ticket.circuit
@@ -164,7 +168,8 @@ class Guard(Lending):
                 text = f"{name}: the limit of {limit.amount} per {limit.per_s:g} s has no room."
                 after = wait if wait < float("inf") else None
                 refusal = RateLimited(text, blocked_by=name, retry_after_s=after)
-                self._object(ticket, now, refusal, only_watch=limit.enforcement == "shadow")
+                lasting = Lasting(now + wait, lane, amount=amount) if limit.unit == "requests" else None
+                self._object(ticket, now, refusal, lasting, only_watch=limit.enforcement == "shadow")
             else:
                 ticket.taken.append(((number, limit.unit, limit.per_s), amount))
 
@@ -280,9 +285,14 @@ class Guard(Lending):
                 ticket.wait_until = min(ticket.wait_until, ticket.deadline)
         refusal = self._unfunded(ticket, path, now)
         if refusal is not None:
-            if ticket.arrived is not None and isinstance(refusal, BudgetExhausted):
-                self.leases.deny(path, ticket.bound)
-            raise self._refuse(ticket, now, refusal)
+            denial = path.denial
+            if ticket.arrived is None or not isinstance(refusal, BudgetExhausted):
+                raise self._refuse(ticket, now, refusal)
+            self.leases.deny(path, ticket.bound)
+            refused = self._refuse(ticket, now, refusal)
+            if denial is not None and ticket.fixed:
+                self.remember(ticket, refused, now, Lasting(denial.at + self.link.interval_s, path, path=path))
+            raise refused
         path.waiting[ticket] = ticket.bound
         self._poke()
         return self._wait(ticket)
@@ -361,10 +371,15 @@ class Guard(Lending):
             text = f"{ticket.model} has no price, and calls of such models are refused."
             self._object(ticket, now, Unpriced(text, blocked_by=ticket.model))
 
-    def _object(self, ticket: Ticket, now: float, refusal: Refused, *, only_watch: bool = False) -> None:
+    def _object(
+        self, ticket: Ticket, now: float, refusal: Refused, lasting: Lasting | None = None, *, only_watch: bool = False
+    ) -> None:
         """Refuse, or only count it where the policy, or this part of it, watches."""
         if ticket.policy.enforcement == "enforce" and not only_watch:
-            raise self._refuse(ticket, now, refusal)
+            refused = self._refuse(ticket, now, refusal)
+            if lasting is not None:
+                self.remember(ticket, refused, now, lasting)
+            raise refused
         if ticket.policy.enforcement != "off":
             self._watch(ticket, refusal.reason)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from tidegate.books import Books
-from tidegate.cells import NONE, Cell, Used
+from tidegate.cells import NONE, Cell, Refusal, Used
 from tidegate.core.backoff import earned
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
@@ -44,9 +44,29 @@ class Harvest(Books):
         for cell in list(cells):
             self._recall(cell, now)
             self.harvest(cell, now)
-            if not cell.in_flight:
+            refusing = cell.refusal
+            if refusing is not None:
+                cell.refusal = None
+                self._count_refused(cell, refusing, now)
+            elif not cell.in_flight:
                 self.active.discard(cell)
                 cell.lane.cells.discard(cell)
+
+    def _count_refused(self, cell: Cell, refusal: Refusal, now: float) -> None:
+        """Count the calls that were refused without asking, as if they had."""
+        calls, cell.turned_away = cell.turned_away, 0  # ATOMIC
+        if not calls:
+            return
+        lane, row, kind = cell.lane, self.row(cell.key), f"refused.{refusal.error.reason}"
+        row.refused += calls
+        row.kinds[kind] = row.kinds.get(kind, 0) + calls
+        self._arrived(cell, calls, now)
+        for unit, amount in refusal.demand.items():
+            lane.unmet[unit] = lane.unmet.get(unit, 0.0) + amount * calls
+        if refusal.lasting.breaker is not None:
+            refusal.lasting.breaker.refused += calls
+        if refusal.lasting.path is not None:
+            self.leases.deny(refusal.lasting.path, refusal.bound, calls)
 
     def _recall(self, cell: Cell, now: float) -> None:
         left, cell.credit = cell.credit, NONE  # ATOMIC
@@ -78,7 +98,7 @@ class Harvest(Books):
         if cell.path is not None:
             cell.path.used_at = now
         if cell.policy.queue is not None:
-            self.row(cell.key).queue_depth.add_same(0, calls)
+            self.row(cell.key).queue_depth.add_same(cell.lane.line.waiting, calls)
         if cell.policy.retry is not None:
             cell.lane.retries = earned(cell.lane.retries, cell.policy.retry.budget_ratio * calls)
 

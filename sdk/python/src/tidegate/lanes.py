@@ -33,7 +33,7 @@ class Share(NamedTuple):
 
 class Lane:
     __slots__ = (
-        "_learned", "_learned_at", "_learned_before", "adaptive", "buckets", "cells", "demand", "heat", "heated_at", "line", "loans", "policy",
+        "_learned", "_learned_at", "_learned_before", "adaptive", "buckets", "cells", "demand", "freed", "heat", "heated_at", "line", "loans", "policy",
         "retries", "route", "shares", "shares_until", "snapshot", "tenant", "unmet", "used_at",
     )  # fmt: skip
 
@@ -46,6 +46,7 @@ class Lane:
         self.buckets: dict[BucketKey, Bucket] = {}
         self.loans: dict[BucketKey, float] = {}  # taken for cells that may not have used it yet
         self.cells: set[Cell] = set()  # those that hold credit or have calls in flight
+        self.freed = 0  # times that a limit may have got more room than it earned
         self.heat = 0  # calls since ``heated_at``
         self.heated_at = -math.inf
         self.adaptive: Adaptive | None = None
@@ -101,6 +102,7 @@ class Lane:
         held = self.buckets.get(key)
         if held is not None and number < len(limits) and estimated != actual:
             burst = self._enforced(limits[number])[1] - self.loans.get(key, 0.0)
+            self.freed += 1
             self.buckets[key] = bucket.correct(held, estimated=estimated, actual=actual, burst=burst)
 
     def room(self, policy: Policy, unit: str, now: float) -> float:
@@ -123,6 +125,7 @@ class Lane:
 
     def take_back(self, policy: Policy, unit: str, *, lent: float, unused: float, now: float) -> None:
         """End a loan: what was not used goes back, what was used counts as demand."""
+        self.freed += 1
         for number, limit in enumerate(policy.limits):
             if limit.unit != unit:
                 continue
@@ -148,6 +151,7 @@ class Lane:
 
     def share_out(self, shares: Mapping[str, Share], *, now: float, boot: float) -> None:
         """Use ``shares`` from now on. What buckets earned until now they earned under those before."""
+        self.freed += 1
         for number, limit in enumerate(self.policy.limits):
             key = (number, limit.unit, limit.per_s)
             if limit.scope == "fleet" and key in self.buckets:

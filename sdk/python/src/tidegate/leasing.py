@@ -62,8 +62,21 @@ class Path:
     """The budgets that a kind of call touches, and what is known of how it spends."""
 
     __slots__ = (
-        "denial", "finishes", "ids", "only_warns", "pace", "peak_held", "refs", "short", "slip", "spent", "typical",
-        "used_at", "waiting", "wish",
+        "denial",
+        "finishes",
+        "freed",
+        "ids",
+        "only_warns",
+        "pace",
+        "peak_held",
+        "refs",
+        "short",
+        "slip",
+        "spent",
+        "typical",
+        "used_at",
+        "waiting",
+        "wish",
     )  # fmt: skip
 
     def __init__(self, refs: tuple[BudgetRef, ...], slip_number: int) -> None:
@@ -74,6 +87,7 @@ class Path:
         self.peak_held = 0
         self.spent = 0  # settled on all leases of the path
         self.short = 0  # bounds denied since the last sync, nano-USD
+        self.freed = 0  # times that there may have come more room
         self.typical = 0
         self.wish = 0  # what it takes to lend to cells, where that is next to nothing
         self.used_at = -math.inf
@@ -147,6 +161,7 @@ class Leases:
     def settle(self, slip: Slip, *, bound: int, cost: int) -> None:
         slip.lease = budget.settle(slip.lease, bound=bound, cost=cost)
         slip.path.spent += cost
+        slip.path.freed += 1
 
     def lendable(self, path: Path, bound: int, calls: float) -> float:
         """Return for how many of ``calls`` at ``bound`` there is plenty of room. Calls of unknown cost hold next to nothing: the
@@ -159,13 +174,13 @@ class Leases:
         slip.lease = budget.hold_unfunded(slip.lease, nusd)
         slip.path.peak_held = max(slip.path.peak_held, slip.lease.held)
 
-    def deny(self, path: Path, bound: int) -> None:
+    def deny(self, path: Path, bound: int, calls: int = 1) -> None:
         """Remember that a call was denied for lack of room, so that the next sync asks for it.
 
         A caller that asks again and again must not ask for everything: only so many calls' worth is remembered.
         """
-        path.slip.denied += 1
-        path.short = min(path.short + bound, max(bound, MAX_SHORT_CALLS * path.typical))
+        path.slip.denied += calls
+        path.short = min(path.short + bound * calls, max(bound, MAX_SHORT_CALLS * path.typical))
 
     def lines(self, *, now: float, boot: float, interval_s: float, closing: bool) -> list[Line]:
         """Settle what each lease needs, retire those that nobody needs, and return them as they are to be sent.
@@ -247,6 +262,7 @@ class Leases:
 
     def _merge(self, line: Line, answer: dict[str, Any], *, now: float, sent_boot: float) -> bool:
         slip, path = line.slip, line.slip.path
+        path.freed += 1
         if answer["closed"]:
             slip.closed = slip.retiring = True
             if line.final and slip.lease == line.sent:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
-from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell
+from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell, Lasting, Refusal
+from tidegate.errors import Refused
 from tidegate.harvest import Harvest
 from tidegate.lanes import Lane
 from tidegate.ticket import Ticket
@@ -59,6 +60,26 @@ class Lending(Harvest):
         if ticket.circuit is not None:
             return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
         return policy.breaker is None
+
+    def remember(self, ticket: Ticket, error: Refused, now: float, lasting: Lasting) -> None:
+        """Refuse calls like ``ticket``, which was just refused, without asking again, as long as that would be the answer."""
+        lane, key = ticket.lane, ticket.cell_key
+        if not LENDS or key is None or lane is None or ticket.session or ticket.watched or ticket.attempts:
+            return
+        if ticket.policy.fallbacks or ticket.assignment is not None:
+            return  # more becomes of such a call than that it is refused
+        cell = self.cells.get(key)
+        if cell is None or cell.epoch != self.epoch or cell.lane is not lane or cell.policy is not ticket.policy:
+            cell = self._make(ticket)
+        demand: dict[str, float] = {}
+        amounts = [amount for _, amount in ticket.taken] + [lasting.amount] * (lasting.amount > 0)
+        for limit, amount in zip(ticket.policy.limits, amounts, strict=False):
+            if limit.scope == "fleet":
+                demand[limit.unit] = demand.get(limit.unit, 0.0) + amount
+        lasting = lasting._replace(until=min(lasting.until, now + LEND_S))
+        cell.refusal = Refusal(error, now, lasting, bound=ticket.bound, demand=demand)
+        self.active.add(cell)
+        lane.cells.add(cell)
 
     def _make(self, ticket: Ticket) -> Cell:
         if len(self.cells) >= MAX_CELLS:

@@ -157,6 +157,12 @@ class SwiftCall(Call):
         if self.since != NEW:
             self._own(cell)
             return False
+        refusal = cell.refusal
+        if refusal is not None and (self.told is None or not self.told[1]):
+            error = refusal.again(cell.now())
+            if error is not None:
+                cell.turned_away += 1  # ATOMIC
+                raise error
         if self._take(cell) or (cell.guard.top_up(cell) and self._take(cell)):
             return True
         self._own(cell)

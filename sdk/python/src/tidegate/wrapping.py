@@ -139,6 +139,11 @@ class Wrapped:
         (not ``timed``), calls with one don't go by cells."""
         guard = self.caller.guard
         cell = guard.cells.get(self.key or (), NO_CELL)
+        if cell is not NO_CELL and cell.refusal is not None:
+            error = cell.refusal.again(cell.now())
+            if error is not None:
+                cell.turned_away += 1  # ATOMIC
+                raise error
         if cell is NO_CELL or not (timed or cell.timeout_s is None) or not guard.top_up(cell):
             return NO_CELL
         return cell
