@@ -26,12 +26,15 @@ from controlplane.edge.http import (
     respond,
     respond_piecewise,
 )
+from controlplane.edge.ingest_figures import figures
 from controlplane.edge.mirror import Mirror
 from controlplane.edge.otlp import Otlp
 from controlplane.edge.rules import Rules
+from controlplane.edge.sizes import Sizes
 from controlplane.edge.state import State
 from controlplane.edge.status import refusal
 from controlplane.edge.sync import sync
+from controlplane.edge.tenant_figures import TenantFigures
 from controlplane.problems import NotFound, Problem, Unavailable
 from controlplane.state.atlas import Atlas
 from controlplane.state.changes import Changes
@@ -58,6 +61,8 @@ class Edge:
         self._mirror = Mirror(self._pool)
         self._batcher = Batcher(self._pool, self._announcer.tell)
         self._rules = Rules(self._pool)
+        self._sizes = Sizes(self._pool)
+        self._tenants = TenantFigures(self._pool)
         self._otlp = Otlp(self._mirror, self._pool, self._announcer.tell, self._rules.reading_of)
         self._atlas, self._changes, counts = Atlas(self._pool), Changes(), Counts()
         self._keeper = Keeper(self._pool, self._atlas, counts, self._announcer.tell)
@@ -85,9 +90,10 @@ class Edge:
         await self._pool.open(wait=False)
         listen.on_change(self._mirror.note)
         works = (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run(), self._rules.run())
+        figures_kept = (self._sizes.run(), self._tenants.run())
         listen.on_change(self._atlas.note)
         state = (self._atlas.run(), self._keeper.run(), self._changes.hear(), self._changes.say())
-        for work in (*works, *state, *self._otlp.work()):
+        for work in (*works, *figures_kept, *state, *self._otlp.work()):
             self._tasks.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
@@ -150,9 +156,12 @@ class Edge:
     async def _readyz(self, _: Request) -> Response:
         return health.readyz(self._mirror)
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
+        authorization = request.headers.get(b"authorization")
+        key = await self._mirror.key_of(authorization) if authorization else None
         answered = self._answered + Counter({(CONFIG, 304): self._polls})
-        return health.metrics(self._mirror, self._batcher, answered)
+        more = figures(self._otlp, self._sizes, health.series) + self._tenants.lines(key, health.series)
+        return health.metrics(self._mirror, self._batcher, answered, more)
 
 
 def _refused(request: Request, refused: Problem) -> Response:

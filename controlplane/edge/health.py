@@ -24,25 +24,30 @@ def readyz(mirror: Mirror) -> Response:
     return Response(503, b"the database has not been seen lately\n", (_TEXT, (b"retry-after", b"1")))
 
 
-def metrics(mirror: Mirror, batcher: Batcher, requests: Mapping[tuple[str, int], int]) -> Response:
-    """The edge's own counters in Prometheus' text format."""
+def metrics(
+    mirror: Mirror, batcher: Batcher, requests: Mapping[tuple[str, int], int], more: Iterable[str] = ()
+) -> Response:
+    """The edge's own counters in Prometheus' text format, and ``more`` lines of it."""
     lines = [
-        *_series("tidegate_ready", "gauge", "Whether calls can be governed.", [("", int(mirror.ready))]),
-        *_series("tidegate_config_waiting", "gauge", "Long-polls for config that are open.", [("", mirror.waiting)]),
-        *_series("tidegate_syncs_queued", "gauge", "Syncs that wait to be written.", [("", batcher.queued)]),
-        *_series("tidegate_syncs_total", "counter", "Syncs written.", [("", batcher.syncs)]),
-        *_series(
+        *series("tidegate_ready", "gauge", "Whether calls can be governed.", [("", int(mirror.ready))]),
+        *series("tidegate_config_waiting", "gauge", "Long-polls for config that are open.", [("", mirror.waiting)]),
+        *series("tidegate_syncs_queued", "gauge", "Syncs that wait to be written.", [("", batcher.queued)]),
+        *series("tidegate_syncs_total", "counter", "Syncs written.", [("", batcher.syncs)]),
+        *series(
             "tidegate_sync_groups_total", "counter", "Transactions that syncs were written in.", [("", batcher.groups)]
         ),
-        *_series(
+        *series(
             "tidegate_edge_requests_total",
             "counter",
             "Requests answered by the edge.",
             [(f'{{path="{path}",status="{status}"}}', count) for (path, status), count in sorted(requests.items())],
         ),
+        *more,
     ]
     return Response(200, ("\n".join(lines) + "\n").encode(), (_PROMETHEUS,))
 
 
-def _series(name: str, kind: str, text: str, samples: Iterable[tuple[str, int]]) -> list[str]:
-    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in samples)]
+def series(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> list[str]:
+    """Return one family of samples; nothing when there are none."""
+    lines = [f"{name}{labels} {value}" for labels, value in samples]
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *lines] if lines else []
