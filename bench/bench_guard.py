@@ -127,7 +127,7 @@ def floor() -> Loop:
 def with_statement(gate: tidegate.Gate) -> Loop:
     def loop(times: int) -> None:
         for _ in range(times):
-            with gate.call("chat", tenant="acme"):
+            with gate.call("with", tenant="acme"):
                 bare()
 
     return loop
@@ -138,7 +138,7 @@ def with_tokens(gate: tidegate.Gate) -> Loop:
         for number in range(times):
             tokens = 400 + number % 100
             with gate.call(
-                "chat", tenant="acme", model="gpt-4o-mini", input_tokens=tokens, max_output_tokens=800
+                "tokens", tenant="acme", model="gpt-4o-mini", input_tokens=tokens, max_output_tokens=800
             ) as call:
                 bare()
                 call.record(input_tokens=tokens, output_tokens=133)
@@ -151,7 +151,7 @@ def with_everything(gate: tidegate.Gate) -> Loop:
         for number in range(times):
             tokens = 400 + number % 100
             with gate.call(
-                "chat", tenant="acme", user="u-1", session="s-1", category="support", model="gpt-4o-mini",
+                "everything", tenant="acme", user="u-1", session="s-1", category="support", model="gpt-4o-mini",
                 input_tokens=tokens, max_output_tokens=800,
             ) as call:  # fmt: skip
                 bare()
@@ -163,7 +163,7 @@ def with_everything(gate: tidegate.Gate) -> Loop:
 def with_in_a_coroutine(gate: tidegate.Gate) -> Loop:
     async def many(times: int) -> None:
         for _ in range(times):
-            async with gate.call("chat", tenant="acme"):
+            async with gate.call("async-with", tenant="acme"):
                 await bare_async()
 
     return lambda times: asyncio.run(many(times))
@@ -181,14 +181,18 @@ def refused(gate: tidegate.Gate, route: str) -> Loop:
     return loop
 
 
+def decorator(gate: tidegate.Gate, function: Callable[[], Any], route: str = "decorator") -> Callable[[], Any]:
+    return gate.guarded(route, tenant="acme", model="gpt-4o-mini", cost_usd="0.0002")(function)
+
+
 def our_forms(gate: tidegate.Gate) -> dict[str, Loop]:
-    decorate = gate.guarded("chat", tenant="acme", model="gpt-4o-mini", cost_usd="0.0002")
+    """Return the forms, each on a route of its own, as different parts of a program would be."""
     return {
-        "decorator": repeated(decorate(bare)),
+        "decorator": repeated(decorator(gate, bare)),
         "with": with_statement(gate),
-        "async decorator": repeated_async(decorate(bare_async)),
+        "async decorator": repeated_async(decorator(gate, bare_async, "async-decorator")),
         "async with": with_in_a_coroutine(gate),
-        "with model, tokens, record": with_tokens(gate),
+        "with model and tokens": with_tokens(gate),
         "with user and session too": with_everything(gate),
         "refused by a limit": refused(gate, "limited"),
         "refused by a breaker": refused(gate, "broken"),
@@ -324,7 +328,7 @@ def main() -> None:
         say_costs(measure(forms, options.rounds))
         if options.only:
             return
-        one_call = gate.guarded("chat", tenant="acme", model="gpt-4o-mini", cost_usd="0.0002")(bare)
+        one_call = decorator(gate, bare)
         for name, call in {"decorator": one_call, **stacks}.items():
             print(f"cold, {name:<22} {cold(call) / 1000:>10.1f} µs", flush=True)
         say_rates({"decorator": ours["decorator"], **{name: repeated(call) for name, call in stacks.items()}})

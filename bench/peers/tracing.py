@@ -83,7 +83,11 @@ def _measure(
     with said.open("wb") as log:
         process = subprocess.Popen(
             peer.command(python, port, url),
-            env={**os.environ, **peer.environment(port, url, folder), "PATH": f"{Path(python).parent}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                **peer.environment(port, url, folder),
+                "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -74,11 +74,7 @@ class Refusal:
         source = self.lasting.source
         if now >= self.lasting.until or (source is not None and source.freed != self.freed):
             return None
-        error = self.error
-        after = self.after - now
-        return type(error)(
-            error.args[0], blocked_by=error.blocked_by, retry_after_s=None if after == math.inf else max(0.0, after)
-        )
+        return self.error.again(None if self.after == math.inf else max(0.0, self.after - now))
 
 
 class Cell:
@@ -232,7 +228,10 @@ class Cell:
 
     def teaches(self, used: Used | None) -> bool:
         """Whether a call did cost more than any lately, so that the next one must hold more."""
-        return used is not None and self.cost_of(used)[0] > self.learned
+        if used is None:
+            return False
+        cost = used[3]
+        return (self.cost_of(used)[0] if cost is None else cost) > self.learned
 
     def presumed(self, told: Told | None) -> int:
         """Return what a call of a cell that does not weigh did cost when nobody recorded it."""

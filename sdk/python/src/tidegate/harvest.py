@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from tidegate.books import Books
-from tidegate.cells import NONE, Cell, Refusal, Used
+from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Refusal
 from tidegate.core.backoff import earned
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.lanes import Lane
 from tidegate.report import Row, Spent
-from tidegate.swift import SwiftCall
+from tidegate.swift import NOTHING_TOLD, SwiftCall
 from tidegate.ticket import Ticket
 
 NOBODY = -1  # an epoch of no incarnation
@@ -191,19 +191,23 @@ class Harvest(Books):
         self._remember_people(cell, calls, sums, now)
 
     def _remember_people(self, cell: Cell, calls: list[SwiftCall], sums: _Sums, now: float) -> None:
-        spent: dict[str, Spent] = {}
+        spent: dict[str, list[int]] = {}
+        sessions: dict[str, None] = {}  # in order
         for call, tokens, cost in zip(calls, sums.tokens, sums.costs, strict=True):
-            if call.told is None:
-                continue
-            user, session, _, _ = call.told
+            user, session, _, _ = call.told or NOTHING_TOLD
             if user:
-                spent[user] = spent.get(user, Spent()).plus(Spent(1, tokens, cost))
+                of_user = spent.setdefault(user, [0, 0, 0])
+                of_user[0] += 1
+                of_user[1] += tokens
+                of_user[2] += cost
             if session:
-                self.report.touch_session(cell.key.tenant, cell.key.route, session, now)
+                sessions[session] = None
+        for session in sessions:
+            self.report.touch_session(cell.key.tenant, cell.key.route, session, now)
         if spent:
             window = self.report.window(self.clock.wall_ms())
-            for user, sum_of_user in spent.items():
-                window.add_user(cell.key.tenant, user, sum_of_user)
+            for user, sums_of_user in spent.items():
+                window.add_user(cell.key.tenant, user, Spent(*sums_of_user))
 
     # Calls that don't stay in their cell
 
@@ -284,28 +288,35 @@ class _Sums:
         self.asked = 0  # tokens that were taken from limits for calls that say now what they used
         self.dearest: int | None = None
         for call in calls:
-            if call.used is None:
-                cost = call.estimate if cell.weighs else cell.presumed(call.told)
-                self.unpriced += not cost
-                self.costs.append(cost)
-                self.tokens.append(0)
-            else:
-                self._add(cell, call, call.used)
+            used = call.used
+            if used is None:
+                self._presume(cell, call)
+                continue
+            fresh, out, cached, cost, _ = used
+            out = out or 0
+            if cost is None:
+                cost, known = cell.cost_of(used)
+                self.unknown += not known
+            elif cost > MAX_CALL_NUSD:
+                cost = MAX_CALL_NUSD
+            self.costs.append(cost)
+            self.tokens.append(fresh + out)
+            self.input += fresh
+            self.cached += cached
+        recorded = [(call, cost) for call, cost in zip(calls, self.costs, strict=True) if call.used is not None]
+        self.output = sum(self.tokens) - self.input
+        if recorded:
+            self.dearest = max([cost for _, cost in recorded])
+        if cell.limits_tokens:
+            for call, _ in recorded:
+                _, _, asked, most = call.told or NOTHING_TOLD
+                self.asked += (asked or 0) + (most or 0)
 
-    def _add(self, cell: Cell, call: SwiftCall, used: Used) -> None:
-        fresh, out, cached, _, _ = used
-        cost, known = cell.cost_of(used)
-        self.unknown += not known
-        out = out or 0
+    def _presume(self, cell: Cell, call: SwiftCall) -> None:
+        cost = call.estimate if cell.weighs else cell.presumed(call.told)
+        self.unpriced += not cost
         self.costs.append(cost)
-        self.tokens.append(fresh + out)
-        self.input += fresh
-        self.cached += cached
-        self.output += out
-        if self.dearest is None or cost > self.dearest:
-            self.dearest = cost
-        if call.told is not None:
-            self.asked += (call.told[2] or 0) + (call.told[3] or 0)
+        self.tokens.append(0)
 
 
 def _taken(items: list[T]) -> list[T]:

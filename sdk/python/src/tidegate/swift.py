@@ -66,8 +66,9 @@ class SwiftCall(Call):
                     if credit >= 0.0:
                         self.since = since
                         return self
-        self.admit()
-        self.become_current()
+        if not self._taken():
+            super().admit()
+            self.become_current()
         return self
 
     def __exit__(
@@ -194,13 +195,15 @@ class SwiftCall(Call):
         cost_usd: Usd | None = None,
         model: str | None = None,
     ) -> None:
+        cell = self.cell
         if (
             cost_usd is None and model is None and not cached_input_tokens
             and type(input_tokens) is int and type(output_tokens) is int
             and 0 <= input_tokens <= MAX_TOKENS and 0 <= output_tokens <= MAX_TOKENS
-            and self.cell is not None and self.since > NEW
+            and cell is not None and cell.unit and self.since > NEW
         ):  # fmt: skip
-            self.used = (input_tokens, output_tokens, 0, None, None)
+            cost = (input_tokens * cell.per_input + output_tokens * cell.per_output + cell.plus) // cell.unit
+            self.used = (input_tokens, output_tokens, 0, cost, None)
             return
         super().record(
             input_tokens=input_tokens,
