@@ -27,6 +27,7 @@ from typing import NamedTuple
 # Fixed before any count is seen: how many times worse the canary might be, and how much each guess is trusted at first.
 HARM_RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 HARM_WEIGHTS = (0.06, 0.1, 0.2, 0.22, 0.22, 0.12, 0.05, 0.03)
+_LOG_RATIOS = tuple(math.log(ratio) for ratio in HARM_RATIOS)
 PROMOTION_BASES = (0.2, 0.4, 0.6, 0.8, 0.9)
 # How far off the intended share the arms might be.
 MISMATCH_FACTORS = (0.5, 0.8, 0.9, 1.1, 1.25, 2.0)
@@ -142,12 +143,14 @@ def for_next_ring(evidence: Evidence) -> Evidence:
 
 def harm_steps(pair: Pair) -> list[float]:
     """Return the logarithm of each ratio's factor."""
+    bad = pair.bad + pair.bad_stable
+    if not bad:
+        return [0.0] * len(HARM_RATIOS)
     part = pair.n / (pair.n + pair.n_stable)
-    steps = []
-    for ratio in HARM_RATIOS:
-        mean = 1 + (ratio - 1) * part
-        steps.append(pair.bad * math.log(ratio) - (pair.bad + pair.bad_stable) * math.log(mean))
-    return steps
+    return [
+        pair.bad * log - bad * math.log1p((ratio - 1) * part)
+        for ratio, log in zip(HARM_RATIOS, _LOG_RATIOS, strict=True)
+    ]
 
 
 def promotion_steps(pair: Pair, metric: Metric) -> list[float]:
