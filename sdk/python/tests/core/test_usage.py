@@ -1,4 +1,4 @@
-"""Usage of every provider's replies, made disjoint; against the package genai-prices, which has extractors of its own."""
+"""Usage of every provider's replies, made disjoint."""
 
 from __future__ import annotations
 
