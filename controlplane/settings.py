@@ -177,6 +177,7 @@ CELERY_BEAT_SCHEDULE = {
     "rollouts.retain": {"task": "rollouts.retain", "schedule": 3600.0},
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
     "telemetry.fold": {"task": "telemetry.fold", "schedule": 60.0, "options": {"expires": 60}},
+    "state.retain": {"task": "state.retain", "schedule": 3600.0},
     "state.rebalance": {"task": "state.rebalance", "schedule": 5.0, "options": {"expires": 5}},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},

@@ -23,7 +23,7 @@ from controlplane.state import schemas as wire
 from controlplane.state.atlas import Atlas
 from controlplane.state.changes import Changes, name_of
 from controlplane.state.counts import Counts
-from controlplane.state.stores.words import Space
+from controlplane.state.stores.words import Memory, Space
 from controlplane.state.tiers import Found, Tiers, VersionConflict, Written
 
 log = structlog.get_logger(__name__)
@@ -106,8 +106,7 @@ class State:
         items = {
             key: wire.Read(msgspec.Raw(value.json), value.version, value.left_ms) for key, value in found.values.items()
         }
-        memory = wire.MemoryLine(*found.memory) if found.memory is not None else None
-        return wire.Answer(items=items, memory=memory)
+        return wire.Answer(items=items, memory=_memory(found.memory))
 
     async def _written(
         self, space: Space, op: wire.Set | wire.Delete | wire.Cas | wire.Incr | wire.Append, work: Awaitable[Written]
@@ -116,7 +115,8 @@ class State:
         self._changes.tell(space.tenant, name_of(space.tenant, space.kind, space.owner, op.key), written.version)
         self._counts.write(space)
         existed = written.existed if isinstance(op, wire.Delete) else None
-        return wire.Answer(version=written.version, result=written.result, existed=existed)
+        memory = _memory(written.memory)
+        return wire.Answer(version=written.version, result=written.result, existed=existed, memory=memory)
 
     async def changes(self, request: Request) -> Response:
         """Keep a line open on which the caller hears what has changed in its scope."""
@@ -168,6 +168,10 @@ def _tenant(key: Key, claimed: str | None) -> str:
     if key.tenants is not None and claimed not in key.tenants:
         raise Forbidden(f"This key may not touch the state of {claimed!r}.")
     return claimed
+
+
+def _memory(memory: Memory | None) -> wire.MemoryLine | None:
+    return wire.MemoryLine(*memory) if memory is not None else None
 
 
 def _once(space: Space, op: str | None) -> str | None:

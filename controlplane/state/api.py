@@ -7,10 +7,10 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Field, Router, Schema, Status
+from ninja import Body, Field, Router, Schema, Status
 
-from controlplane.state import queries
-from controlplane.state.actions import nodes, rules
+from controlplane.state import lookup, queries
+from controlplane.state.actions import nodes, owners, rules
 from controlplane.state.models import Rebalancing
 from controlplane.tenancy.bearer import asker
 from controlplane.tenancy.models import Tenant
@@ -123,6 +123,47 @@ def _nodes(share: queries.NodeShare) -> dict[str, Any]:
     }
 
 
+class ValueOut(Schema):
+    """A value and what it was before: version, time and value of each."""
+
+    key: str
+    value: Any
+    version: int
+    size: int
+    left_ms: int | None
+    history: list[tuple[int, datetime, Any]]
+
+
+class OwnerOut(Schema):
+    """All that a session, a user or a topic has: its export."""
+
+    tenant: str
+    kind: str
+    owner: str
+    slot: int
+    nodes: dict[str, str]
+    values: list[ValueOut]
+
+
+class ErasedOut(Schema):
+    values: int
+
+
+class SessionOut(Schema):
+    tenant: str
+    session: str
+    started_at: datetime
+    seen_at: datetime
+    ends_at: datetime
+    keys: int
+    bytes: int
+
+
+class SessionList(Schema):
+    items: list[SessionOut]
+    next: str | None = None
+
+
 @router.get("/state/", response=OverviewOut)
 def overview(request: HttpRequest, minutes: int = 15) -> Any:
     """Reads by tier and what tenants keep, in the caller's scope."""
@@ -197,7 +238,7 @@ def get_rule(request: HttpRequest, slug: str) -> Any:
 
 
 @router.put("/tenants/{slug}/state/rule", response=RuleOut)
-def put_rule(request: HttpRequest, slug: str, body: dict[str, Any]) -> Any:
+def put_rule(request: HttpRequest, slug: str, body: Body[dict[str, Any]]) -> Any:
     """Set how the state of a tenant and of those below it is kept."""
     who = asker(request)
     tenant = tenant_seen_by(who, slug)
@@ -221,7 +262,34 @@ def get_own_rule(request: HttpRequest) -> Any:
 
 
 @router.put("/state/rule", response=RuleOut)
-def put_own_rule(request: HttpRequest, body: dict[str, Any]) -> Any:
+def put_own_rule(request: HttpRequest, body: Body[dict[str, Any]]) -> Any:
     """Set the rule for all tenants that have none of their own."""
     rules.put_rule(by=asker(request), tenant=None, document=body)
     return _rule(None)
+
+
+@router.get("/state/sessions/", response=SessionList)
+def list_sessions(request: HttpRequest, tenant: str | None = None, limit: int = 100) -> Any:
+    """The sessions that are kept now, the last seen first."""
+    return {"items": lookup.alive_sessions(asker(request), tenant=tenant, most=min(max(limit, 1), 500))}
+
+
+@router.get("/tenants/{slug}/state/{kind}/{path:owner}", response=OwnerOut)
+def export(request: HttpRequest, slug: str, kind: str, owner: str) -> Any:
+    """Everything that a session, a user or a topic has, with earlier versions."""
+    found = lookup.everything(asker(request), slug, kind, owner)
+    return {
+        "tenant": slug,
+        "kind": kind,
+        "owner": owner,
+        "slot": found.space.slot,
+        "nodes": found.nodes,
+        "values": [vars(value) for value in found.values],
+    }
+
+
+@router.delete("/tenants/{slug}/state/{kind}/{path:owner}", response=ErasedOut)
+def erase(request: HttpRequest, slug: str, kind: str, owner: str, reason: str = "") -> Any:
+    """Erase everything that a session, a user or a topic has, earlier versions too."""
+    erased = owners.erase_owner(by=asker(request), tenant=slug, kind=kind, owner=owner, reason=reason)
+    return {"values": erased}

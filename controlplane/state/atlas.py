@@ -27,10 +27,11 @@ UNREADABLE = (psycopg.Error, PoolTimeout, OSError)
 
 
 class Atlas:
-    """One per process. ``pool`` reaches the installation's own database, where the placement is kept."""
+    """One per process. ``pool`` reaches the installation's own database (at ``url``), where the placement is kept."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection]) -> None:
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection], url: str | None = None) -> None:
         self._pool = pool
+        self._url = url or settings.DATABASE_URL
         self.now = Placement()
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -110,7 +111,7 @@ class Atlas:
         """Return the store of a database node."""
         known = self._databases.get(place.id)
         if known is None or known[0] != place.url:
-            store = PostgresStore(place.url or settings.DATABASE_URL)
+            store = PostgresStore(place.url or self._url)
             self._databases[place.id] = known = (place.url, store)
             await store.open()
         return known[1]

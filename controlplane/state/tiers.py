@@ -9,17 +9,20 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from controlplane.domain.state import Made
 from controlplane.problems import Conflict, Unavailable
 from controlplane.state.atlas import Atlas
+from controlplane.state.limits import Limits
 from controlplane.state.placement import Place, RingName, Rules
 from controlplane.state.sealing import Unsealable, seal, unseal
 from controlplane.state.stores.postgres import PostgresStore
 from controlplane.state.stores.valkey import ValkeyStore
-from controlplane.state.stores.words import Done, Frozen, Item, Lost, Moved, Put, Space
+from controlplane.state.stores.words import Done, Frozen, Item, Lost, Memory, Moved, Put, Space
 
 T = TypeVar("T")
 PATIENCE_S = 3.0
@@ -45,12 +48,12 @@ class Value(NamedTuple):
     left_ms: int | None
 
 
-class Memory(NamedTuple):
-    """What a session's tier can remember: a new ``generation`` has forgotten what was there before ``since_ms``."""
+class Earlier(NamedTuple):
+    """An earlier version of a value."""
 
-    generation: int
-    since_ms: int
-    durable: bool
+    version: int
+    json: bytes
+    written_at: datetime
 
 
 class Found(NamedTuple):
@@ -65,6 +68,7 @@ class Written(NamedTuple):
     version: int
     result: int | None = None
     existed: bool = True
+    memory: Memory | None = None
 
 
 Change = Callable[[bytes | None], Made]
@@ -76,6 +80,7 @@ class Tiers:
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
         self._busy: dict[tuple[Space, str], asyncio.Lock] = {}
+        self._limits = Limits(self._kept_by)
 
     # Reading
 
@@ -87,7 +92,7 @@ class Tiers:
 
     async def _session(self, place: Place, space: Space, keys: Sequence[str] | None) -> Found:
         rules = self._atlas.now.rules_of(space.tenant)
-        memory = Memory(place.generation, int(place.generation_at.timestamp() * 1000), rules.durable)
+        memory = _memory(place, rules)
         if place.down:
             items = await self._from_database(space, keys, era=_era(place, rules))
             await self._touch(space, rules)
@@ -124,7 +129,7 @@ class Tiers:
     async def put(self, space: Space, key: str, value: bytes | None, *, ttl_ms: int | None = None) -> Written:
         """Set a value, or delete it with ``None``, whatever is there."""
         done = await self._put(space, self._sealed(space, Put(key, value, ttl_ms=ttl_ms)))
-        return Written(done.version, existed=done.status != "absent")
+        return Written(done.version, existed=done.status != "absent", memory=done.memory)
 
     async def compare_and_set(
         self, space: Space, key: str, value: bytes | None, *, expected: int, ttl_ms: int | None, op: str | None
@@ -133,7 +138,7 @@ class Tiers:
         done = await self._put(space, self._sealed(space, Put(key, value, expected=expected, ttl_ms=ttl_ms, op=op)))
         if done.status == "conflict":
             raise VersionConflict(done.version)
-        return Written(done.version)
+        return Written(done.version, memory=done.memory)
 
     async def change(self, space: Space, key: str, change: Change, *, ttl_ms: int | None, op: str | None) -> Written:
         """Set what ``change`` makes of the present value, as if nobody else was there.
@@ -155,7 +160,7 @@ class Tiers:
                 )
                 done = await self._put(space, self._sealed(space, put))
                 if done.status != "conflict":
-                    return Written(done.version, int(done.result or 0))
+                    return Written(done.version, int(done.result or 0), memory=done.memory)
                 if time.monotonic() > until:
                     raise Unavailable("Too many others change this value: try again.", retry_after_s=1)
 
@@ -170,13 +175,47 @@ class Tiers:
             return put
         return put._replace(value=seal(put.value, *space.place(put.key)), sealed=True)
 
+    async def _room(self, space: Space, put: Put) -> None:
+        """Refuse a value for which the tenant has no room; deleting is always possible."""
+
+        async def present() -> int | None:
+            item = (await self.read(space, [put.key])).values.get(put.key)
+            return None if item is None else len(put.key.encode()) + len(item.json)
+
+        if put.value is not None:
+            rules = self._atlas.now.rules_of(space.tenant)
+            await self._limits.room(space.tenant, rules, len(put.key.encode()) + len(put.value), present)
+
+    async def _kept_by(self, tenant: str) -> tuple[int, int]:
+        """Return keys and bytes that a tenant keeps on all nodes; a session and its shadow count once."""
+        databases: Counter[tuple[int, str]] = Counter()
+        cached_keys = cached_bytes = 0
+        for place in (await self._atlas.current()).places.values():
+            if place.kind == "cache":
+                if not place.down:
+                    with contextlib.suppress(Lost):
+                        keys, size = await self._atlas.cache(place).usage_of(tenant, place.generation)
+                        cached_keys, cached_bytes = cached_keys + keys, cached_bytes + size
+                continue
+            for kind, (keys, size) in (await (await self._atlas.database(place)).usage_of(tenant)).items():
+                databases.update({(kind, "keys"): keys, (kind, "bytes"): size})
+        return (
+            max(cached_keys, databases[0, "keys"]) + databases[1, "keys"] + databases[2, "keys"],
+            max(cached_bytes, databases[0, "bytes"]) + databases[1, "bytes"] + databases[2, "bytes"],
+        )
+
     async def _put(self, space: Space, put: Put) -> Done:
+        await self._room(space, put)
         if space.kind != "session":
             return await self._on_database(space, lambda store: store.put(space, put))
         return await self._routed("cache", space, lambda place: self._put_session(place, space, put))
 
     async def _put_session(self, place: Place, space: Space, put: Put) -> Done:
         rules = self._atlas.now.rules_of(space.tenant)
+        done = await self._put_somewhere(place, space, put, rules)
+        return done._replace(memory=_memory(place, rules))
+
+    async def _put_somewhere(self, place: Place, space: Space, put: Put, rules: Rules) -> Done:
         if place.down:
             if not rules.durable and not await self._atlas.spill(place):
                 raise Moved  # it is back
@@ -236,6 +275,16 @@ class Tiers:
 
     # Finding the node
 
+    async def history(self, space: Space, key: str) -> list[Earlier]:
+        """Return the earlier versions of a user's or shared value that are still known, the newest first."""
+        kept = await self._on_database(space, lambda store: store.history(space, key))
+        return [
+            Earlier(
+                each.version, _opened(space, key, Item(each.value, each.sealed, each.version, None)), each.written_at
+            )
+            for each in kept
+        ]
+
     async def _on_database(self, space: Space, act: Callable[[PostgresStore], Awaitable[T]]) -> T:
         async def there(place: Place) -> T:
             return await act(await self._atlas.database(place))
@@ -291,6 +340,10 @@ def _opened(space: Space, key: str, item: Item) -> bytes:
         return unseal(item.value, *space.place(key))
     except Unsealable as error:
         raise Unavailable(str(error), retry_after_s=60) from error
+
+
+def _memory(place: Place, rules: Rules) -> Memory:
+    return Memory(place.generation, int(place.generation_at.timestamp() * 1000), rules.durable)
 
 
 def _era(place: Place, rules: Rules) -> int:

@@ -34,7 +34,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, **self._how)
+        self.process = subprocess.Popen(self._command, start_new_session=True, **self._how)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -45,14 +45,17 @@ class Server:
                 assert time.monotonic() < deadline, f"{self._command[:3]} is not ready"
                 time.sleep(0.05)
 
-    def end(self, number: int | None = None) -> None:
-        """Stop it in order, or with a signal; nothing happens to one that has ended."""
+    def end(self) -> None:
+        """Stop it in order; nothing happens to one that has ended."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number or self._stop)
+            self.process.send_signal(self._stop)
             self.process.wait(20)
 
     def kill(self) -> None:
-        self.end(signal.SIGKILL)
+        """Kill it with all the processes that it has started."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
 
 
 def _as(engine: Engine) -> dict[str, Any]:

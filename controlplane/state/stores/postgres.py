@@ -160,6 +160,30 @@ class PostgresStore:
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
+    async def usage_of(self, tenant: str) -> dict[int, tuple[int, int]]:
+        """Return keys and bytes of one tenant by kind, in served slots."""
+        rows = await self.rows(
+            "SELECT u.kind, sum(u.keys)::bigint, sum(u.bytes)::bigint FROM state_size AS u "
+            "JOIN state_held AS h ON h.slot = u.slot AND h.serving WHERE u.tenant = %s GROUP BY u.kind",
+            [tenant],
+        )
+        return {kind: (keys, size) for kind, keys, size in rows}
+
+    async def retain(self, tenants: Sequence[str], kind: int, days: int) -> int:
+        """Delete what was last written more than ``days`` days ago; return how much that was."""
+        rows = await self.rows(
+            """
+            WITH gone AS (
+                DELETE FROM state_entry AS e USING state_held AS h
+                WHERE h.slot = e.slot AND h.serving AND (h.frozen_until > clock_timestamp()) IS NOT TRUE
+                  AND e.tenant = ANY(%s) AND e.kind = %s AND e.written_at < clock_timestamp() - %s * interval '1 day'
+                RETURNING 1)
+            SELECT count(*) FROM gone
+            """,
+            [list(tenants), kind, days],
+        )
+        return int(rows[0][0])
+
     async def purge(self, *, most: int = 5000) -> int:
         """Delete what has expired, at most ``most`` of it; return how much that was."""
         rows = await self.rows(

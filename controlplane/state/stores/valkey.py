@@ -153,6 +153,14 @@ class ValkeyStore:
         except GONE as error:
             raise Lost(str(error)) from error
 
+    async def usage_of(self, tenant: str, generation: int) -> tuple[int, int]:
+        """Return keys and bytes of one tenant's sessions."""
+        try:
+            counts: Any = await self.valkey.hmget(f"tgs:{generation}:u:{tenant}", "keys", "bytes")
+        except GONE as error:
+            raise Lost(str(error)) from error
+        return int(counts[0] or 0), int(counts[1] or 0)
+
     async def usage(self, generation: int) -> list[tuple[str, int, int, int]]:
         """Return tenant, sessions, keys and bytes, ended sessions counted out."""
         prefix = f"tgs:{generation}:"

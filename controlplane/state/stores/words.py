@@ -58,12 +58,21 @@ class Put(NamedTuple):
     result: str | None = None
 
 
+class Memory(NamedTuple):
+    """What a session's tier can remember: a new ``generation`` has forgotten what was there before ``since_ms``."""
+
+    generation: int
+    since_ms: int
+    durable: bool
+
+
 class Done(NamedTuple):
     """What became of a put: ``ok``, ``absent`` (nothing to delete), ``done`` (was carried out before) or ``conflict``."""
 
     status: str
     version: int
     result: str | None = None
+    memory: Memory | None = None  # of sessions
 
 
 class Moved(Exception):
