@@ -91,6 +91,20 @@ def test_cancel__after_it_could_act__changes_nothing() -> None:
     assert bucket.cancel(state, reservation, now=0.1, rate=10, burst=2) == state
 
 
+def test_cancel__the_last_and_then_the_one_before__gives_both_back_whole() -> None:
+    """Nobody is promised anything on top of the first once the second is gone (Go's x/time/rate keeps a part)."""
+    full = bucket.full(10, 0.0)
+    state, first = bucket.reserve(full, now=0.0, rate=2, burst=10, amount=7)
+    state, second = bucket.reserve(state, now=0.0, rate=2, burst=10, amount=4)
+    assert first is not None
+    assert second is not None
+
+    state = bucket.cancel(state, second, now=0.0, rate=2, burst=10)
+    state = bucket.cancel(state, first, now=0.0, rate=2, burst=10)
+
+    assert state.tokens == 10
+
+
 @pytest.mark.parametrize(("rate", "burst"), [(0.0, 0.0), (1.0, 0.0)])
 def test_take__nothing_allowed__refused_for_good(rate: float, burst: float) -> None:
     assert bucket.take(bucket.full(burst, 0.0), now=1e9, rate=rate, burst=burst)[1] == float("inf")

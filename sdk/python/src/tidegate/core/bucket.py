@@ -85,8 +85,7 @@ def cancel(bucket: Bucket, reservation: Reservation, *, now: float, rate: float,
     bucket = filled(bucket, now=now, rate=rate, burst=burst)
     booked = bucket.booked
     if reservation.at == booked and rate > 0:
-        before = reservation.at - reservation.amount / rate
-        booked = before if before >= now else booked
+        booked = reservation.at - reservation.amount / rate  # the one before; in the past: nobody waits any more
     return Bucket(min(burst, bucket.tokens + back), bucket.at, booked)
 
 
