@@ -219,8 +219,13 @@ def calls_for(loop: Loop) -> int:
         times = max(times * 2, int(times * SHORTEST_S / max(took, 1e-6)))
 
 
-def measure(forms: dict[str, Form], rounds: int) -> dict[str, float]:
-    """Return each form's CPU nanoseconds per call over its bare call: the median of interleaved rounds."""
+class Cost(NamedTuple):
+    ns: float
+    floors: float  # how many F
+
+
+def measure(forms: dict[str, Form], rounds: int) -> dict[str, Cost]:
+    """Return what each form costs over its bare call: the median of interleaved rounds, of each round's ratio as well."""
     times = {name: calls_for(form.loop) for name, form in forms.items()}
     seen: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
@@ -228,8 +233,13 @@ def measure(forms: dict[str, Form], rounds: int) -> dict[str, float]:
             begun = time.process_time_ns()
             form.loop(times[name])
             seen[name].append((time.process_time_ns() - begun) / times[name])
-    middle = {name: statistics.median(each) for name, each in seen.items()}
-    return {name: middle[name] - (middle[form.base] if form.base else 0.0) for name, form in forms.items()}
+    floors = [floor - bare for floor, bare in zip(seen["floor"], seen["bare"], strict=True)]
+    costs = {}
+    for name, form in forms.items():
+        over = [each - bare for each, bare in zip(seen[name], seen[form.base or name], strict=True)]
+        ratios = [each / floor for each, floor in zip(over, floors, strict=True)]
+        costs[name] = Cost(statistics.median(over), statistics.median(ratios))
+    return costs
 
 
 def cold(call: Callable[[], Any], samples: int = 200) -> float:
@@ -285,14 +295,13 @@ def say_rates(loops: dict[str, Loop], rounds: int = 7) -> None:
         )
 
 
-def say_costs(costs: dict[str, float]) -> None:
-    floor_ns = costs["floor"]
-    for name, ns in costs.items():
+def say_costs(costs: dict[str, Cost]) -> None:
+    for name, cost in costs.items():
         if not name.startswith("bare"):
-            print(f"{name:<28} {ns:>10,.0f} ns {ns / floor_ns:>8.2f} F", flush=True)
+            print(f"{name:<28} {cost.ns:>10,.0f} ns {cost.floors:>8.2f} F", flush=True)
     for stack in ("stack, popular", "stack, tuned"):
         if stack in costs:
-            print(f"{stack} / decorator: {costs[stack] / costs['decorator']:.0f} ×", flush=True)
+            print(f"{stack} / decorator: {costs[stack].floors / costs['decorator'].floors:.0f} ×", flush=True)
 
 
 def main() -> None:

@@ -59,22 +59,27 @@ class Lasting(NamedTuple):
 class Refusal:
     """Why calls of a cell are refused, as long as nothing changes: who is refused again and again need not ask each time."""
 
-    __slots__ = ("after", "bound", "demand", "error", "freed", "lasting")
+    __slots__ = ("after", "bound", "demand", "error", "freed", "lasting", "source", "until")
 
     def __init__(self, error: Refused, now: float, lasting: Lasting, *, bound: int, demand: dict[str, float]) -> None:
         self.error = error
-        self.after = math.inf if error.retry_after_s is None else now + error.retry_after_s
+        self.after = None if error.retry_after_s is None else now + error.retry_after_s
         self.lasting = lasting
-        self.freed = 0 if lasting.source is None else lasting.source.freed
+        self.until, self.source = lasting.until, lasting.source
+        self.freed = 0 if self.source is None else self.source.freed
         self.bound = bound
         self.demand = demand  # of the fleet's limits, per call
 
     def again(self, now: float) -> Refused | None:
         """Return the error for one more call, ``None`` when it has to ask."""
-        source = self.lasting.source
-        if now >= self.lasting.until or (source is not None and source.freed != self.freed):
+        if now >= self.until or (self.source is not None and self.source.freed != self.freed):
             return None
-        return self.error.again(None if self.after == math.inf else max(0.0, self.after - now))
+        error, after = self.error, self.after
+        kind = error.__class__
+        made = kind.__new__(kind, error.args[0])  # without the checks of an __init__
+        made.blocked_by = error.blocked_by
+        made.retry_after_s = None if after is None else after - now if after > now else 0.0
+        return made
 
 
 class Cell:
@@ -114,12 +119,11 @@ class Cell:
         "now",
         "owed",
         "path",
+        "people",
         "per_input",
         "per_output",
         "plus",
         "policy",
-        "push",
-        "push_call",
         "refusal",
         "reserve",
         "slip",
@@ -176,11 +180,10 @@ class Cell:
         self.allowance = 0.0  # tokens that they may still take
         self.learned = 0
         self.until = -math.inf  # of ``now``; the credit is worth nothing after it
+        self.people = False  # calls name users or sessions
         self.alert = False  # somebody waits for a call of the lane to end
         self.times: list[float] = []  # seconds that calls took of which nothing was said
         self.calls: list[SwiftCall] = []  # those with something to say
-        self.push = self.times.append
-        self.push_call = self.calls.append
 
         self.lent = 0  # calls paid for since the last recall
         self.lent_tokens = 0.0

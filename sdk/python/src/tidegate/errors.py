@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 
 class Refused(Exception):
@@ -18,14 +18,6 @@ class Refused(Exception):
         super().__init__(message)
         self.blocked_by = blocked_by
         self.retry_after_s = retry_after_s
-
-    def again(self, retry_after_s: float | None) -> Self:
-        """Return the same refusal, of another call and another time."""
-        kind = type(self)
-        made = kind.__new__(kind, self.args[0])
-        made.blocked_by = self.blocked_by
-        made.retry_after_s = retry_after_s
-        return made
 
 
 class RateLimited(Refused):

@@ -16,7 +16,7 @@ from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
 from tidegate.lanes import Lane
 from tidegate.report import Row, Spent
-from tidegate.swift import NOTHING_TOLD, SwiftCall
+from tidegate.swift import NOTHING_TOLD, OVER, SwiftCall
 from tidegate.ticket import Ticket
 
 NOBODY = -1  # an epoch of no incarnation
@@ -115,7 +115,7 @@ class Harvest(Books):
             self._count_quiet(cell, row, len(times))
         if calls:
             self._count_told(cell, row, calls, now)
-            times.extend(call.took for call in calls)
+            times += [OVER - call.since for call in calls]
         row.calls += ended
         row.latency_us.add_seconds(times)
         middle = sum(times) / ended
@@ -178,7 +178,7 @@ class Harvest(Books):
         row.call_cost_nusd.add_all(sums.costs)
         bound = sum([call.bound for call in calls]) if cell.weighs else cell.bound * len(calls)
         self._settle_lease(cell, bound=bound, cost=cost)
-        if sums.dearest is not None:
+        if sums.dearest >= 0:
             cell.lane.learn(sums.dearest, now)
             if cell.lenient:
                 for call in calls:
@@ -188,7 +188,8 @@ class Harvest(Books):
                 if key[1] == "tokens":
                     actual = float(sums.input + sums.output)
                     cell.lane.correct(key, estimated=float(sums.asked), actual=actual)
-        self._remember_people(cell, calls, sums, now)
+        if cell.people:
+            self._remember_people(cell, calls, sums, now)
 
     def _remember_people(self, cell: Cell, calls: list[SwiftCall], sums: _Sums, now: float) -> None:
         spent: dict[str, list[int]] = {}
@@ -286,31 +287,30 @@ class _Sums:
         self.input = self.cached = self.output = 0
         self.unpriced = self.unknown = 0  # calls of which nothing is known, and of models without a price
         self.asked = 0  # tokens that were taken from limits for calls that say now what they used
-        self.dearest: int | None = None
+        self.dearest = -1  # of those that were recorded
         for call in calls:
             used = call.used
             if used is None:
                 self._presume(cell, call)
                 continue
             fresh, out, cached, cost, _ = used
-            out = out or 0
             if cost is None:
                 cost, known = cell.cost_of(used)
                 self.unknown += not known
             elif cost > MAX_CALL_NUSD:
                 cost = MAX_CALL_NUSD
+            if cost > self.dearest:
+                self.dearest = cost
             self.costs.append(cost)
-            self.tokens.append(fresh + out)
+            self.tokens.append(fresh + (out or 0))
             self.input += fresh
             self.cached += cached
-        recorded = [(call, cost) for call, cost in zip(calls, self.costs, strict=True) if call.used is not None]
         self.output = sum(self.tokens) - self.input
-        if recorded:
-            self.dearest = max([cost for _, cost in recorded])
         if cell.limits_tokens:
-            for call, _ in recorded:
-                _, _, asked, most = call.told or NOTHING_TOLD
-                self.asked += (asked or 0) + (most or 0)
+            for call in calls:
+                if call.used is not None:
+                    _, _, asked, most = call.told or NOTHING_TOLD
+                    self.asked += (asked or 0) + (most or 0)
 
     def _presume(self, cell: Cell, call: SwiftCall) -> None:
         cost = call.estimate if cell.weighs else cell.presumed(call.told)

@@ -17,8 +17,8 @@ IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
 MAX_LINES = 500
 MAX_SHORT_CALLS = 32
-MAX_WISH_NUSD = 10_000  # a thousandth of a cent
-MANY = 8192
+MAX_WISH_NUSD = 20_000  # a fiftieth of a cent
+MANY = 16_384
 
 
 class Denial(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tidegate.trace import Tracer
 
 _SLOTS = ("bound", "cell", "estimate", "rest", "since", "told", "used")
-NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that has ended
+NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that took no time; less what it took
 _OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
 NOTHING_TOLD: Told = ("", "", None, None)
@@ -45,11 +45,6 @@ class SwiftCall(Call):
             """Do nothing: who makes a call sets cell, since, told and used."""
     else:
         __init__ = object.__init__
-
-    @property
-    def took(self) -> float:
-        """Seconds, of a call that has ended."""
-        return OVER - self.since
 
     def __enter__(self) -> Self:
         cell = self.cell
@@ -81,13 +76,12 @@ class SwiftCall(Call):
             return
         now = cell.now
         took = now() - self.since
-        self.since = OVER - took
-        if self.told is None and self.used is None:
-            push = cell.push
-            push(took)
+        if self.told is None:
+            self.since = OVER
+            cell.times.append(took)
         else:
-            push_call = cell.push_call
-            push_call(self)
+            self.since = OVER - took
+            cell.calls.append(self)
             if cell.learns and cell.teaches(self.used):
                 cell.guard.attend(cell)
         if cell.alert:
@@ -204,6 +198,8 @@ class SwiftCall(Call):
         ):  # fmt: skip
             cost = (input_tokens * cell.per_input + output_tokens * cell.per_output + cell.plus) // cell.unit
             self.used = (input_tokens, output_tokens, 0, cost, None)
+            if self.told is None:
+                self.told = NOTHING_TOLD
             return
         super().record(
             input_tokens=input_tokens,
@@ -218,6 +214,8 @@ class SwiftCall(Call):
             super().use(usage, beyond)
         else:
             self.used = usage
+            if self.told is None:
+                self.told = NOTHING_TOLD
 
     def progress(self, *, output_tokens: int | None = None) -> None:
         if output_tokens is not None:
@@ -234,7 +232,8 @@ class SwiftCall(Call):
 
     def _own(self, cell: Cell) -> None:
         """Become a call of its own, at the stage that it has reached."""
-        since, told, used = self.since, self.told, self.used
+        since, told = self.since, self.told
+        used = self.used if told is not None else None
         if since > NEW and not cell.weighs:
             self.bound, self.estimate = cell.bound, cell.presumed(told)
         bound, estimate = (self.bound, self.estimate) if since > NEW else (0, 0)
@@ -342,7 +341,7 @@ class Caller:
         What may be said is described at ``CallOptions``.
         """
         untold = input_tokens is None and max_output_tokens is None  # calls that say the same of their tokens: nothing
-        key: CellKey | None = (route, tenant, category, model, untold)
+        key: CellKey | None = (route, tenant, category, model) if untold else (route, tenant, category, model, True)
         if cost_usd is not None or traceparent is not None or priority:
             key = None
         elif target is not None or credential is not None:
@@ -357,7 +356,6 @@ class Caller:
             call = SwiftCall()
             call.cell = cell
             call.since = NEW
-            call.used = None
             if untold and user is None and session is None:
                 call.told = None
                 return call
@@ -370,7 +368,10 @@ class Caller:
                 and (user is None or _plain(user))
                 and (session is None or _plain(session))
             ):
+                if user or session:
+                    cell.people = True
                 call.told = (user or "", session or "", input_tokens, max_output_tokens)
+                call.used = None
                 return call
         return self.own_call(
             route, key, fixed=untold,

@@ -97,8 +97,8 @@ class Wrapped:
                 answer = fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
                 return resume(plan, caught(cell, since), bind(args, kwargs), error)
-            push = cell.push
-            push(now() - since)
+            took = now() - since
+            cell.times.append(took)
             if cell.alert:
                 guard.attend(cell)
             return answer
@@ -126,8 +126,8 @@ class Wrapped:
                 answer = await fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
                 return await aresume(plan, caught(cell, since), bind(args, kwargs), error)
-            push = cell.push
-            push(now() - since)
+            took = now() - since
+            cell.times.append(took)
             if cell.alert:
                 guard.attend(cell)
             return answer
@@ -152,7 +152,7 @@ class Wrapped:
 def caught(cell: Cell, since: float) -> Call:
     """Return the call that failed, as a call of its own."""
     call = SwiftCall()
-    call.cell, call.since, call.used, call.told = cell, since, None, None
+    call.cell, call.since, call.told = cell, since, None
     call.own()
     return call
 
