@@ -14,6 +14,7 @@ from dashboard.pages import (
     rollouts,
     settings,
     tenants,
+    trace,
     traces,
 )
 
@@ -34,7 +35,8 @@ PAGES: dict[str, Page] = {
         rollouts.NEW,
         rollouts.DEPLOYMENT,
         traces.PAGE,
-        traces.ONE,
+        trace.ONE,
+        trace.COMPARE,
         clients.PAGE,
         audit.PAGE,
         settings.PAGE,

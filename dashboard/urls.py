@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, tenants
+from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, tenants, traces
 from dashboard.views.show import show
 
 app_urls: list[URLPattern | URLResolver] = [
@@ -46,7 +46,11 @@ app_urls: list[URLPattern | URLResolver] = [
     path("rollouts/freezes/", rollouts.freeze, name="freeze-add"),
     path("rollouts/freezes/<int:number>/end/", rollouts.thaw, name="freeze-end"),
     path("traces/", show("traces"), name="traces"),
+    path("traces/filter/", traces.add_filter, name="trace-filter"),
+    path("traces/compare/", show("trace-compare"), name="trace-compare"),
     path("traces/<slug:trace_id>/", show("trace"), name="trace"),
+    path("traces/<slug:trace_id>/spans.json", traces.spans, name="trace-spans"),
+    path("traces/<slug:trace_id>/<slug:span_id>/", traces.span, name="trace-span"),
     path("clients/", show("clients"), name="clients"),
     path("audit/", show("audit"), name="audit"),
     path("settings/", show("settings"), name="settings"),

@@ -167,11 +167,17 @@ class PostgresSpans:
                   FROM ({first}) AS first GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
         return [Slot(*row) for row in _rows(sql, [timedelta(seconds=step_s), wanted.since, *once, *once])]
 
-    def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int) -> list[Span]:
+    def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
         found = Span.objects.filter(trace_id=trace_id)
         if slugs is not None:
             found = found.filter(tenant__in=slugs)
+        if light:
+            found = found.defer("attributes", "resource", "events", "links")
         return list(found.order_by("starts_at", "span_id")[:limit])
+
+    def span(self, trace_id: str, span_id: str, slugs: Sequence[str] | None) -> Span | None:
+        found = Span.objects.filter(trace_id=trace_id, span_id=span_id)
+        return (found if slugs is None else found.filter(tenant__in=slugs)).first()
 
     def count(self, trace_id: str, slugs: Sequence[str] | None) -> int:
         found = Span.objects.filter(trace_id=trace_id)

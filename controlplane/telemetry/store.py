@@ -131,8 +131,11 @@ class SpanStore(Protocol):
     def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
         """Return how many traces began per step, steps without any left out, the oldest first."""
 
-    def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int) -> list[Span]:
-        """Return the spans of one trace in order of start."""
+    def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
+        """Return the spans of one trace in order of start; ``light`` ones without attributes, resource, events and links."""
+
+    def span(self, trace_id: str, span_id: str, slugs: Sequence[str] | None) -> Span | None:
+        """Return one span."""
 
     def count(self, trace_id: str, slugs: Sequence[str] | None) -> int:
         """Return how many spans a trace has."""

@@ -1,147 +1,157 @@
-"""Traces: a filtered list, and one trace as a waterfall."""
+"""Traces: a filtered list that is live, with a histogram in which a time can be brushed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 from controlplane.problems import Invalid
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.models import Span
-from controlplane.telemetry.queries import TraceFilter
+from controlplane.telemetry.postgres import TooDear
+from controlplane.telemetry.queries import Slot, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
 SIZE = 50
-SINCE = {"1h": ("last hour", 3600), "24h": ("last 24 h", 86400), "7d": ("last 7 days", 7 * 86400)}
-FILTERS = ("tenant", "route", "model", "status", "text", "trace_id")
+BARS = 60
+SINCE = {
+    "15m": ("last 15 min", 900),
+    "1h": ("last hour", 3600),
+    "24h": ("last 24 h", 86400),
+    "7d": ("last 7 days", 7 * 86400),
+}
+# What can be filtered by, as it is called on a chip.
+FIELDS = {
+    "tenant": "Tenant",
+    "route": "Route",
+    "model": "Model",
+    "release": "Release",
+    "status": "Status",
+    "service": "Service",
+    "operation": "Operation",
+    "agent": "Agent",
+    "tool": "Tool",
+    "session": "Session",
+    "user": "User",
+    "min_ms": "Longer than, ms",
+    "max_ms": "Shorter than, ms",
+    "min_tokens": "Tokens, at least",
+    "min_usd": "Dollars, at least",
+    "attribute": "Attribute key=value",
+    "trace_id": "Trace id",
+    "text": "Name or service",
+}
+STEPS_S = (1, 5, 10, 15, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 86400)
+
+
+@dataclass(frozen=True)
+class Chip:
+    name: str
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One step of the histogram: its place in percent, heights in units of the drawing, and the times that it stands for."""
+
+    x: float
+    width: float
+    ok: float
+    failed: float
+    slot: Slot
+    since: str
+    until: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    bars: Sequence[Bar]
+    most: int
+    total: int
+    step_s: int
+
+
+def moment(text: str) -> datetime | None:
+    """Return a time out of an address, ``None`` for what is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def window_of(params: Params, now: datetime) -> tuple[datetime, datetime, str]:
+    """Return from when to when traces are asked for, and that in words. A brushed time goes before a chosen range."""
+    since, until = moment(params.value("from")), moment(params.value("to"))
+    if since is not None and until is not None and since < until:
+        return since, until, f"{since:%d %b %H:%M:%S} to {until:%H:%M:%S} UTC"
+    words, seconds = SINCE.get(params.value("since"), SINCE["24h"])
+    return now - timedelta(seconds=seconds), now, words
+
+
+def filter_of(params: Params) -> TraceFilter:
+    return TraceFilter(**{name: params.value(name) for name in FIELDS})
 
 
 def build(asking: Asking, params: Params) -> Context:
-    words, seconds = SINCE.get(params.value("since"), SINCE["24h"])
-    wanted = TraceFilter(**{name: params.value(name) for name in FILTERS})
+    since, until, words = window_of(params, asking.now)
+    wanted = filter_of(params)
+    brushed = bool(params.value("from"))
+    dear = ""
+    found, slots, step_s = list[telemetry.Trace](), list[Slot](), _step(since, until)
     try:
         found = telemetry.traces_seen_by(
-            asking.asker, wanted, asking.now - timedelta(seconds=seconds), params.value("cursor"), SIZE + 1
+            asking.asker, wanted, since, params.value("cursor"), SIZE + 1, until if brushed else None
         )
+        starts = datetime.fromtimestamp(since.timestamp() // step_s * step_s, UTC)
+        slots = telemetry.trace_slots(asking.asker, wanted, starts, until, step_s)
+    except TooDear as problem:
+        dear = problem.detail
     except ValueError:
         raise Invalid("That place in the list does not exist.", errors={"cursor": "is not one"}) from None
     shown = found[:SIZE]
     return {
         "title": "Traces",
         "traces": shown,
+        "dear": dear,
         "longest_us": max((each.duration_us for each in shown), default=1),
         "next": shown[-1].cursor if len(found) > SIZE else "",
         "words": words,
+        "brushed": brushed,
+        "histogram": _histogram(slots, step_s),
         "since_choices": [(name, label) for name, (label, _) in SINCE.items()],
-        "filtered": any(params.value(name) for name in FILTERS),
-        "query_without_cursor": params.query,
+        "chips": [Chip(name, FIELDS[name], params.value(name)) for name in FIELDS if params.value(name)],
+        "fields": [(name, label) for name, label in FIELDS.items() if name != "text"],
+        "live": not params.value("cursor") and not brushed,
     }
+
+
+def _step(since: datetime, until: datetime) -> int:
+    whole = (until - since).total_seconds()
+    return next((step for step in STEPS_S if whole / step <= BARS + 1), int(whole // BARS) + 1)
+
+
+def _histogram(slots: Sequence[Slot], step_s: int) -> Histogram:
+    most = max((slot.traces for slot in slots), default=0)
+    width = 100 / max(1, len(slots))
+    bars = []
+    for number, slot in enumerate(slots):
+        failed = 48 * slot.errors / most if most else 0.0
+        ok = 48 * (slot.traces - slot.errors) / most if most else 0.0
+        ends = slot.at + timedelta(seconds=step_s)
+        bars.append(
+            Bar(round(width * number, 3), round(width, 3), round(ok, 2), round(failed, 2), slot, slot.at.isoformat(), ends.isoformat())
+        )  # fmt: skip
+    return Histogram(bars, most, sum(slot.traces for slot in slots), step_s)
 
 
 PAGE = Page(
     name="traces",
     section="traces",
     template="pages/traces.html",
-    parts={"trace_list": "traces/list.html"},
+    parts={"trace_histogram": "traces/histogram.html", "trace_list": "traces/list.html"},
     build=build,
-    params=frozenset({*FILTERS, "since", "cursor"}),
-)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One span in the waterfall: where it is in the tree, and in the time of the trace (percent)."""
-
-    span: Span
-    depth: int
-    start: float
-    length: float
-    offset_us: int
-    tone: str
-    self_us: int
-
-
-def lines_of(spans: list[Span]) -> list[Line]:
-    """Return the spans in the order of the tree, siblings by start. A span whose parent is missing stands at the top."""
-    known = {span.span_id for span in spans}
-    below: dict[str, list[Span]] = {}
-    for span in spans:
-        parent = span.parent_span_id if span.parent_span_id in known and span.parent_span_id != span.span_id else ""
-        below.setdefault(parent, []).append(span)
-    begins = min(span.starts_at for span in spans)
-    ends = max(_end(span) for span in spans)
-    whole_us = max(1, (ends - begins) // timedelta(microseconds=1))
-    services = sorted({span.service for span in spans})
-    made: list[Line] = []
-    seen: set[str] = set()
-    stack = [(span, 0) for span in reversed(below.get("", []))]
-    while stack:
-        span, depth = stack.pop()
-        if span.span_id in seen:
-            continue
-        seen.add(span.span_id)
-        children = below.get(span.span_id, [])
-        offset_us = (span.starts_at - begins) // timedelta(microseconds=1)
-        tone = "trouble" if span.status == 2 else f"s{services.index(span.service) % 5 + 1}"
-        made.append(
-            Line(
-                span,
-                min(depth, 12),
-                100 * offset_us / whole_us,
-                100 * span.duration_us / whole_us,
-                offset_us,
-                tone,
-                max(0, span.duration_us - _covered_us(children)),
-            )
-        )
-        stack += [(child, depth + 1) for child in reversed(children)]
-    return made
-
-
-def _end(span: Span) -> Any:
-    return span.starts_at + timedelta(microseconds=span.duration_us)
-
-
-def _covered_us(children: list[Span]) -> int:
-    """Return for how long at least one of ``children`` ran."""
-    total = timedelta()
-    until = None
-    for child in sorted(children, key=lambda each: each.starts_at):
-        starts = child.starts_at if until is None else max(child.starts_at, until)
-        total += max(timedelta(), _end(child) - starts)
-        until = _end(child) if until is None else max(until, _end(child))
-    return total // timedelta(microseconds=1)
-
-
-def build_one(asking: Asking, params: Params) -> Context:
-    spans = telemetry.trace_seen_by(asking.asker, params.value("trace_id"))
-    lines = lines_of(spans)
-    chosen = next((each for each in lines if each.span.span_id == params.value("span")), lines[0])
-    begins = min(span.starts_at for span in spans)
-    return {
-        "title": lines[0].span.name,
-        "path_params": ("trace_id",),
-        "trace_id": params.value("trace_id"),
-        "lines": lines,
-        "chosen": chosen,
-        "root": lines[0].span,
-        "starts_at": begins,
-        "whole_us": (max(_end(span) for span in spans) - begins) // timedelta(microseconds=1),
-        "errors": sum(span.status == 2 for span in spans),
-        "tokens": sum((span.input_tokens or 0) + (span.output_tokens or 0) for span in spans),
-        "cost_nusd": sum(span.cost_nusd or 0 for span in spans),
-        "services": sorted({span.service for span in spans}),
-        "missing": sum(bool(each.span.parent_span_id) and each.depth == 0 for each in lines),
-    }
-
-
-ONE = Page(
-    name="trace",
-    section="traces",
-    template="pages/trace.html",
-    parts={"trace_summary": "traces/summary.html", "waterfall": "traces/waterfall.html", "span": "traces/span.html"},
-    build=build_one,
-    params=frozenset({"trace_id", "span"}),
+    params=frozenset({*FIELDS, "since", "from", "to", "cursor"}),
 )

@@ -126,3 +126,15 @@ def as_unit(value: float, unit: str) -> str:
     if unit == "usd":
         return usd(round(value))
     return duration_us(value) if unit == "duration_us" else count(value)
+
+
+@register.simple_tag
+def less(whole_value: float, *parts: float) -> str:
+    """``whole_value`` less all ``parts``, for a drawing."""
+    return f"{whole_value - sum(parts):.2f}"
+
+
+@register.simple_tag
+def signed_us(us: int) -> str:
+    """A change of a duration: ``+820 ms``."""
+    return f"{'+' if us > 0 else '−' if us < 0 else '±'}{figures.duration(abs(us))}"

@@ -16,3 +16,15 @@ def here(context: template.Context, **changes: str | int | None) -> str:
     kept = {name: value for name, value in context["params"].items() if name not in path and name not in changes}
     changed = {name: value for name, value in changes.items() if value not in ("", None)}
     return "?" + urlencode(sorted({**kept, **changed}.items()))
+
+
+@register.simple_tag(takes_context=True)
+def drop(context: template.Context, *names: str) -> str:
+    """Return the query string of this view without some parameters."""
+    return here(context, **dict.fromkeys((*names, "cursor"), ""))
+
+
+@register.simple_tag(takes_context=True)
+def swapped(context: template.Context) -> str:
+    """Return the query string of this comparison with both sides changed."""
+    return here(context, a=context["params"].get("b", ""), b=context["params"].get("a", ""))

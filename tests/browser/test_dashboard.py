@@ -24,6 +24,7 @@ PAGES = (
     "/limits/edit/?policy=acme/chat",
     "/breakers/",
     "/traces/",
+    "/traces/compare/",
     "/clients/",
     "/audit/",
     "/settings/",
@@ -69,9 +70,52 @@ def test_trace__opened_from_the_list__shows_its_spans_and_one_in_detail(signed_i
     page.goto("/traces/?status=error")
 
     page.locator("#trace_list a.cover").first.click()
-    page.locator("#waterfall a.cover", has_text="POST /v1/chat/completions").click()
+    page.get_by_role("treegrid").get_by_text("POST /v1/chat/completions").click()
 
     expect(page.locator("#span")).to_contain_text("upstream timed out")
+    page.reload()
+    expect(page.locator("#span")).to_contain_text("upstream timed out")
+    assert watched.complaints == []
+
+
+def test_trace__by_keyboard__folds_moves_and_finds(signed_in: Open) -> None:
+    page = (watched := signed_in()).page
+    page.goto("/traces/?status=error")
+    page.locator("#trace_list a.cover").first.click()
+    grid = page.get_by_role("treegrid")
+    expect(grid.get_by_role("row")).to_have_count(5)
+
+    grid.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(grid.get_by_role("row")).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#span h2").first).to_have_text("chat gpt-4o")
+    page.get_by_label("Find in this trace").fill("search_orders")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#span h2").first).to_have_text("tool: search_orders")
+    assert watched.complaints == []
+
+
+def test_traces__dragged_over_the_histogram__shows_the_chosen_time(signed_in: Open) -> None:
+    page = (watched := signed_in()).page
+    page.goto("/traces/?since=1h")
+    box = page.locator("#trace_histogram svg").bounding_box()
+    assert box
+
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 20, steps=4)
+    page.mouse.up()
+
+    page.wait_for_url("**from=*")
+    expect(page.locator(".chip")).to_contain_text("Time")
+    page.get_by_label("Filter by", exact=True).select_option("user")
+    page.get_by_label("Value of the filter").fill("u-1")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.locator(".chip")).to_have_count(2)
     assert watched.complaints == []
 
 

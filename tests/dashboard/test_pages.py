@@ -31,7 +31,8 @@ MOST_QUERIES = {
     "/rollouts/": 40,
     "/rollouts/new/": 18,
     "/rollouts/deployments/new/": 14,
-    "/traces/": 14,
+    "/traces/": 22,
+    "/traces/compare/": 14,
     "/clients/": 16,
     "/audit/": 14,
     "/settings/": 18,
@@ -174,3 +175,40 @@ def test_traces__pages__follow_each_other_without_a_gap(sign_in: SignIn, world: 
     ids = [set(re.findall(r'id="t_([0-9a-f]{32})"', html)) for html in (first, second)]
     assert [len(found) for found in ids] == [50, 20]
     assert not ids[0] & ids[1]
+
+
+def test_trace__all_its_spans__are_fetched_as_columns_by_who_may_see_them(sign_in: SignIn, world: World) -> None:
+    path = f"/traces/{world.trace_id}/spans.json"
+
+    found = sign_in("anna").get(path).json()
+
+    assert len(found["rows"]) == 5
+    assert found["names"][found["rows"][0][4]] == "support.answer"
+    assert sign_in("gus").get(path).status_code == 404
+
+
+def test_span__its_drawer__is_fetched_by_who_may_see_it(sign_in: SignIn, world: World) -> None:
+    span_id = sign_in("anna").get(f"/traces/{world.trace_id}/spans.json").json()["rows"][1][0]
+
+    html = sign_in("anna").get(f"/traces/{world.trace_id}/{span_id}/").content.decode()
+
+    assert "pgvector" in html
+    assert sign_in("gus").get(f"/traces/{world.trace_id}/{span_id}/").status_code == 404
+
+
+def test_compare__two_traces__stand_side_by_side(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+    other = re.findall(r'id="t_([0-9a-f]{32})"', client.get("/traces/").content.decode())[5]
+
+    html = client.get("/traces/compare/", {"a": world.trace_id, "b": other}).content.decode()
+
+    assert html.count("support.answer") >= 1
+    assert html.count("<tr") == 2 + 5
+
+
+def test_filter__added__is_kept_beside_the_others(sign_in: SignIn) -> None:
+    answer = sign_in("anna").get(
+        "/traces/filter/", {"field": "model", "value": "gpt-4o", "tenant": "acme", "cursor": "x"}
+    )
+
+    assert answer.headers["location"] == "/traces/?model=gpt-4o&tenant=acme"

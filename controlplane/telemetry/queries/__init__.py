@@ -4,11 +4,13 @@ from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, b
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
 from controlplane.telemetry.queries.shadow import Watched, watched
 from controlplane.telemetry.queries.traces import (
+    MOST_SPANS,
     logs_of,
     mesh,
     messages_of,
     sessions_seen_by,
     span_count,
+    span_seen_by,
     trace_seen_by,
     trace_slots,
     traces_seen_by,
@@ -16,7 +18,7 @@ from controlplane.telemetry.queries.traces import (
 from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter
 
 __all__ = [
-    "Cost", "DayCost", "Dimension", "Edge", "Figures", "Point", "Session", "Slot", "Spread", "Trace", "TraceFilter", "Usage",
-    "Watched", "breakdown", "costs", "daily_costs", "figures", "logs_of", "mesh", "messages_of", "series", "sessions_seen_by", "span_count",
+    "MOST_SPANS", "Cost", "DayCost", "Dimension", "Edge", "Figures", "Point", "Session", "Slot", "Spread", "Trace", "TraceFilter", "Usage",
+    "Watched", "breakdown", "costs", "daily_costs", "figures", "logs_of", "mesh", "messages_of", "series", "sessions_seen_by", "span_count", "span_seen_by",
     "trace_seen_by", "trace_slots", "traces_seen_by", "usage", "watched",
 ]  # fmt: skip

@@ -43,11 +43,22 @@ def trace_slots(asker: Asker, wanted: TraceFilter, since: datetime, until: datet
     return [found.get(at, Slot(at)) for at in times]
 
 
-def trace_seen_by(asker: Asker, trace_id: str, limit: int = MOST_SPANS) -> list[Span]:
-    """Return the spans of one trace in order of start, at most ``limit``; ``NotFound`` for none that the asker may see."""
-    found = _store.spans(trace_id.strip().lower(), slugs_seen_by(asker), limit)
+def trace_seen_by(asker: Asker, trace_id: str, limit: int = MOST_SPANS, *, light: bool = False) -> list[Span]:
+    """Return the spans of one trace in order of start, at most ``limit``; ``NotFound`` for none that the asker may see.
+
+    ``light`` ones lack attributes, resource, events and links.
+    """
+    found = _store.spans(trace_id.strip().lower(), slugs_seen_by(asker), limit, light=light)
     if not found:
         raise NotFound(f"There is no trace {trace_id!r} that you may see. Spans are kept for some days only.")
+    return found
+
+
+def span_seen_by(asker: Asker, trace_id: str, span_id: str) -> Span:
+    """Return one span; ``NotFound`` when there is none that the asker may see."""
+    found = _store.span(trace_id.strip().lower(), span_id.strip().lower(), slugs_seen_by(asker))
+    if found is None:
+        raise NotFound(f"There is no span {span_id!r} in this trace that you may see.")
     return found
 
 

@@ -1,0 +1,188 @@
+"""One trace as a waterfall with a span in detail, and two traces beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.telemetry import queries as telemetry
+from controlplane.telemetry.models import Span
+from dashboard.asking import Asking
+from dashboard.page import Context, Page, Params
+from dashboard.waterfall import Line, Waterfall, waterfall_of
+
+MOST_ROWS = 200  # in the page itself; the script draws the others when they come into sight
+OURS = "tidegate."
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One span with all that is known of it. ``decisions`` are what the control plane decided, ``plain`` other attributes."""
+
+    span: Span
+    decisions: list[tuple[str, Any]]
+    plain: list[tuple[str, Any]]
+    events: list[dict[str, Any]]
+    told: list[dict[str, Any]]
+    messages: list[Any]
+    logs: list[Any]
+
+
+def detail_of(asking: Asking, trace_id: str, span_id: str) -> Detail:
+    """Return what a drawer shows of a span; ``NotFound`` without one."""
+    span = telemetry.span_seen_by(asking.asker, trace_id, span_id)
+    ours = [(name[len(OURS) :], value) for name, value in span.attributes.items() if name.startswith(OURS)]
+    events = [event for event in span.events if isinstance(event, dict)]
+    return Detail(
+        span=span,
+        decisions=ours,
+        plain=[(name, value) for name, value in sorted(span.attributes.items()) if not name.startswith(OURS)],
+        events=[event for event in events if not str(event.get("name", "")).startswith(OURS)],
+        told=[event for event in events if str(event.get("name", "")).startswith(OURS)],
+        messages=telemetry.messages_of(asking.asker, trace_id, span_id),
+        logs=telemetry.logs_of(asking.asker, trace_id, span_id),
+    )
+
+
+def build(asking: Asking, params: Params) -> Context:
+    trace_id = params.value("trace_id").strip().lower()
+    spans = telemetry.trace_seen_by(asking.asker, trace_id, light=True)
+    found = waterfall_of(spans)
+    chosen = _chosen(found, params.value("span"))
+    root = found.lines[0]
+    return {
+        "title": root.span.name,
+        "path_params": ("trace_id",),
+        "trace_id": trace_id,
+        "lines": found.lines[:MOST_ROWS],
+        "more": max(0, len(found.lines) - MOST_ROWS),
+        "count": len(found.lines),
+        "all_count": telemetry.span_count(asking.asker, trace_id) if len(spans) >= telemetry.MOST_SPANS else len(spans),
+        "chosen": chosen,
+        "detail": detail_of(asking, trace_id, chosen.span.span_id),
+        "root": root.span,
+        "starts_at": min(span.starts_at for span in spans),
+        "whole_us": found.whole_us,
+        "services": found.services,
+        "missing": found.missing,
+        "rootless": not any(not span.parent_span_id for span in spans),
+        **_sums(found),
+    }
+
+
+def _chosen(found: Waterfall, span_id: str) -> Line:
+    return next((line for line in found.lines if line.span.span_id == span_id), found.lines[0])
+
+
+def _sums(found: Waterfall) -> Context:
+    tops = [line for line in found.lines if line.parent < 0]
+    return {
+        "errors": sum(line.errors for line in tops),
+        "tokens": sum(line.tokens for line in tops),
+        "cost_nusd": sum(line.cost_nusd for line in tops),
+    }
+
+
+ONE = Page(
+    name="trace",
+    section="traces",
+    template="pages/trace.html",
+    parts={"trace_summary": "traces/summary.html", "waterfall": "traces/waterfall.html", "span": "traces/span.html"},
+    build=build,
+    params=frozenset({"trace_id", "span"}),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What both traces did at one place in the tree: ``a`` and ``b`` are ``(spans, duration, tokens, cost, errors)``."""
+
+    depth: int
+    name: str
+    service: str
+    a: tuple[int, int, int, int, int] | None
+    b: tuple[int, int, int, int, int] | None
+
+    @property
+    def change_us(self) -> int | None:
+        return self.b[1] - self.a[1] if self.a and self.b else None
+
+    @property
+    def tone(self) -> str:
+        if self.a is None or self.b is None:
+            return "info"
+        slower = self.b[1] > self.a[1] * 1.2 and self.b[1] - self.a[1] > 1000
+        quicker = self.a[1] > self.b[1] * 1.2 and self.a[1] - self.b[1] > 1000
+        return "up" if slower else "down" if quicker else ""
+
+
+Place = tuple[str, ...]
+
+
+def _places(found: Waterfall) -> dict[Place, list[Line]]:
+    """Return lines by the names from the top down to them, in the order of the tree."""
+    paths: list[Place] = []
+    places: dict[Place, list[Line]] = {}
+    for line in found.lines:
+        above = paths[line.parent] if line.parent >= 0 else ()
+        path = (*above, f"{line.span.service}\0{line.span.name}")
+        paths.append(path)
+        places.setdefault(path, []).append(line)
+    return places
+
+
+def _told(lines: list[Line] | None) -> tuple[int, int, int, int, int] | None:
+    if not lines:
+        return None
+    return (
+        len(lines),
+        sum(line.span.duration_us for line in lines),
+        sum(line.tokens for line in lines),
+        sum(line.cost_nusd for line in lines),
+        sum(line.errors for line in lines),
+    )
+
+
+def compared(a: Waterfall, b: Waterfall) -> list[Row]:
+    """Return both trees as one: places of ``a`` in its order, what only ``b`` has after its parent's place."""
+    ours, theirs = _places(a), _places(b)
+    rows = []
+    for path in sorted({*ours, *theirs}, key=_order(ours, theirs)):
+        service, _, name = path[-1].partition("\0")
+        rows.append(Row(len(path) - 1, name, service, _told(ours.get(path)), _told(theirs.get(path))))
+    return rows
+
+
+def _order(ours: dict[Place, list[Line]], theirs: dict[Place, list[Line]]) -> Any:
+    """Return a key that puts places in the order of the tree: siblings of the first trace before those of the second alone."""
+    ranks = {path: (0, number) for number, path in enumerate(ours)}
+    for number, path in enumerate(theirs):
+        ranks.setdefault(path, (1, number))
+    return lambda path: tuple(ranks[path[: depth + 1]] for depth in range(len(path)))
+
+
+def build_compare(asking: Asking, params: Params) -> Context:
+    ids = [params.value(name).strip().lower() for name in ("a", "b")]
+    found = [
+        waterfall_of(telemetry.trace_seen_by(asking.asker, trace_id, 5000, light=True)) if trace_id else None
+        for trace_id in ids
+    ]
+    first, second = found
+    return {
+        "title": "Compare traces",
+        "a": first,
+        "b": second,
+        "a_sums": _sums(first) if first else {},
+        "b_sums": _sums(second) if second else {},
+        "rows": compared(first, second) if first and second else [],
+    }
+
+
+COMPARE = Page(
+    name="trace-compare",
+    section="traces",
+    template="pages/trace_compare.html",
+    parts={"trace_diff": "traces/diff.html"},
+    build=build_compare,
+    params=frozenset({"a", "b"}),
+)

@@ -1,0 +1,47 @@
+"""What the pages of traces fetch beside their frames, and where their filters lead."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from controlplane.telemetry import queries as telemetry
+from dashboard.asking import Asking
+from dashboard.pages.trace import detail_of
+from dashboard.pages.traces import FIELDS, PAGE
+from dashboard.views.show import asker_behind, signed_in
+from dashboard.waterfall import as_columns, waterfall_of
+
+
+@require_GET
+@signed_in
+def add_filter(request: HttpRequest) -> HttpResponse:
+    """Go to the list with one filter more: ``field`` and ``value`` as they were chosen."""
+    kept = {name: request.GET.get(name, "") for name in PAGE.params if name != "cursor"}
+    field = request.GET.get("field", "")
+    if field in FIELDS:
+        kept[field] = request.GET.get("value", "")
+    query = urlencode(sorted((name, value[:200]) for name, value in kept.items() if value))
+    return HttpResponseRedirect(f"{reverse('traces')}?{query}")
+
+
+@require_GET
+@signed_in
+def spans(request: HttpRequest, trace_id: str) -> HttpResponse:
+    """Answer all spans of a trace as columns for the waterfall."""
+    found = telemetry.trace_seen_by(asker_behind(request), trace_id, light=True)
+    return JsonResponse(as_columns(waterfall_of(found)))
+
+
+@require_GET
+@signed_in
+def span(request: HttpRequest, trace_id: str, span_id: str) -> HttpResponse:
+    """Answer the drawer of one span."""
+    asking = Asking(asker_behind(request), timezone.now())
+    detail = detail_of(asking, trace_id, span_id)
+    return render(request, "traces/span.html", {"detail": detail, "now": asking.now, "fetched": True})
