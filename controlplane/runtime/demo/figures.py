@@ -17,6 +17,9 @@ CHAT_INPUT: Quantiles = (2, 29, 181, 207, 387, 403, 703, 1020, 1071, 1130, 1315,
 CHAT_OUTPUT: Quantiles = (7, 16, 41, 54, 77, 91, 103, 129, 177, 384, 400, 424, 451, 601, 954, 1000)
 CODE_INPUT: Quantiles = (3, 17, 75, 147, 385, 770, 1075, 1469, 1909, 2433, 3193, 5194, 7315, 7436, 7437, 7437)
 CODE_OUTPUT: Quantiles = (6, 6, 6, 7, 8, 9, 11, 13, 16, 20, 29, 55, 90, 252, 831, 1899)
+# Short questions that are sorted into boxes: invented, as is who asks them.
+TRIAGE_INPUT: Quantiles = (8, 9, 11, 13, 16, 19, 22, 26, 30, 35, 42, 55, 70, 110, 180, 240)
+TRIAGE_OUTPUT: Quantiles = (4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 11, 13, 16, 20)
 # Gaps between arrivals of the conversation trace, as multiples of their mean.
 GAPS: Quantiles = (
     *(0.0, 0.006, 0.033, 0.088, 0.205, 0.337, 0.481, 0.658),

@@ -1,6 +1,7 @@
 """A provider that speaks OpenAI's chat completions on loopback and invents its answers: whole or streamed, slow, or failing.
 
-    POST /v1/chat/completions    model, messages, max_tokens, stream, metadata.output_tokens (how long the answer is)
+    POST /v1/chat/completions    model, messages, max_tokens, stream, metadata.output_tokens (how long the answer
+                                 is), metadata.failing (the chance of an error)
     GET  /v1/models
     GET, PUT /admin/faults       {"<model or *>": {"error_rate": 0.7, "status": 503, "slowness": 3.0}}
 
@@ -55,6 +56,7 @@ class Asked:
     input_tokens: int
     output_tokens: int
     stream: bool
+    failing: float = 0.0  # the chance that the answer is an error
 
     @classmethod
     def parse(cls, document: Any) -> Asked:
@@ -68,7 +70,13 @@ class Asked:
         wanted = int(metadata.get("output_tokens", DEFAULT_OUTPUT_TOKENS))
         allowed = int(document.get("max_completion_tokens") or document.get("max_tokens") or wanted)
         words = sum(len(str(one.get("content", "")).split()) for one in messages)
-        return cls(document["model"], words, max(0, min(wanted, allowed)), bool(document.get("stream")))
+        return cls(
+            document["model"],
+            words,
+            max(0, min(wanted, allowed)),
+            bool(document.get("stream")),
+            float(metadata.get("failing", 0.0)),
+        )
 
     def usage(self, cached_part: float) -> dict[str, Any]:
         """Return the usage with that part of the prompt read from a cache: long prompts only, in steps, as OpenAI does."""
@@ -123,7 +131,7 @@ class Provider:
     async def _complete(self, asked: Asked) -> AsyncIterator[bytes]:
         fault = self.faults.get(asked.model) or self.faults.get("*") or Fault()
         await self._wait(FIRST_TOKEN_S * self.chance.lognormvariate(0, 0.4) * fault.slowness)
-        if self.chance.random() < fault.error_rate:
+        if self.chance.random() < max(fault.error_rate, asked.failing):
             yield _error(fault.status, "the demo provider is browning out")
             return
         usage = asked.usage(self.chance.random())

@@ -18,7 +18,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from controlplane.runtime.console import Console
-from controlplane.runtime.demo import incidents, seed, timeline, wire, world
+from controlplane.runtime.demo import incidents, releases, seed, timeline, wire, world
 from controlplane.runtime.engines import free_port
 from controlplane.runtime.supervisor import Child, Supervisor
 
@@ -88,6 +88,8 @@ async def _live(console: Console, stopped: asyncio.Event, port: int, began_at: f
                 await asyncio.to_thread(_with_database, incidents.steer_budget, phase)
                 console.say(f"incidents  | {phase.says}")
                 current = phase
+            if incidents_on:
+                await asyncio.to_thread(_with_database, releases.steer, timezone.now())
             if not await asyncio.to_thread(_with_database, seed.is_there):
                 console.say("The demo world was removed.")
                 stopped.set()

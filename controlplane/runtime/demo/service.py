@@ -85,7 +85,7 @@ class Caller:
         service = self.service
 
         async def ask(call: tidegate.Call) -> int:
-            used = await self._ask_provider(job)
+            used = await self._ask_provider(job, call.config)
             call.record(
                 input_tokens=used["prompt_tokens"],
                 output_tokens=used["completion_tokens"],
@@ -111,13 +111,15 @@ class Caller:
         except (ProviderFailed, OSError, TimeoutError, wire.Malformed) as error:
             self.outcomes[type(error).__name__] += 1
 
-    async def _ask_provider(self, job: Job) -> dict[str, Any]:
+    async def _ask_provider(self, job: Job, config: dict[str, Any]) -> dict[str, Any]:
+        prompt = world.PROMPTS.get(config.get("prompt", ""), world.Prompt(0.0, 1.0))
+        output_tokens = max(1, round(job.output_tokens * prompt.longer))
         request = {
-            "model": self.service.model,
+            "model": config.get("model", self.service.model),
             "messages": [{"role": "user", "content": "word " * job.input_tokens}],
-            "max_tokens": max(job.output_tokens, self.service.max_output_tokens),
+            "max_tokens": max(output_tokens, self.service.max_output_tokens),
             "stream": self.service.stream,
-            "metadata": {"output_tokens": str(job.output_tokens)},
+            "metadata": {"output_tokens": str(output_tokens), "failing": str(prompt.failing)},
         }
         path = "/v1/chat/completions"
         async with wire.exchange("127.0.0.1", self.provider_port, "POST", path, request) as reply:
@@ -176,7 +178,7 @@ async def _report(caller: Caller) -> None:
 async def main(name: str) -> None:
     """Serve until SIGTERM or SIGINT."""
     service = next(one for one in world.SERVICES if one.name == name)
-    gate = tidegate.connect(app=service.name)
+    gate = tidegate.connect(app=service.name, traces=service.traces)
     serving = asyncio.create_task(serve(service, gate))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

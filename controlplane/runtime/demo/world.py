@@ -9,6 +9,7 @@ from controlplane.runtime.demo import figures
 ROOT = "demo"
 KEY_NAME = "demo services"
 _USD = 1_000_000_000
+TRIAGE, TRIAGE_ROUTE, TRIAGE_MODEL = "demo-triage", "triage", "gpt-4.1-nano"
 
 
 class DemoTenant(NamedTuple):
@@ -74,6 +75,7 @@ POLICIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         },
     ),
     (ROOT, "chat", {"fallbacks": [_BUSY]}),
+    (ROOT, TRIAGE_ROUTE, {"retry": {"max_attempts": 1}}),  # so that what a release breaks is seen
     (
         "demo-contoso",
         "chat",
@@ -105,9 +107,39 @@ class DemoService(NamedTuple):
     output_tokens: figures.Quantiles
     max_output_tokens: int
     stream: bool
+    traces: bool = True
 
+
+class Prompt(NamedTuple):
+    """What a prompt of the triage service does to its calls: the part that fails, and how long its answers are."""
+
+    failing: float
+    longer: float
+
+
+PLAIN, TERSE, STRICT, VERBOSE = "plain", "terse", "strict", "verbose"
+PROMPTS = {
+    PLAIN: Prompt(0.005, 1.0),
+    TERSE: Prompt(0.001, 0.8),  # better
+    STRICT: Prompt(0.025, 1.0),  # subtly worse: 0.5 % becomes 2.5 %
+    VERBOSE: Prompt(0.005, 1.7),  # costlier
+}
+RELEASES = (STRICT, TERSE, VERBOSE)  # rolled out one after the other, over and over
 
 SERVICES = (
+    DemoService(
+        "triage-bot",
+        TRIAGE_ROUTE,
+        "triage",
+        TRIAGE_MODEL,
+        12.0,
+        {"demo-northwind": 2.0, "demo-contoso": 1.0, "demo-adventure": 1.0},
+        figures.TRIAGE_INPUT,
+        figures.TRIAGE_OUTPUT,
+        64,
+        False,
+        traces=False,
+    ),
     DemoService(
         "support-bot",
         "chat",
