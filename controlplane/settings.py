@@ -55,6 +55,8 @@ LEASE_TTL_MS = int(os.environ.get("TIDEGATE_LEASE_TTL_MS", "15000"))
 OTLP_MAX_BYTES = int(os.environ.get("TIDEGATE_OTLP_MAX_BYTES", str(64 << 20)))
 # Seal state at rest and the addresses of its nodes: comma-separated, the newest first. Without them, the secret key does.
 STATE_KEYS = [key for key in os.environ.get("TIDEGATE_STATE_KEYS", SECRET_KEY).split(",") if key]
+# Pages of these origins may ask OFREP for releases, with an SDK key that everybody can read; "*" for all.
+OFREP_ORIGINS = [origin for origin in os.environ.get("TIDEGATE_OFREP_ORIGINS", "").split(",") if origin]
 SPAN_RETENTION_DAYS = int(os.environ.get("TIDEGATE_SPAN_RETENTION_DAYS", "14"))
 MESSAGE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MESSAGE_RETENTION_DAYS", "3"))
 LOG_RETENTION_DAYS = int(os.environ.get("TIDEGATE_LOG_RETENTION_DAYS", "7"))

@@ -48,7 +48,7 @@ def arm_course(rollout: Rollout, now: datetime) -> ArmCourse | None:
     starts, ends = min(point.at for point in everything), max(point.at for point in everything)
     if ends <= starts:
         return None
-    settled = [point.high for point in canary[len(canary) // 3 :] + stable]
+    settled = [point.high for points in (stable, canary) for point in points[len(points) // 3 :]]
     top = min(1.0, max(0.02, nice_top(max(settled)))) if settled else 0.1
     layers = [
         _layer(tone, points, top, starts, ends)

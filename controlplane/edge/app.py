@@ -28,6 +28,7 @@ from controlplane.edge.http import (
 )
 from controlplane.edge.ingest_figures import figures
 from controlplane.edge.mirror import Mirror
+from controlplane.edge.ofrep import Ofrep
 from controlplane.edge.otlp import Otlp
 from controlplane.edge.rules import Rules
 from controlplane.edge.sizes import Sizes
@@ -40,12 +41,13 @@ from controlplane.state.atlas import Atlas
 from controlplane.state.changes import Changes
 from controlplane.state.counts import Counts
 from controlplane.state.keeper import Keeper
+from tidegate.core.ofrep import PATH as OFREP
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 CONFIG = "/sdk/v1/config"
-PREFIXES = ("/sdk/", "/v1/", "/healthz", "/readyz", "/metrics")
+PREFIXES = ("/sdk/", "/v1/", "/ofrep/", "/healthz", "/readyz", "/metrics")
 
 
 class WrongMethod(Problem):
@@ -83,6 +85,7 @@ class Edge:
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
         }
+        self._ofrep = Ofrep(self._mirror)
         self._prices: tuple[str, Handler] = ("GET", lambda request: prices(self._mirror, request))
 
     async def start(self) -> None:
@@ -143,6 +146,9 @@ class Edge:
         found = self._routes.get(name)
         if found is None and name.startswith("/sdk/v1/prices/"):
             name, found = "/sdk/v1/prices/", self._prices
+        if name == OFREP or name.startswith(f"{OFREP}/"):
+            name, method = OFREP, "OPTIONS" if request.method == "OPTIONS" else "POST"
+            found = (method, self._ofrep.answer)
         if found is None:
             raise NotFound("There is nothing at this path; docs/protocol.md names those that there are.")
         method, handler = found

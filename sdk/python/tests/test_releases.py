@@ -11,7 +11,7 @@ from sdk.python.tests.bench import Bench
 from tidegate.arms import ArmKey, ArmRow, loss_of
 from tidegate.core.bucketing import PARTS
 from tidegate.core.policy import Snapshot, compile_snapshot
-from tidegate.releases import unit_of
+from tidegate.core.release import unit_of
 
 
 def snapshot(*, unit: str = "session", share: int = PARTS // 2, policy: dict[str, Any] | None = None) -> Snapshot:

@@ -18,10 +18,9 @@ from tidegate.call import Call, CallOptions
 from tidegate.cells import CellKey
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
-from tidegate.core.release import Assignment
+from tidegate.core.release import Assignment, unit_of
 from tidegate.errors import Refused
 from tidegate.guard import Guard
-from tidegate.releases import unit_of
 from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.state import State
 from tidegate.status import describe, describe_config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tidegate.arms import ArmKey, ArmRow, Arms, CallOutcome
 from tidegate.core.bucketing import PARTS
 from tidegate.core.policy import Snapshot
-from tidegate.core.release import Assignment, Deployment
+from tidegate.core.release import Assignment, Deployment, unit_of
 from tidegate.errors import Refused
 
 if TYPE_CHECKING:
@@ -69,14 +69,3 @@ class Releases:
     def close(self, now: float, rows: Rows, *, everything: bool = False) -> None:
         """Report the units whose window is over; with ``everything`` all of them."""
         self._arms.close(rows, now, everything=everything)
-
-
-def unit_of(deployment: Deployment, *, tenant: str, user: str, session: str) -> str:
-    """Return the name of a call's unit; empty where every request is one, also for lack of a name.
-
-    A tenant's name is part of it: two tenants may both have a user ``u-1``.
-    """
-    if deployment.unit == "tenant":
-        return tenant
-    name = {"session": session or user, "user": user or session}.get(deployment.unit, "")
-    return f"{tenant}/{name}" if name else ""

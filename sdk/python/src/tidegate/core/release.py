@@ -135,6 +135,17 @@ def _ring(document: Mapping[str, Any]) -> Ring:
     return Ring(share, *named)
 
 
+def unit_of(deployment: Deployment, *, tenant: str, user: str, session: str) -> str:
+    """Return the name of a call's unit; empty where every request is one, also for lack of a name.
+
+    A tenant's name is part of it: two tenants may both have a user ``u-1``.
+    """
+    if deployment.unit == "tenant":
+        return tenant
+    name = {"session": session or user, "user": user or session}.get(deployment.unit, "")
+    return f"{tenant}/{name}" if name else ""
+
+
 def compile_deployments(document: Mapping[str, Any]) -> dict[str, Deployment]:
     """Return the deployments of a snapshot by slug; ``ValueError``, ``KeyError`` or ``TypeError`` when they are none."""
     return {str(slug): Deployment(str(slug), each) for slug, each in document.items()}
