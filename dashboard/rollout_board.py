@@ -10,6 +10,7 @@ from typing import Any
 
 from controlplane.domain.rollout import ENDED, OPEN
 from controlplane.rollouts import findings, queries
+from controlplane.rollouts.actions.rollouts import DEFAULTS
 from controlplane.rollouts.findings import ArmFigures, Figures, Findings
 from controlplane.rollouts.models import Rollout
 from dashboard import figures
@@ -96,6 +97,8 @@ def columns_of(rollouts: Iterable[Rollout], *, now: datetime, chosen: int | None
     for card in live:
         for name, share, says in _rings_of(card.rollout):
             rings.setdefault(name, (share, says))
+    if not rings:
+        rings = {ring.name: (ring.share, share_words(ring)) for ring in DEFAULTS["rings"]}
     ordered = sorted(rings.items(), key=lambda item: item[1][0])
     columns = [
         Column(name, says, [card for card in live if _place(card.rollout) == name]) for name, (_, says) in ordered
