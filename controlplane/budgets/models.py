@@ -135,6 +135,10 @@ class Account(models.Model):
     # The greatest amount that was in force in the period; of a rolling window, since the last lowering left it.
     highest_nusd = models.BigIntegerField(default=0, db_default=0)
     lowered_at = models.DateTimeField(null=True, blank=True)
+    # Holders of leases, and those short of something, as they were counted last (controlplane.domain.crowds).
+    live_holders = models.IntegerField(default=0, db_default=0)
+    wanting_holders = models.IntegerField(default=0, db_default=0)
+    counted_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True)  # when it last denied for lack of room
     updated_at = models.DateTimeField(db_default=Now())
 
@@ -175,6 +179,7 @@ class Lease(models.Model):
     held_nusd = models.BigIntegerField(default=0)  # the client's word, for display
     denied_calls = models.BigIntegerField(default=0)
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)
+    short_nusd = models.BigIntegerField(default=0, db_default=0)  # wanted and not granted at the last report
     seq = models.BigIntegerField(default=0)
     closed = models.BooleanField(default=False)
     revoked = models.BooleanField(

@@ -31,6 +31,7 @@ class LeaseLine(msgspec.Struct, frozen=True, kw_only=True):
     want: Nusd = 0
     min_useful: Nusd = 0
     denied: Count = 0
+    waiting: Nusd | None = None
     final: bool = False
 
     def reported_by(self, incarnation: UUID, *, seq: int, allowed: frozenset[str] | None) -> LeaseReport:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# One grant takes at most this part of what is left, so that the last of an account is handed out in ever smaller slices.
+# What is granted beyond calls that wait takes at most this part of what is left, divided by those who hold leases on it:
+# the last of an account is handed out in ever smaller slices, and then call by call.
 GRANT_PART = 4
 
 
@@ -36,13 +37,20 @@ class Counters(NamedTuple):
 
 
 class Account(NamedTuple):
-    """One budget in one period, as far as grants are concerned. ``blocks``: it denies when it is exhausted."""
+    """One budget in one period, as far as grants are concerned. ``blocks``: it denies when it is exhausted.
+
+    ``wanting`` holders of leases on it are short of something, the asking one included; ``live`` are heard of. ``scarce``:
+    it has denied somebody lately.
+    """
 
     amount: int
     outstanding: int
     settled: int
     blocks: bool = True
     archived: bool = False
+    wanting: int = 1
+    live: int = 1
+    scarce: bool = False
 
     @property
     def room(self) -> int:
@@ -51,15 +59,24 @@ class Account(NamedTuple):
 
     def moved(self, *, outstanding: int, settled: int) -> Account:
         """Return the account after a change by these differences."""
-        return Account(self.amount, self.outstanding + outstanding, self.settled + settled, self.blocks, self.archived)
+        outstanding, settled = self.outstanding + outstanding, self.settled + settled
+        return Account(
+            self.amount, outstanding, settled, self.blocks, self.archived, self.wanting, self.live, self.scarce
+        )
 
 
 class Ask(NamedTuple):
-    """What the client wants: ``want`` available in all, ``held`` of it for calls in flight, the next needs ``min_useful``."""
+    """What the client wants: ``want`` available in all, ``held`` of it for calls in flight, the next needs ``min_useful``.
+
+    ``waiting``: the bounds of calls that wait for it now; ``None`` from clients that do not say. ``denied``: some calls were
+    let go since the last report, so that the next is as good as waiting.
+    """
 
     want: int
     min_useful: int
     held: int
+    waiting: int | None = None
+    denied: bool = False
 
 
 class Grant(NamedTuple):
@@ -86,13 +103,47 @@ def decide(lease: Counters, ask: Ask, path: Sequence[Account]) -> Grant:
         room, tightest = min(blocking)
         if room < floor:
             return Grant(0, tightest if ask.min_useful > idle or idle <= 0 else None)
-        missing = min(missing, max(room // GRANT_PART, floor))
+        missing = min(_slice(account, lease, ask, missing, floor) for account in path if account.blocks)
+        if not missing:
+            return Grant(0)
     overspent = max(0, lease.settled + lease.returned - lease.granted)
     return Grant(missing + overspent)
 
 
+def _slice(account: Account, lease: Counters, ask: Ask, missing: int, floor: int) -> int:
+    """Return how much of ``missing`` one account gives: nothing, or what is enough for the next call.
+
+    For calls that wait: an even part of its room, but at least the next call. For what no call waits for: a small part, and
+    only to a holder that has spent something on the lease before. Both in whole calls: less than one is of no use.
+    """
+    call = max(1, ask.min_useful)
+    if ask.waiting is None:
+        urgent, parts = missing, max(account.wanting, GRANT_PART)
+    else:
+        waiting = max(ask.waiting, call if ask.denied and not account.scarce else 0)
+        urgent, parts = max(0, min(missing, waiting + ask.held - lease.outstanding)), max(1, account.wanting)
+    given = min(urgent, max(floor, account.room // parts)) if urgent else 0
+    if given < urgent:
+        need = floor if ask.min_useful > lease.outstanding - ask.held else 0
+        return need + (given - need) // call * call if given >= need else 0
+    if ask.waiting is not None and lease.settled:
+        given += _spare(account, missing - given, given, call)
+    return given if given >= min(floor, missing) else 0
+
+
+def _spare(account: Account, more: int, given: int, call: int) -> int:
+    """Return how much of ``more`` there is for calls that are only expected."""
+    spare = max(0, account.room - given) // (GRANT_PART * max(1, account.live))
+    return more if spare >= more else spare // call * call
+
+
 def cap(ask: Ask, path: Sequence[Account]) -> int:
-    """Return what the client may keep idle: nothing while an account on the path is over its amount or archived."""
+    """Return what the client may keep idle.
+
+    Nothing while an account on the path is over its amount or archived; while one denies others, what calls wait for.
+    """
     if any(account.archived or (account.blocks and account.room < 0) for account in path):
         return 0
+    if ask.waiting is not None and any(account.blocks and account.scarce for account in path):
+        return ask.waiting
     return ask.want + ask.want // 2

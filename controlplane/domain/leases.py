@@ -18,6 +18,16 @@ LeaseKey = tuple[UUID, int]
 Denial = Literal["exhausted", "unknown", "closed"]
 
 
+class Crowd(NamedTuple):
+    """The holders of open leases on an account that are heard of, and those of them that are short of something."""
+
+    live: int = 0
+    wanting: int = 0
+
+
+NOBODY = Crowd()
+
+
 class Report(Protocol):
     """What an SDK says of one lease (docs/protocol.md, "Leases"), and who says it. Amounts are nano-USD.
 
@@ -48,6 +58,8 @@ class Report(Protocol):
     def min_useful(self) -> int: ...
     @property
     def denied(self) -> int: ...
+    @property
+    def waiting(self) -> int | None: ...
     @property
     def final(self) -> bool: ...
 
@@ -92,13 +104,28 @@ class OpenAccount:
     overage: int = 0
     blocked: bool = False
     frees_at: datetime | None = None  # when the oldest charge leaves a rolling window
+    here: int = 0  # reports of live leases in the group that is being merged
+    asking: int = 0  # of these, those that are short of something and have not been answered yet
+    crowd: Crowd = NOBODY  # all holders, as they were counted last
+    counted_at: datetime | None = None
+    recounted: bool = False
     carried: int | None = None  # from the period before, when it is not what the row says
 
     @property
     def changed(self) -> bool:
         """Whether the account differs from its row."""
         counted = self.outstanding, self.settled, self.denied, self.presumed, self.overage
-        return any(counted) or self.blocked or self.carried is not None
+        return any(counted) or self.blocked or self.recounted or self.carried is not None
+
+    def look_around(self) -> None:
+        """Take in how many others there are: by the last count, and in this group."""
+        wanting, live = max(1, self.crowd.wanting, self.asking), max(1, self.crowd.live, self.here)
+        self.state = self.state._replace(wanting=wanting, live=live)
+
+    def deny(self) -> None:
+        """It has no room for a call: what is idle elsewhere is called back."""
+        self.blocked = True
+        self.state = self.state._replace(scarce=True)
 
     def retry_after_ms(self, now: datetime) -> int | None:
         """Return when there will be room again, as far as time alone makes it: the next period, or the next slot to leave."""
@@ -132,6 +159,8 @@ class OpenLease:
     presumed: int = 0  # charged for a lease whose holder was lost, until the holder says what it spent
     false_denied: int = 0
     overage: int = 0  # settled beyond what had been granted
+    asks: bool = False  # whether the report that is being merged is short of something
+    short: int = 0  # what the last report was short of when it had been answered
     revoked: bool = False  # grants no more; what is left stays exposed until the holder's final report
 
     @property
@@ -173,7 +202,7 @@ def merge_report(
     Doing it twice, or with an older report after a newer, changes nothing.
     """
     path = [accounts[key] for key in lease.path]
-    _count_denied(report, lease, path)
+    denied = _count_denied(report, lease, path)
     before, stood, presumed, exposure = lease.outstanding, lease.counters, lease.presumed, lease.exposure
     lease.counters = stood.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
     lease.presumed = 0 if report.final else max(0, presumed - (lease.counters.settled - stood.settled))
@@ -190,10 +219,16 @@ def merge_report(
         account.overage += overage
     if report.seq >= lease.seq:
         lease.seq, lease.held = report.seq, report.held
-    return _answer(report, lease, path, now, ttl_ms)
+    ask = Ask(report.want, report.min_useful, report.held, report.waiting, denied > 0)
+    answer = _answer(report, ask, lease, path, now, ttl_ms)
+    if report.seq == lease.seq:
+        lease.short = 0 if answer.closed else max(0, report.want - lease.outstanding)
+    for account in path:
+        account.asking -= lease.asks
+    return answer
 
 
-def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> None:
+def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> int:
     """Count calls that the holder denied, and how many of them the accounts had room for when the report came.
 
     So many as fit, at what the next call needs, into what was free on the whole path before the report is merged. It is an
@@ -201,7 +236,7 @@ def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> 
     """
     denied = max(0, report.denied - lease.denied)
     if not denied:
-        return
+        return 0
     lease.denied += denied
     rooms = [account.state.room for account in path if account.state.blocks]
     false = min([denied, *(max(0, room) // max(1, report.min_useful) for room in rooms)])
@@ -209,10 +244,10 @@ def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> 
     for account in path:
         account.denied += denied
         account.false_denied += false
+    return denied
 
 
-def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
-    ask = Ask(report.want, report.min_useful, report.held)
+def _answer(report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
     ends = [account.ends_at for account in path if account.ends_at is not None]
     period_ms = max(0, _ms(min(ends) - now)) if ends else None
     denied: Denial | None = None
@@ -225,7 +260,7 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
         blocked_by = _grant(lease, ask, path)
         if blocked_by is not None:
             denied, blocker = "exhausted", path[blocked_by]
-            blocker.blocked = True
+            blocker.deny()
     return Answer(
         granted=lease.counters.granted,
         cap=0 if lease.closed or lease.revoked else cap(ask, [account.state for account in path]),
@@ -240,6 +275,8 @@ def _answer(report: Report, lease: OpenLease, path: list[OpenAccount], now: date
 
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
     """Grant what is right; return the index on the path of the account that denies the next call."""
+    for account in path:
+        account.look_around()
     grant = decide(lease.counters, ask, [account.state for account in path])
     if grant.amount:
         before = lease.outstanding

@@ -178,4 +178,4 @@ def test_account__its_amount__is_what_was_in_force_at_its_end(acme: Tenant) -> N
     change_amount(by=SYSTEM, budget=item, amount_nusd=1500, now=NOW)
     change_amount(by=SYSTEM, budget=item, amount_nusd=70, now=TOMORROW)
 
-    assert Account.objects.get().amount_nusd == 1500
+    assert Account.objects.get(period_key="2026-11-25").amount_nusd == 1500

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from controlplane.budgets.schemas import LeaseReport
 from controlplane.domain.carry import Before, CarryRule, carried
+from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account
 from controlplane.domain.leases import (
+    NOBODY,
     Answer,
     BudgetTerms,
+    Crowd,
     LeaseKey,
     OpenAccount,
     OpenLease,
@@ -57,6 +60,9 @@ class AccountRow:
     denied: int = 0
     amount: int = 0  # while the period lasts, and at its end
     carried: int = 0
+    crowd: Crowd = NOBODY
+    counted_at: datetime | None = None
+    denied_at: datetime | None = None
     slots: dict[datetime, int] = field(default_factory=dict)
 
 
@@ -88,6 +94,7 @@ class Store:
         opened: dict[tuple[int, str], AccountRow] = {}
         refused = self._open_new(reports, leases, opened, now)
         accounts = self._open_accounts(leases.values(), opened, now)
+        self._count_holders(reports, leases, accounts, now, timedelta(milliseconds=ttl_ms))
         answers = {}
         for report in reports:
             if key_of(report) in refused:
@@ -143,10 +150,38 @@ class Store:
         budget = self.budgets[row.budget]
         extra = self.carried_to(row)
         settled = self.settled(row, now)
-        state = Account(budget.amount + extra, row.outstanding, settled, budget.blocks, budget.archived)
+        scarce = row.denied_at is not None and now - row.denied_at < SCARCE_FOR
+        state = Account(budget.amount + extra, row.outstanding, settled, budget.blocks, budget.archived, scarce=scarce)
         carried = extra if extra != row.carried else None
         frees_at = self._frees_at(row, now)
-        return OpenAccount(row.id, budget.terms, row.ends_at, state, frees_at=frees_at, carried=carried)
+        return OpenAccount(
+            row.id,
+            budget.terms,
+            row.ends_at,
+            state,
+            frees_at=frees_at,
+            carried=carried,
+            crowd=row.crowd,
+            counted_at=row.counted_at,
+        )
+
+    def _count_holders(
+        self,
+        reports: Sequence[LeaseReport],
+        leases: dict[LeaseKey, OpenLease],
+        accounts: dict[int, OpenAccount],
+        now: datetime,
+        ttl: timedelta,
+    ) -> None:
+        for key, missing in gather(reports, leases, accounts).items():
+            if is_due(accounts[key], missing, now):
+                holders = [
+                    (self.seen[name], lease.short)
+                    for name, lease in self.leases.items()
+                    if key in lease.path and not lease.closed and not lease.revoked and self.seen[name] > now - ttl
+                ]
+                wanting = sum(short > 0 and seen > now - WANTS_FOR for seen, short in holders)
+                accounts[key].crowd, accounts[key].recounted = Crowd(len(holders), wanting), True
 
     def carried_to(self, row: AccountRow) -> int:
         """Return what an account has from the period before."""
@@ -210,6 +245,9 @@ class Store:
             row.outstanding += account.outstanding
             row.settled += account.settled
             row.denied += account.denied
+            row.denied_at = written.at if account.blocked else row.denied_at
+            if account.recounted:
+                row.crowd, row.counted_at = account.crowd, written.at
             row.carried = row.carried if account.carried is None else account.carried
         self._store_slots(written)
 

@@ -5,8 +5,8 @@ Raw psycopg, many rows at once. Rows are locked in one order (leases, then accou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
@@ -15,8 +15,9 @@ from psycopg.rows import dict_row
 from controlplane.budgets.schemas import LeaseReport
 from controlplane.columns import plain
 from controlplane.domain.carry import Before, CarryRule, carried
+from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
-from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenAccount, OpenLease
+from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease
 from controlplane.domain.periods import PeriodRule, leaves_window, rolling_cutoff
 
 
@@ -70,6 +71,7 @@ async def leases_of(connection: AsyncConnection[Any], reports: Sequence[LeaseRep
             false_denied=row["false_denied_calls"],
             overage=row["overage_nusd"],
             revoked=row["revoked"],
+            short=row["short_nusd"],
         )
         for row in rows
     }
@@ -115,7 +117,7 @@ async def accounts_of(
     before = {(row["budget_id"], row["ends_at"]): row for row in locked}
     wanted = set(ids)
     return {
-        row["id"]: _open(row, budgets[row["budget_id"]], terms[row["budget_id"]], windows, before)
+        row["id"]: _open(row, budgets[row["budget_id"]], terms[row["budget_id"]], windows, before, now)
         for row in locked
         if row["id"] in wanted
     }
@@ -146,6 +148,7 @@ def _open(
     terms: _Terms,
     windows: dict[int, tuple[int, datetime | None]],
     before: dict[tuple[int, datetime], dict[str, Any]],
+    now: datetime,
 ) -> OpenAccount:
     settled, oldest = windows.get(row["id"], (row["settled_nusd"], None))
     extra = _carried(terms, row, before.get((row["budget_id"], row["starts_at"])))
@@ -159,7 +162,10 @@ def _open(
             settled=settled,
             blocks=terms.blocks,
             archived=terms.archived,
+            scarce=row["denied_at"] is not None and now - row["denied_at"] < SCARCE_FOR,
         ),
+        crowd=Crowd(row["live_holders"], row["wanting_holders"]),
+        counted_at=row["counted_at"],
         frees_at=leaves_window(budget.rule.days, oldest) if budget.rule.days and oldest else None,
         carried=extra if extra != row["carried_nusd"] else None,
     )
@@ -173,6 +179,37 @@ def _carried(terms: _Terms, row: dict[str, Any], before: dict[str, Any] | None) 
         amount = before["amount_nusd"] + before["carried_nusd"]
         return carried(terms.carry, Before(amount, before["outstanding_nusd"] + before["settled_nusd"]))
     return carried(terms.carry, Before(row["amount_nusd"], 0) if terms.created_at < row["starts_at"] else None)
+
+
+async def count_holders(
+    connection: AsyncConnection[Any],
+    reports: Iterable[LeaseReport],
+    leases: Mapping[LeaseKey, OpenLease],
+    accounts: Mapping[int, OpenAccount],
+    *,
+    now: datetime,
+    ttl_ms: int,
+) -> None:
+    """Count who holds leases on the accounts whose last is to be divided, unless that was done a moment ago."""
+    most = gather(reports, leases, accounts)
+    due = [key for key, missing in most.items() if is_due(accounts[key], missing, now)]
+    if not due:
+        return
+    found = await rows_of(
+        connection,
+        """
+        SELECT account_id, count(*) AS live, count(*) FILTER (WHERE short_nusd > 0 AND seen_at > %s) AS wanting
+        FROM (
+            SELECT unnest(path) AS account_id, short_nusd, seen_at
+            FROM budgets_lease WHERE NOT closed AND NOT revoked AND seen_at > %s AND path && %s::bigint[]
+        ) AS lease
+        WHERE account_id = ANY(%s) GROUP BY account_id
+        """,
+        [now - WANTS_FOR, now - timedelta(milliseconds=ttl_ms), due, due],
+    )
+    crowds = {row["account_id"]: Crowd(row["live"], row["wanting"]) for row in found}
+    for key in due:
+        accounts[key].crowd, accounts[key].recounted = crowds.get(key, Crowd()), True
 
 
 async def _windows_of(

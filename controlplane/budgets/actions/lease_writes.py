@@ -31,14 +31,17 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             overage_nusd = account.overage_nusd + moved.overage,
             denied_at = coalesce(moved.denied_at, account.denied_at),
             carried_nusd = coalesce(moved.carried, account.carried_nusd),
-            highest_nusd = greatest(account.highest_nusd, account.amount_nusd + moved.carried), updated_at = %s
+            highest_nusd = greatest(account.highest_nusd, account.amount_nusd + moved.carried),
+            live_holders = coalesce(moved.live, account.live_holders),
+            wanting_holders = coalesce(moved.wanting, account.wanting_holders),
+            counted_at = CASE WHEN moved.live IS NULL THEN account.counted_at ELSE moved.at END, updated_at = moved.at
         FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::timestamptz[], %s::bigint[])
-             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, denied_at, carried)
+                    %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[])
+             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, denied_at, carried, live, wanting,
+                       at)
         WHERE account.id = moved.id
         """,
         [
-            now,
             plain([account.id for account in changed]),
             plain([account.outstanding for account in changed]),
             plain([account.settled for account in changed]),
@@ -48,6 +51,9 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             plain([account.overage for account in changed]),
             moments([now if account.blocked else None for account in changed]),
             optional([account.carried for account in changed]),
+            optional([account.crowd.live if account.recounted else None for account in changed]),
+            optional([account.crowd.wanting if account.recounted else None for account in changed]),
+            moments([now] * len(changed)),
         ],
     )
 
@@ -88,27 +94,28 @@ async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLe
         "presumed_nusd": plain([lease.presumed for lease in ordered]),
         "false_denied_calls": plain([lease.false_denied for lease in ordered]),
         "overage_nusd": plain([lease.overage for lease in ordered]),
+        "short_nusd": plain([lease.short for lease in ordered]),
         "created_at": moments([lease.opened_at for lease in ordered]),
     }
     await connection.execute(
         b"""
         INSERT INTO budgets_lease (incarnation, number, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd,
                                    held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, overage_nusd,
-                                   created_at, seen_at)
+                                   short_nusd, created_at, seen_at)
         SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed,
-               presumed, false_denied, overage, created_at, %s
+               presumed, false_denied, overage, short, created_at, %s
         FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
                     %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::timestamptz[])
+                    %s::bigint[], %s::timestamptz[])
              AS lease (incarnation, number, path, granted, settled, returned, corrected, held, denied, seq, closed,
-                       presumed, false_denied, overage, created_at)
+                       presumed, false_denied, overage, short, created_at)
         ON CONFLICT (incarnation, number) DO UPDATE
         SET granted_nusd = excluded.granted_nusd, settled_nusd = excluded.settled_nusd,
             returned_nusd = excluded.returned_nusd, corrected_nusd = excluded.corrected_nusd,
             held_nusd = excluded.held_nusd, denied_calls = excluded.denied_calls, seq = excluded.seq,
             closed = excluded.closed, presumed_nusd = excluded.presumed_nusd,
             false_denied_calls = excluded.false_denied_calls, overage_nusd = excluded.overage_nusd,
-            seen_at = excluded.seen_at
+            short_nusd = excluded.short_nusd, seen_at = excluded.seen_at
         """,
         [now, *columns.values()],
     )

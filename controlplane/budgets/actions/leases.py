@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from controlplane.budgets.actions.lease_reads import accounts_of, budgets_of, leases_of, rows_of
+from controlplane.budgets.actions.lease_reads import accounts_of, budgets_of, count_holders, leases_of, rows_of
 from controlplane.budgets.actions.lease_writes import store_accounts, store_entries, store_leases, store_slots
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
 from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenLease, may_touch, merge_report, unknown
@@ -35,6 +35,7 @@ async def merge(
     stood = {key: stand_of(lease) for key, lease in leases.items()}
     refused = await _open_new(connection, reports, budgets, leases, now)
     accounts = await accounts_of(connection, leases.values(), budgets, now)
+    await count_holders(connection, reports, leases, accounts, now=now, ttl_ms=ttl_ms)
     answers = {}
     for report in reports:
         key = (report.incarnation, report.number)

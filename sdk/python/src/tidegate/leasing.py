@@ -240,6 +240,7 @@ class Leases:
                     "want": self.want(slip.path, now=now, interval_s=interval_s) if current else 0,
                     "min_useful": min_useful if current else 0,
                     "denied": slip.denied,
+                    "waiting": sum(slip.path.waiting.values()) if current else 0,
                     "final": final,
                 }
             )
