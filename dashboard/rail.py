@@ -26,6 +26,8 @@ ENTRIES = (
     Entry("breakers", "Breakers", "r", 1),
     Entry("rollouts", "Rollouts", "u", 1),
     Entry("traces", "Traces", "x", 2),
+    Entry("mesh", "Mesh", "m", 2),
+    Entry("sessions", "Sessions", "e", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("audit", "Audit", "a", 4),
     Entry("settings", "Settings", "s", 4),

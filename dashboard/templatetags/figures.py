@@ -138,3 +138,15 @@ def less(whole_value: float, *parts: float) -> str:
 def signed_us(us: int) -> str:
     """A change of a duration: ``+820 ms``."""
     return f"{'+' if us > 0 else '−' if us < 0 else '±'}{figures.duration(abs(us))}"
+
+
+@register.simple_tag
+def mean_us(total_us: int, count: int) -> str:
+    """The mean of durations."""
+    return str(figures.duration(total_us / count)) if count else "–"
+
+
+@register.simple_tag
+def between(first: datetime, last: datetime) -> str:
+    """How long from one time to another: ``12 min``."""
+    return figures.span((last - first).total_seconds())

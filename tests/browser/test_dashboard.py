@@ -25,6 +25,8 @@ PAGES = (
     "/breakers/",
     "/traces/",
     "/traces/compare/",
+    "/mesh/",
+    "/sessions/",
     "/clients/",
     "/audit/",
     "/settings/",

@@ -33,6 +33,8 @@ MOST_QUERIES = {
     "/rollouts/deployments/new/": 14,
     "/traces/": 22,
     "/traces/compare/": 14,
+    "/mesh/": 18,
+    "/sessions/": 24,
     "/clients/": 16,
     "/audit/": 14,
     "/settings/": 18,

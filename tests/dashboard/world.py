@@ -259,6 +259,8 @@ def _traces(world: World) -> None:
         ids = [f"{world.random.getrandbits(64):016x}" for _ in steps]
         for place, (parent, name, duration, offset, attributes) in enumerate(steps):
             model = "gpt-4o" if name.startswith("chat") else ""
+            agent = "coordinator" if place == 0 else ""
+            tool = "search_orders" if name.startswith("tool") else ""
             made.append(
                 Span(
                     trace_id=trace_id, span_id=ids[place], parent_span_id=ids[int(parent)] if parent else "",
@@ -267,6 +269,8 @@ def _traces(world: World) -> None:
                     status=2 if failed and place in (0, 2, 3) else 1,
                     status_message="upstream timed out" if failed and place == 3 else "",
                     route="chat" if place in (0, 2) else "", model=model, session=f"s-{number % 9}", user=f"u-{number % 5}",
+                    usage_by=1 if model else 0, agent=agent, tool=tool,
+                    operation="chat" if model else "invoke_agent" if agent else "execute_tool" if tool else "",
                     input_tokens=1320 if model else None, output_tokens=210 if model else None,
                     cost_nusd=5_400_000 if model else None, attributes=attributes,
                     resource={"service.name": "support-bot", "service.version": "7.3.0"},

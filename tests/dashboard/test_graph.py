@@ -1,0 +1,49 @@
+"""The mesh as a drawing: every party once, callers left of the called, any shape of edges."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.telemetry.queries import Edge
+from dashboard.graph import BOX_H, BOX_W, WIDTH, graph_of
+
+kinds = st.sampled_from(["service", "agent", "tool", "model"])
+parties = st.tuples(kinds, st.sampled_from("abcdef"))
+
+
+def edge(a: tuple[str, str], b: tuple[str, str], calls: int = 1, errors: int = 0) -> Edge:
+    return Edge(*a, *b, calls=calls, errors=errors, tokens=1, cost_nusd=1, duration_us=1)
+
+
+def test_graph__a_coordinator_and_its_agents__stand_in_columns() -> None:
+    chain = [("service", "app"), ("agent", "coordinator"), ("agent", "builder"), ("tool", "search")]
+
+    graph = graph_of([edge(a, b, calls=10 - n) for n, (a, b) in enumerate(pairwise(chain))])
+
+    xs = {node.name: node.x for node in graph.nodes}
+    assert xs["app"] < xs["coordinator"] < xs["builder"] < xs["search"]
+    assert graph.wires[0].width > graph.wires[2].width
+
+
+def test_graph__share_of_errors__is_the_tone() -> None:
+    a, b = ("agent", "a"), ("tool", "b")
+
+    assert [graph_of([edge(a, b, 100, errors)]).wires[0].tone for errors in (0, 2, 10)] == ["ok", "watch", "trouble"]
+
+
+@given(st.lists(st.tuples(parties, parties), max_size=20))
+def test_graph__any_edges__places_every_party_once_and_inside(
+    pairs: list[tuple[tuple[str, str], tuple[str, str]]],
+) -> None:
+    edges = [edge(a, b) for a, b in dict.fromkeys(pairs) if a != b]
+
+    graph = graph_of(edges)
+
+    named = [(node.kind, node.name) for node in graph.nodes]
+    assert sorted(named) == sorted({party for a, b in dict.fromkeys(pairs) if a != b for party in (a, b)})
+    assert len({(node.x, node.y) for node in graph.nodes}) == len(named)
+    assert all(0 <= node.x <= WIDTH - BOX_W and 0 <= node.y <= graph.height - BOX_H for node in graph.nodes)
+    assert len(graph.wires) == len(edges)
