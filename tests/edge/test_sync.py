@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import create_budget
-from controlplane.budgets.models import Budget, Lease
+from controlplane.budgets.models import Account, Budget, Lease
 from controlplane.fleet.models import BreakerState, Instance, LimitDemand
 from controlplane.telemetry.models import (
     CallWindow1m,
@@ -26,6 +27,8 @@ from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller
 from tidegate.core.window import Distribution
+from tidegate.journal import Dead, LastWord
+from tidegate.replaying import last_words
 
 
 @pytest.fixture
@@ -97,6 +100,22 @@ async def test_sync__a_lease__is_granted_and_kept(ask: Caller, me: str, budget: 
     (answer,) = reply.json()["leases"]
     assert (answer["granted"], answer["ttl_ms"], answer["period_ms"]) == (200, 15000, None)
     assert (await Lease.objects.aget()).granted_nusd == 200
+
+
+async def test_sync__the_last_words_of_a_killed_process__close_its_leases_at_what_they_may_have_cost(
+    ask: Caller, me: str, budget: Budget
+) -> None:
+    lease = {"number": 1, "budgets": [budget.pk], "want": 200, "min_useful": 50, "settled": 10, "held": 60}
+    await ask.sync(incarnation=me, seq=7, app="bot", leases=[lease])
+    head = {"incarnation": me, "app": "bot", "host": "h1", "pid": 7, "sdk": "python/0.1.0"}
+    dead = Dead(Path("unused"), -1, head, (LastWord(1, 95, (budget.pk,)),))
+
+    reply = await ask.sync(**last_words(dead, dead.leases, final=True))
+
+    assert [line["closed"] for line in reply.json()["leases"]] == [True]
+    account = await Account.objects.aget()
+    assert (account.outstanding_nusd, account.settled_nusd) == (0, 95)
+    assert (await Instance.objects.aget()).closed_at is not None
 
 
 async def test_sync__calls_of_another_tenant__count_for_the_key_s_own(

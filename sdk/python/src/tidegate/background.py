@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable
 from tidegate.config import Config, Store
 from tidegate.contact import Backoff, Contact
 from tidegate.guard import Guard
+from tidegate.journal import Journal, Journals
 from tidegate.polling import Poller
+from tidegate.replaying import Replayer
 from tidegate.shipping import Shipper
 from tidegate.state.courier import Courier
 from tidegate.state.listening import Listener
@@ -33,10 +35,21 @@ class Background:
     """Runs the conversations of one incarnation. ``start`` is called lazily, once per process."""
 
     def __init__(
-        self, *, address: Address, key: str, app: str, guard: Guard, tracer: Tracer, store: Store, kept: Config | None
+        self,
+        *,
+        address: Address,
+        key: str,
+        app: str,
+        guard: Guard,
+        tracer: Tracer,
+        store: Store,
+        kept: Config | None,
+        journals: Journals | None = None,
     ) -> None:
         self._app = app
         self._guard = guard
+        self._journals = journals
+        self._journal: Journal | None = None
         self.contact = Contact(address, key)
         self.memory = Memory()
         self.poller = Poller(contact=self.contact, guard=guard, store=store, kept=kept)
@@ -50,6 +63,9 @@ class Background:
         self._shipper = Shipper(app=self._app, incarnation=self.incarnation, contact=self.contact, tracer=tracer)
         self.courier = Courier(self.contact, self.memory, self._tell)
         self._listener = Listener(self.contact, self.memory)
+        if self._journals is not None:
+            self._replayer = Replayer(self._journals, self.contact)
+            self._journal = self._guard.leases.journal = Journal(self._journals, self._syncer.identity())
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
@@ -64,6 +80,9 @@ class Background:
         conversations = (self._syncer, self._shipper, self.courier, self._listener, vars(self.poller).copy())
         _orphans.append((self._loop, self.thread, self._closing, conversations))
         self.memory.renew()
+        if self._journal is not None:
+            self._journal.abandon()
+            _orphans.append(self._replayer)
         self.renew(tracer)
 
     # From other threads
@@ -121,6 +140,8 @@ class Background:
 
     async def _main(self) -> None:
         works = {"config": self.poller.work, "sync": self._syncer.work, "traces": self._shipper.work}
+        if self._journals is not None:
+            works["journal"] = self._replayer.work
         works |= {"state": self.courier.work, "changes": self._listener.work}
         tasks = [asyncio.create_task(self._for_ever(name, work)) for name, work in works.items()]
         await self._closing.wait()
@@ -131,6 +152,10 @@ class Background:
         await asyncio.gather(*finishing, return_exceptions=True)
         for conversation in (self.poller, self._syncer, self._shipper, self.courier, self._listener):
             conversation.close()
+        if self._journal is not None:
+            self._replayer.close()
+            with self._guard.lock:
+                self._journal.close()
         await asyncio.sleep(0)  # lets the connections' transports go
 
     async def _for_ever(self, name: str, work: Callable[[Backoff], Awaitable[None]]) -> None:

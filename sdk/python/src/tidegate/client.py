@@ -21,6 +21,7 @@ from tidegate.config import Store, default_folder
 from tidegate.core.release import Assignment, unit_of
 from tidegate.errors import Refused
 from tidegate.guard import Guard
+from tidegate.journal import Journals, folder_from, owner_of
 from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.state import State
 from tidegate.status import describe, describe_config
@@ -46,12 +47,15 @@ def connect(
     wait_s: float = CONNECT_WAIT_S,
     traces: bool = True,
     cache_dir: str | Path | None = None,
+    journal: str | Path | None = None,
     clock: Clock | None = None,
 ) -> Gate:
     """Return the gate to a control plane, ``TIDEGATE_URL`` and ``TIDEGATE_KEY`` by default.
 
     Waits at most ``wait_s`` seconds for the first policy, so that the first call is governed. A server that is away is no
     error: the last known good policy is used, and without one calls pass ungoverned (``gate.status()`` says so).
+    ``journal`` (``TIDEGATE_JOURNAL_DIR``) is a folder on a disk that outlives the process: what a killed process may have spent
+    is then said for it by the next one with the same url and key, and nothing of its leases stays counted as spent.
     Raises ``ValueError`` when url or key are missing or malformed.
     """
     url = url or os.environ.get("TIDEGATE_URL", "")
@@ -64,7 +68,13 @@ def connect(
         raise ValueError("The SDK key has characters that no key has; copy it again.")
     folder = Path(cache_dir) if cache_dir is not None else default_folder()
     gate = Gate(
-        url=url, key=key, app=clean(app or _program(), 120), clock=clock or SystemClock(), traces=traces, folder=folder
+        url=url,
+        key=key,
+        app=clean(app or _program(), 120),
+        clock=clock or SystemClock(),
+        traces=traces,
+        folder=folder,
+        journal=folder_from(journal),
     )
     gate.start(wait_s)
     return gate
@@ -77,7 +87,17 @@ def _program() -> str:
 class Gate(Caller):
     """Guards calls by the policy of a control plane. Safe for threads, event loops and forks; one per process is enough."""
 
-    def __init__(self, *, url: str, key: str, app: str, clock: Clock, traces: bool, folder: Path | None) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        app: str,
+        clock: Clock,
+        traces: bool,
+        folder: Path | None,
+        journal: Path | None = None,
+    ) -> None:
         address = parse_url(url)
         store = Store(folder, url=url, key=key)
         kept = store.load()
@@ -89,7 +109,14 @@ class Gate(Caller):
         if kept is not None:
             self.guard.follow(kept.snapshot, kept.book)
         self._background = Background(
-            address=address, key=key, app=app, guard=self.guard, tracer=self.tracer, store=store, kept=kept
+            address=address,
+            key=key,
+            app=app,
+            guard=self.guard,
+            tracer=self.tracer,
+            store=store,
+            kept=kept,
+            journals=Journals(journal, owner_of(url, key)) if journal is not None else None,
         )
         self.state = State(self._background.memory, self._send_to_state)
         _gates.add(self)

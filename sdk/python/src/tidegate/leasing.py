@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tidegate.core import budget
 from tidegate.core.budget import Lease, Pace
 from tidegate.core.policy import BudgetRef
+from tidegate.journal import Journal
 
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
@@ -116,6 +117,7 @@ class Leases:
     def __init__(self) -> None:
         self.paths: dict[tuple[int, ...], Path] = {}
         self.slips: dict[int, Slip] = {}
+        self.journal: Journal | None = None
         self._number = 0
         self._syncs = 0
 
@@ -147,7 +149,13 @@ class Leases:
                 return None
             slip.lease = held
         path.peak_held = max(path.peak_held, slip.lease.held)
+        self.keep(slip)
         return slip
+
+    def keep(self, slip: Slip) -> None:
+        """Have the journal know what is settled and held, before anything comes of it."""
+        if self.journal is not None:
+            self.journal.note(slip)
 
     def _current(self, path: Path, boot: float) -> Slip:
         """Return the path's lease, a new one when its period is over or the server has closed it."""
@@ -162,6 +170,7 @@ class Leases:
         slip.lease = budget.settle(slip.lease, bound=bound, cost=cost)
         slip.path.spent += cost
         slip.path.freed += 1
+        self.keep(slip)
 
     def lendable(self, path: Path, bound: int, calls: float) -> float:
         """Return for how many of ``calls`` at ``bound`` there is plenty of room. Calls of unknown cost hold next to nothing: the
@@ -173,6 +182,7 @@ class Leases:
         """Hold for calls that are expected; the room for them is there."""
         slip.lease = budget.hold_unfunded(slip.lease, nusd)
         slip.path.peak_held = max(slip.path.peak_held, slip.lease.held)
+        self.keep(slip)
 
     def deny(self, path: Path, bound: int, calls: int = 1) -> None:
         """Remember that a call was denied for lack of room, so that the next sync asks for it.
@@ -195,6 +205,7 @@ class Leases:
         self._syncs += 1
         for slip in slips:
             slip.said = self._syncs
+            self.keep(slip)
         return [
             Line(slip, slip.lease, slip.retiring and slip.lease.held == 0, self._min_useful(slip.path))
             for slip in slips
@@ -291,6 +302,8 @@ class Leases:
 
     def _forget(self, slip: Slip) -> None:
         del self.slips[slip.number]
+        if self.journal is not None:
+            self.journal.forget(slip.number)
         path = slip.path
         if path.slip is slip and not path.waiting and self.paths.get(path.ids) is path:
             del self.paths[path.ids]

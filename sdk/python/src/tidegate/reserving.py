@@ -137,6 +137,7 @@ def _take(guard: Guard, ticket: Ticket, tokens: int, *, force: bool = False) -> 
                 return False
             lease = funded
         slip.lease = lease
+        guard.leases.keep(slip)
         slip.path.peak_held = max(slip.path.peak_held, lease.held)
         ticket.bound += more
     ticket.reach = hold_of(guard.book, ticket)

@@ -51,7 +51,7 @@ class Syncer:
         """Sync; return 0 when it went well, else the seconds until the next attempt."""
         known = self._poller.said()
         dropped = self._tracer.dropped
-        body, sent = self._exchange.request(self._identity(), known, dropped_spans=dropped, closing=closing)
+        body, sent = self._exchange.request(self.identity(), known, dropped_spans=dropped, closing=closing)
         packed = json.dumps(body, separators=(",", ":")).encode()
         headers = {"Content-Type": "application/json"}
         try:
@@ -77,7 +77,8 @@ class Syncer:
         self._exchange.failed(next_try_s=next_try_s)
         return next_try_s
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Return who speaks."""
         return {
             "incarnation": self.incarnation,
             "app": self._app,
