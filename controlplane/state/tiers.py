@@ -268,7 +268,8 @@ class Tiers:
         cache: ValkeyStore | None = None if place.down else self._atlas.cache(place)
         if cache is not None:
             above = await cache.erase(space, generation=place.generation)
-        below = await self._on_database(space, lambda store: store.erase(space))
+        era = _era(place, self._atlas.now.rules_of(space.tenant))
+        below = await self._on_database(space, lambda store: store.erase(space, era=era))
         if cache is not None:  # once more: a writer may have put something there in between
             await cache.erase(space, generation=place.generation)
         return max(above, below)

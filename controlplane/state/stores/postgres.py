@@ -117,18 +117,18 @@ class PostgresStore:
             [idle_ms, space.tenant, space.number, space.owner, space.slot],
         )
 
-    async def erase(self, space: Space) -> int:
+    async def erase(self, space: Space, *, era: int = 0) -> int:
         """Delete everything that an owner has, earlier versions too; return how many keys it had."""
         rows = await self.rows(
             """
             WITH held AS (SELECT serving, moved_to, epoch, frozen_until > clock_timestamp() AS frozen
                           FROM state_held WHERE slot = %s FOR SHARE),
-                 gone AS (DELETE FROM state_entry USING held
+                 gone AS (DELETE FROM state_entry AS e USING held
                           WHERE tenant = %s AND kind = %s AND owner = %s AND serving AND frozen IS NOT TRUE
-                          RETURNING value IS NOT NULL AS live)
+                          RETURNING state_alive(e, %s, clock_timestamp()) AS live)
             SELECT serving, moved_to, epoch, frozen, (SELECT count(*) FROM gone WHERE live) FROM held
             """,
-            [space.slot, space.tenant, space.number, space.owner],
+            [space.slot, space.tenant, space.number, space.owner, era],
         )
         if not rows or not rows[0][0]:
             raise Moved(*rows[0][1:3]) if rows else Moved
