@@ -1,0 +1,142 @@
+"""The life of alerts: held against tables that promtool confirms, and laws over any course of conditions."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.alerts import (
+    ON,
+    Comparison,
+    NoData,
+    Standing,
+    State,
+    Timing,
+    Told,
+    backtest,
+    compares,
+    failed,
+    step,
+    to_tell,
+    usual,
+)
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+SHOWN = {State.RESOLVED: "inactive", State.KEEP_FIRING: "firing"}
+conditions = st.lists(st.sampled_from([True, False, None]), max_size=40)
+timings = st.builds(Timing, st.integers(0, 300), st.integers(0, 300), st.sampled_from(NoData))
+
+
+def course(conditions: list[bool | None], timing: Timing, every_s: int = 60) -> list[Standing]:
+    standing, found = Standing(), []
+    for number, holds in enumerate(conditions):
+        standing = step(standing, holds, timing, NOW + timedelta(seconds=number * every_s))
+        found.append(standing)
+    return found
+
+
+def test_step__every_case_of_the_table__is_in_the_states_that_promtool_says(shared: Path) -> None:
+    cases = json.loads((shared / "suites" / "tables" / "alert_states.json").read_text())["cases"]
+    wrong = []
+    for case in cases:
+        rule = case["rule"]
+        timing = Timing(rule["for_s"], rule["keep_firing_for_s"])
+        for name, values in case["series"].items():
+            held = [None if value is None else compares(value, Comparison.ABOVE, rule["above"]) for value in values]
+            found = [SHOWN.get(each.state, each.state.value) for each in course(held, timing, rule["interval_s"])]
+            if found != [expected[name] for expected in case["expect"]]:
+                wrong.append((case["id"], name, found))
+
+    assert len(cases) == 35
+    assert wrong == []
+
+
+@given(conditions, timings)
+def test_step__any_course__fires_only_after_it_held_for_long_enough(held: list[bool | None], timing: Timing) -> None:
+    found = course(held, timing)
+
+    for number, standing in enumerate(found):
+        if standing.state is State.FIRING and (number == 0 or found[number - 1].state not in ON):
+            assert standing.active_at is not None
+            assert standing.since - standing.active_at >= timedelta(seconds=timing.for_s)  # type: ignore[operator]
+            assert held[number] is True
+
+
+@given(conditions, timings)
+def test_step__any_course__never_skips_from_firing_to_inactive(held: list[bool | None], timing: Timing) -> None:
+    found = [Standing(), *course(held, timing)]
+
+    pairs = {(a.state, b.state) for a, b in pairwise(found)}
+    assert not pairs & {
+        (State.FIRING, State.INACTIVE),
+        (State.FIRING, State.PENDING),
+        (State.INACTIVE, State.KEEP_FIRING),
+    }
+
+
+@given(conditions, timings, st.lists(st.booleans(), min_size=40, max_size=40))
+def test_to_tell__any_course_and_silences__tells_each_change_once_and_resolves_only_what_was_told(
+    held: list[bool | None], timing: Timing, silences: list[bool]
+) -> None:
+    told, said = Told.NOTHING, []
+    for standing, silenced in zip(course(held, timing), silences, strict=False):
+        news = to_tell(standing.state, told, silenced=silenced)
+        if news is not None:
+            said.append(news)
+            told = news
+        assert to_tell(standing.state, told, silenced=silenced) is None
+
+    assert all(a is not b for a, b in pairwise(said))
+    assert said[:1] != [Told.RESOLVED]
+
+
+def test_to_tell__silenced_while_it_began__is_told_when_the_silence_ends() -> None:
+    assert to_tell(State.FIRING, Told.NOTHING, silenced=True) is None
+    assert to_tell(State.FIRING, Told.NOTHING, silenced=False) is Told.FIRING
+    assert to_tell(State.RESOLVED, Told.NOTHING, silenced=False) is None
+    assert to_tell(State.PENDING, Told.FIRING, silenced=False) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "states"),
+    [
+        (NoData.OK, ["firing", "resolved", "firing"]),
+        (NoData.ALERT, ["firing", "no-data", "firing"]),
+        (NoData.KEEP, ["firing", "firing", "firing"]),
+    ],
+)
+def test_step__nothing_to_measure__is_what_the_rule_says_it_means(mode: NoData, states: list[str]) -> None:
+    assert [each.state.value for each in course([True, None, True], Timing(no_data=mode))] == states
+
+
+def test_failed__a_rule_that_can_not_be_evaluated__is_a_state_and_ends() -> None:
+    broken = failed(Standing(State.FIRING, NOW, NOW), NOW + timedelta(seconds=1))
+
+    assert broken.state is State.ERROR
+    assert failed(broken, NOW + timedelta(seconds=9)) == broken
+    assert step(broken, False, Timing(), NOW + timedelta(seconds=20)).state is State.INACTIVE
+
+
+def test_backtest__a_course__tells_when_it_would_have_fired() -> None:
+    minutes = [NOW + timedelta(minutes=n) for n in range(8)]
+    held: list[bool | None] = [True, True, True, False, False, True, True, True]
+
+    episodes = backtest(zip(minutes, held, strict=True), Timing(for_s=60))
+
+    assert episodes == [(minutes[1], minutes[3]), (minutes[6], None)]
+
+
+def test_usual__values_with_an_outlier__are_judged_by_median_and_spread() -> None:
+    found = usual([10, 11, 9, 10, 500])
+
+    assert found is not None
+    assert (found.median, found.spread) == (10, 1)
+    assert found.score(10) == 0
+    assert found.score(40) > 10
+    assert usual([1, 2, 3]) is None
