@@ -83,6 +83,7 @@ INSTALLED_APPS = [
     "controlplane.state",
     "controlplane.budgets",
     "controlplane.rollouts",
+    "controlplane.alerting",
     "controlplane.runtime",
     "dashboard",
 ]
@@ -169,6 +170,20 @@ LOGGING = {
     "level": os.environ.get("TIDEGATE_LOG_LEVEL", "info"),
 }
 
+# Where people reach this server, for links in notifications; and the mail server that sends them.
+PUBLIC_URL = os.environ.get("TIDEGATE_PUBLIC_URL", "")
+_SMTP = urlsplit(
+    os.environ.get("TIDEGATE_SMTP_URL", "")
+)  # smtp://user:password@host:587, smtps:// for TLS from the start
+EMAIL_HOST = _SMTP.hostname or ""
+EMAIL_PORT = _SMTP.port or (465 if _SMTP.scheme == "smtps" else 587)
+EMAIL_HOST_USER = unquote(_SMTP.username or "")
+EMAIL_HOST_PASSWORD = unquote(_SMTP.password or "")
+EMAIL_USE_SSL = _SMTP.scheme == "smtps"
+EMAIL_USE_TLS = _SMTP.scheme == "smtp" and bool(_SMTP.username)
+EMAIL_TIMEOUT = 10
+MAIL_FROM = os.environ.get("TIDEGATE_MAIL_FROM", "tidegate@localhost")
+
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", VALKEY_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -178,6 +193,8 @@ CELERY_BEAT_SCHEDULE = {
     "rollouts.tick": {"task": "rollouts.tick", "schedule": 5.0, "options": {"expires": 10}},
     "rollouts.retain": {"task": "rollouts.retain", "schedule": 3600.0},
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
+    "alerting.evaluate": {"task": "alerting.evaluate", "schedule": 5.0, "options": {"expires": 10}},
+    "alerting.tidy": {"task": "alerting.tidy", "schedule": 3600.0},
     "telemetry.fold": {"task": "telemetry.fold", "schedule": 60.0, "options": {"expires": 60}},
     "state.retain": {"task": "state.retain", "schedule": 3600.0},
     "state.rebalance": {"task": "state.rebalance", "schedule": 5.0, "options": {"expires": 5}},

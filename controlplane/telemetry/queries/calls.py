@@ -105,7 +105,7 @@ class Point:
     sessions: int = 0  # sum of the samples: one per instance, tenant and route at each report
 
 
-def _table(since: datetime, until: datetime) -> str:
+def table_of(since: datetime, until: datetime) -> str:
     """Return what to read from: the finest windows for short spans of time, hours as far as they are folded for long ones."""
     if until - since <= _FINE_FOR:
         return "telemetry_window_10s"
@@ -135,8 +135,8 @@ def figures(
     sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _COUNTS)
     spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
     sql = f"""WITH hit AS MATERIALIZED (
-                SELECT * FROM {_table(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause})
-              SELECT {sums}, {spreads}, (SELECT min(starts_at) FROM {_table(since, until)}) FROM hit
+                SELECT * FROM {table_of(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause})
+              SELECT {sums}, {spreads}, (SELECT min(starts_at) FROM {table_of(since, until)}) FROM hit
               """  # noqa: S608 - names of ours, values as parameters
     row = rows(sql, [since, until, *values])[0]
     counts: dict[str, Any] = dict(zip(_COUNTS, row, strict=False))
@@ -166,7 +166,7 @@ def series(
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
     sql = f"""
         WITH hit AS MATERIALIZED (
-            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {_table(since, until)}
+            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {table_of(since, until)}
             WHERE starts_at >= %s AND starts_at < %s {clause}),
         buckets AS (
             SELECT slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
@@ -196,7 +196,7 @@ def breakdown(
     """Return figures per tenant, route or model without spreads, the dearest first, at most ``limit``."""
     clause, values = where(slugs_read(asker, None))
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
-    table = _table(since, until)
+    table = table_of(since, until)
     sql = f"""SELECT {by}, {sums}, (SELECT min(starts_at) FROM {table}) FROM {table}
               WHERE starts_at >= %s AND starts_at < %s {clause}
               GROUP BY 1 ORDER BY sum(cost_nusd) DESC, 1 LIMIT %s"""  # noqa: S608 - names of ours
@@ -227,7 +227,7 @@ class Cost:
 
 def costs(since: datetime, until: datetime) -> list[Cost]:
     """Return cost per tenant, route, model and category of the whole installation: to find what a budget burns."""
-    sql = f"""SELECT tenant, route, model, category, sum(cost_nusd)::bigint, min(starts_at) FROM {_table(since, until)}
+    sql = f"""SELECT tenant, route, model, category, sum(cost_nusd)::bigint, min(starts_at) FROM {table_of(since, until)}
               WHERE starts_at >= %s AND starts_at < %s GROUP BY 1, 2, 3, 4
               ORDER BY 5 DESC LIMIT 20000"""  # noqa: S608 - names of ours
     return [Cost(*row) for row in rows(sql, [since, until])]

@@ -1,0 +1,327 @@
+"""Rules, channels, silences and service levels: made, changed, taken away; acknowledgement of alerts."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import IntegrityError, transaction
+
+from controlplane.alerting.models import Alert, Channel, ChannelKind, Rule, RuleKind, Severity, Silence, Slo, SloKind
+from controlplane.alerting.schemas import spec_of
+from controlplane.domain.alerts import ON, NoData, State
+from controlplane.problems import Conflict, Forbidden, Invalid
+from controlplane.tenancy.actions.audit import record
+from controlplane.tenancy.models import Role, Tenant
+from controlplane.tenancy.queries import Asker
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
+MAX_SILENCE = timedelta(days=90)
+
+
+def _owned(by: Asker, tenant: Tenant | None) -> None:
+    by.must(Role.OPERATOR)
+    if tenant is None and by.tenant is not None:
+        raise Forbidden("The installation's own are not yours to make: name a tenant.")
+
+
+def _slug(slug: str) -> str:
+    if not _SLUG.fullmatch(slug):
+        raise Invalid("The name is not usable.", errors={"slug": "must be lower-case letters, digits, - and _"})
+    return slug
+
+
+def _noted(by: Asker, verb: str, kind: str, row: Rule | Channel | Silence | Slo, name: str, **more: Any) -> None:
+    record(
+        by=by,
+        action=f"{kind}.{verb}",
+        target_kind=kind,
+        target=name,
+        tenant=row.tenant,
+        summary=f"{verb.replace('_', ' ').capitalize()} {kind} {name}"[:300],
+        **more,
+    )
+
+
+def _checked_timing(for_s: int, keep_firing_s: int, every_s: int) -> None:
+    errors = {
+        name: f"must be from {least} to {most} seconds"
+        for name, value, least, most in (
+            ("for_s", for_s, 0, 86_400),
+            ("keep_firing_s", keep_firing_s, 0, 86_400),
+            ("every_s", every_s, 5, 3_600),
+        )
+        if not least <= value <= most
+    }
+    if errors:
+        raise Invalid("A time is out of bounds.", errors=errors)
+
+
+def _one_of(value: str, known: Any, field: str) -> str:
+    if value not in list(known):
+        raise Invalid(
+            "A choice is not known.", errors={field: f"must be one of {', '.join(str(each) for each in known)}"}
+        )
+    return value
+
+
+@transaction.atomic
+def put_rule(
+    *,
+    by: Asker,
+    tenant: Tenant | None,
+    slug: str,
+    name: str,
+    kind: str,
+    spec: dict[str, Any],
+    for_s: int = 0,
+    keep_firing_s: int = 0,
+    no_data: str = NoData.OK,
+    severity: str = Severity.TICKET,
+    every_s: int = 15,
+    channels: Sequence[Channel] = (),
+    enabled: bool = True,
+) -> Rule:
+    """Make a rule, or change the one of that name. A rule whose condition changed starts anew, with alerts at rest."""
+    _owned(by, tenant)
+    spec_of(_one_of(kind, RuleKind.values, "kind"), spec)
+    _checked_timing(for_s, keep_firing_s, every_s)
+    fields = {
+        "name": name.strip()[:120] or slug,
+        "kind": kind,
+        "spec": spec,
+        "for_s": for_s,
+        "keep_firing_s": keep_firing_s,
+        "no_data": _one_of(no_data, [each.value for each in NoData], "no_data"),
+        "severity": _one_of(severity, Severity.values, "severity"),
+        "every_s": every_s,
+        "enabled": enabled,
+    }
+    rule = Rule.objects.select_for_update().filter(tenant=tenant, slug=_slug(slug), archived_at=None).first()
+    before = None if rule is None else {field: getattr(rule, field) for field in fields}
+    if rule is None:
+        rule = Rule.objects.create(tenant=tenant, slug=slug, created_by=by.name, **fields)
+    else:
+        for field, value in fields.items():
+            setattr(rule, field, value)
+        rule.evaluated_at = None
+        rule.save()
+        if before is not None and (before["kind"], before["spec"]) != (kind, spec):
+            rule.alerts.all().delete()
+    rule.channels.set([channel for channel in channels if _fits(channel, rule)])
+    _noted(by, "changed" if before else "created", "rule", rule, rule.full_name, before=before, after=fields)
+    return rule
+
+
+def _fits(channel: Channel, rule: Rule) -> bool:
+    """Return whether a rule may use a channel: its own tenant's, an ancestor's, or the installation's."""
+    if channel.tenant_id is None:
+        return True
+    return rule.tenant is not None and channel.tenant_id in rule.tenant.lineage
+
+
+@transaction.atomic
+def archive_rule(*, by: Asker, rule: Rule, now: datetime) -> None:
+    """Take a rule away. Who was told that it fires is not told anything more."""
+    _owned(by, rule.tenant)
+    rule.archived_at = now
+    rule.save(update_fields=["archived_at"])
+    _noted(by, "archived", "rule", rule, rule.full_name)
+
+
+@transaction.atomic
+def set_rule_enabled(*, by: Asker, rule: Rule, enabled: bool) -> None:
+    """Switch a rule on, or off: then its alerts are at rest."""
+    _owned(by, rule.tenant)
+    rule.enabled = enabled
+    rule.save(update_fields=["enabled"])
+    if not enabled:
+        rule.alerts.all().delete()
+    _noted(by, "enabled" if enabled else "disabled", "rule", rule, rule.full_name)
+
+
+@transaction.atomic
+def create_channel(
+    *, by: Asker, tenant: Tenant | None, name: str, kind: str, target: str, allow_private: bool = False
+) -> Channel:
+    """Make a channel; a webhook gets a secret that signs what it is sent."""
+    _owned(by, tenant)
+    if allow_private and (by.tenant is not None or not by.may(Role.ADMIN)):
+        raise Forbidden("Only an admin of the installation may let a channel call private addresses.")
+    name = name.strip()
+    if not 1 <= len(name) <= 64:
+        raise Invalid("The channel needs a name.", errors={"name": "must have 1 to 64 characters"})
+    _checked_target(_one_of(kind, ChannelKind.values, "kind"), target.strip())
+    try:
+        with transaction.atomic():
+            channel = Channel.objects.create(
+                tenant=tenant,
+                name=name,
+                kind=kind,
+                target=target.strip(),
+                secret=secrets.token_urlsafe(32) if kind == ChannelKind.WEBHOOK else "",
+                allow_private=allow_private,
+                created_by=by.name,
+            )
+    except IntegrityError:
+        raise Conflict("There is a channel of that name already.", errors={"name": "is taken"}) from None
+    _noted(by, "created", "channel", channel, name)
+    return channel
+
+
+def _checked_target(kind: str, target: str) -> None:
+    if kind == ChannelKind.EMAIL:
+        addresses = [address.strip() for address in target.split(",") if address.strip()]
+        if not addresses or not all(_MAIL.fullmatch(address) for address in addresses):
+            raise Invalid(
+                "The channel needs mail addresses.", errors={"target": "must be addresses separated by commas"}
+            )
+        return
+    parts = urlsplit(target)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(target) > 500:
+        raise Invalid("The channel needs an address.", errors={"target": "must be an http or https address"})
+
+
+@transaction.atomic
+def archive_channel(*, by: Asker, channel: Channel, now: datetime) -> None:
+    _owned(by, channel.tenant)
+    channel.archived_at = now
+    channel.save(update_fields=["archived_at"])
+    _noted(by, "archived", "channel", channel, channel.name)
+
+
+@transaction.atomic
+def create_silence(
+    *,
+    by: Asker,
+    tenant: Tenant | None,
+    rule: Rule | None,
+    label: str,
+    starts_at: datetime,
+    ends_at: datetime,
+    reason: str,
+) -> Silence:
+    """Tell nobody of some alerts for a time. ``label`` is a pattern: ``*`` stands for anything."""
+    _owned(by, rule.tenant if rule is not None else tenant)
+    if not starts_at < ends_at <= starts_at + MAX_SILENCE:
+        raise Invalid("The silence has no sound end.", errors={"ends_at": "must be after its start, within 90 days"})
+    if not reason.strip():
+        raise Invalid("A silence says why.", errors={"reason": "must not be empty"})
+    silence = Silence.objects.create(
+        tenant=rule.tenant if rule is not None else tenant,
+        rule=rule,
+        label=label.strip() or "*",
+        starts_at=starts_at,
+        ends_at=ends_at,
+        reason=reason.strip()[:300],
+        created_by=by.name,
+    )
+    _noted(by, "created", "silence", silence, rule.full_name if rule else "all rules", reason=reason[:500])
+    return silence
+
+
+@transaction.atomic
+def end_silence(*, by: Asker, silence: Silence, now: datetime) -> None:
+    """End a silence now; one that has not begun is taken away."""
+    _owned(by, silence.tenant)
+    if silence.starts_at >= now:
+        silence.delete()
+    else:
+        silence.ends_at = now
+        silence.save(update_fields=["ends_at"])
+    _noted(by, "ended", "silence", silence, silence.rule.full_name if silence.rule else "all rules")
+
+
+@transaction.atomic
+def acknowledge(*, by: Asker, alert: Alert, now: datetime) -> None:
+    """Say that somebody looks after an alert. That ends when it does."""
+    by.must(Role.OPERATOR)
+    if State(alert.state) not in ON:
+        raise Conflict("Only an alert that fires can be acknowledged.")
+    alert.acknowledged_by, alert.acknowledged_at = by.name, now
+    alert.save(update_fields=["acknowledged_by", "acknowledged_at"])
+    _noted(by, "acknowledged", "rule", alert.rule, f"{alert.rule.full_name} {alert.label}".strip())
+
+
+@transaction.atomic
+def put_slo(
+    *,
+    by: Asker,
+    tenant: Tenant | None,
+    slug: str,
+    name: str,
+    kind: str,
+    objective: float,
+    threshold: float | None = None,
+    route: str = "",
+    model: str = "",
+    days: int = 28,
+) -> Slo:
+    """Make a service level, or change the one of that name."""
+    _owned(by, tenant)
+    errors = {}
+    if not 0.5 <= objective <= 0.99999:
+        errors["objective"] = "must be from 0.5 to 0.99999"
+    if not 1 <= days <= 90:
+        errors["days"] = "must be from 1 to 90"
+    if _one_of(kind, SloKind.values, "kind") != SloKind.AVAILABILITY and not (threshold and threshold > 0):
+        errors["threshold"] = "must be above 0: milliseconds of a call, or dollars of one"
+    if errors:
+        raise Invalid("The service level is not sound.", errors=errors)
+    fields = {
+        "name": name.strip()[:120] or slug,
+        "kind": kind,
+        "objective": objective,
+        "threshold": threshold if kind != SloKind.AVAILABILITY else None,
+        "route": route,
+        "model": model,
+        "days": days,
+    }
+    slo, made = Slo.objects.update_or_create(
+        tenant=tenant,
+        slug=_slug(slug),
+        archived_at=None,
+        defaults=fields,
+        create_defaults={**fields, "created_by": by.name},
+    )
+    _noted(by, "created" if made else "changed", "slo", slo, slo.full_name, after=fields)
+    return slo
+
+
+@transaction.atomic
+def archive_slo(*, by: Asker, slo: Slo, now: datetime) -> None:
+    """Take a service level away, and the rules that watch nothing but it."""
+    _owned(by, slo.tenant)
+    slo.archived_at = now
+    slo.save(update_fields=["archived_at"])
+    for rule in Rule.objects.filter(tenant=slo.tenant, kind=RuleKind.BURN_RATE, archived_at=None, spec__slo=slo.slug):
+        archive_rule(by=by, rule=rule, now=now)
+    _noted(by, "archived", "slo", slo, slo.full_name)
+
+
+USUAL: tuple[dict[str, Any], ...] = (
+    {"slug": "errors-by-route", "name": "Calls of a route fail", "kind": "threshold", "for_s": 120, "keep_firing_s": 120, "severity": "page",
+     "spec": {"metric": "error_rate", "op": "above", "value": 0.1, "window_s": 300, "by": "route", "min_calls": 20}},
+    {"slug": "slow-by-route", "name": "Calls of a route are slow", "kind": "threshold", "for_s": 300, "keep_firing_s": 120,
+     "spec": {"metric": "latency_p99_ms", "op": "above", "value": 30000, "window_s": 300, "by": "route", "min_calls": 20}},
+    {"slug": "budget-spent", "name": "A budget passes its thresholds", "kind": "budget", "every_s": 30, "spec": {}},
+    {"slug": "budget-forecast", "name": "A budget will not last", "kind": "forecast", "for_s": 300, "keep_firing_s": 300, "every_s": 30,
+     "spec": {}},
+    {"slug": "breakers-open", "name": "Breakers are open", "kind": "fleet", "keep_firing_s": 60, "severity": "page",
+     "spec": {"what": "breakers_open"}},
+    {"slug": "clients-lost", "name": "Clients fell silent", "kind": "fleet", "for_s": 60, "spec": {"what": "clients_lost"}},
+)  # fmt: skip
+
+
+def add_usual_rules(*, by: Asker, tenant: Tenant | None, channels: Sequence[Channel] = ()) -> int:
+    """Make the rules that nearly everybody wants and that are not there; return how many."""
+    taken = set(Rule.objects.filter(tenant=tenant, archived_at=None).values_list("slug", flat=True))
+    missing = [rule for rule in USUAL if rule["slug"] not in taken]
+    for rule in missing:
+        put_rule(by=by, tenant=tenant, channels=channels, **rule)
+    return len(missing)

@@ -1,0 +1,146 @@
+"""Looking at rules: states, changes, and the outbox, all in one transaction per rule."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.db import DatabaseError, transaction
+from django.db.models import F, Q
+
+from controlplane import live
+from controlplane.alerting import conditions
+from controlplane.alerting.conditions import Finding
+from controlplane.alerting.models import Alert, Change, Delivery, Rule, Silence
+from controlplane.alerting.queries import silenced
+from controlplane.domain.alerts import NoData, Standing, State, Timing, Told, failed, step, to_tell
+from controlplane.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+MOST_LABELS = 500
+_FORGOTTEN_AFTER = timedelta(days=7)
+
+
+def due_rules(now: datetime) -> list[int]:
+    """Return the rules whose time has come."""
+    rules = Rule.objects.filter(archived_at=None, enabled=True)
+    waited = Q(evaluated_at=None) | Q(
+        evaluated_at__lte=now - F("every_s") * timedelta(seconds=1) + timedelta(seconds=1)
+    )
+    return list(rules.filter(waited).order_by("evaluated_at", "id").values_list("id", flat=True))
+
+
+@transaction.atomic
+def evaluate(rule_id: int, *, now: datetime) -> int:
+    """Look at one rule; return how many of its alerts changed. Another process that looks at it already is left alone."""
+    rule = (
+        Rule.objects.select_for_update(skip_locked=True, of=("self",))
+        .select_related("tenant")
+        .filter(pk=rule_id, archived_at=None, enabled=True)
+        .first()
+    )
+    if rule is None or (rule.evaluated_at is not None and rule.evaluated_at >= now):
+        return 0
+    findings, fault = _look(rule, now)
+    if fault != rule.fault:
+        log.info("alerting.rule_fault", rule=rule.full_name, fault=fault)
+    rule.fault, rule.evaluated_at = fault, now
+    rule.save(update_fields=["fault", "evaluated_at"])
+    alerts = {alert.label: alert for alert in rule.alerts.all()}
+    found = {finding.label: finding for finding in findings}
+    if fault and not alerts:
+        alerts[""] = Alert(rule=rule)
+    silences = list(Silence.objects.filter(Q(rule=rule) | Q(rule=None), starts_at__lte=now, ends_at__gt=now))
+    changed = 0
+    for label in sorted({*alerts, *found})[:MOST_LABELS]:
+        alert = alerts.get(label) or Alert(rule=rule, label=label)
+        changed += _move(rule, alert, found.get(label), fault, silenced(rule, label, silences, now), now)
+    if changed:
+        live.changed("audit")
+    return changed
+
+
+def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
+    """Return what the rule finds, or why it can't look."""
+    try:
+        with transaction.atomic():
+            return conditions.findings_of(rule, now), ""
+    except Problem as problem:
+        return [], problem.detail[:500]
+    except DatabaseError as error:
+        return [], f"The database refused: {str(error).splitlines()[0]}"[:500]
+
+
+def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, silent: bool, now: datetime) -> int:
+    """Take one alert from its state to the next; return 1 when that is another one."""
+    before = Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at)
+    if fault:
+        after = failed(before, now)
+    else:
+        timing = Timing(rule.for_s, rule.keep_firing_s, NoData(rule.no_data))
+        after = step(before, finding.holds if finding else None, timing, now)
+    news = to_tell(after.state, Told(alert.told), silenced=silent)
+    moved = after.state is not before.state
+    alert.state, alert.since, alert.active_at, alert.gone_at = after
+    alert.silenced = silent
+    if finding is not None:
+        alert.value, alert.summary = finding.value, finding.summary[:300]
+    elif fault:
+        alert.summary = fault[:300]
+    if moved and after.state not in (State.FIRING, State.KEEP_FIRING):
+        alert.acknowledged_by, alert.acknowledged_at = "", None
+    if news is not None:
+        alert.told = news
+    if alert.pk is None and after.state is State.INACTIVE:
+        return 0  # nothing ever happened to it
+    alert.save()
+    if moved or news is not None:
+        change = Change.objects.create(
+            alert=alert,
+            at=now,
+            before=before.state,
+            state=after.state,
+            told=news or "",
+            value=alert.value,
+            summary=alert.summary,
+        )
+        if news is not None:
+            _post(rule, alert, change, now)
+    return int(moved)
+
+
+def _post(rule: Rule, alert: Alert, change: Change, now: datetime) -> None:
+    """Put a notification to every channel of the rule into the outbox."""
+    body = body_of(rule, alert, change)
+    Delivery.objects.bulk_create(
+        [
+            Delivery(change=change, channel=channel, body=body, next_at=now)
+            for channel in rule.channels.filter(archived_at=None)
+        ]
+    )
+
+
+def body_of(rule: Rule, alert: Alert, change: Change) -> dict[str, Any]:
+    """Return what receivers are told of a change."""
+    return {
+        "event": change.told,
+        "rule": rule.full_name,
+        "name": rule.name,
+        "severity": rule.severity,
+        "label": alert.label,
+        "state": change.state,
+        "before": change.before,
+        "value": change.value,
+        "summary": change.summary,
+        "at": change.at.isoformat(),
+        "change": change.pk,
+    }
+
+
+def forget_quiet(*, now: datetime) -> int:
+    """Delete alerts of things that have not been heard of for long and are at rest; return how many there were."""
+    quiet = Alert.objects.filter(state__in=[State.INACTIVE, State.RESOLVED], since__lt=now - _FORGOTTEN_AFTER)
+    deleted, _ = quiet.exclude(label="").delete()
+    return deleted

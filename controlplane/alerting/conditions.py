@@ -1,0 +1,239 @@
+"""What a rule finds when it looks: one finding per thing that it watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from controlplane.alerting.levels import asker_for, burn_rates, slo_named
+from controlplane.alerting.models import Rule
+from controlplane.alerting.schemas import (
+    AbsenceSpec,
+    AnomalySpec,
+    BudgetSpec,
+    BurnRateSpec,
+    FleetSpec,
+    ForecastSpec,
+    RatioSpec,
+    Spec,
+    ThresholdSpec,
+    spec_of,
+)
+from controlplane.budgets import queries as budgets
+from controlplane.domain.alerts import Comparison, compares, usual
+from controlplane.domain.presence import presence_of
+from controlplane.domain.slo import BURNS, burns
+from controlplane.fleet import queries as fleet
+from controlplane.telemetry import queries as telemetry
+from controlplane.telemetry.queries import Measured
+from controlplane.tenancy.queries import Asker
+
+NANO = 1e9
+WEEKS = 5
+_WORDS = {"above": ">", "below": "<", "at_least": "≥", "at_most": "≤"}
+
+
+class Finding(NamedTuple):
+    """``holds`` is ``None`` when there was nothing to measure."""
+
+    label: str
+    value: float | None
+    holds: bool | None
+    summary: str
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+FIGURES: dict[str, Callable[[Measured], float | None]] = {
+    "calls": lambda m: m["calls"],
+    "calls_per_s": lambda m: m["calls"] / m.seconds,
+    "errors": lambda m: m["errors"],
+    "error_rate": lambda m: _share(m["errors"], m["calls"]),
+    "refused": lambda m: m["refused"],
+    "refused_rate": lambda m: _share(m["refused"], m["calls"] + m["refused"]),
+    "fallback_rate": lambda m: _share(m["fallbacks"], m["calls"]),
+    "tokens": lambda m: m["input_tokens"] + m["output_tokens"],
+    "tokens_per_s": lambda m: (m["input_tokens"] + m["output_tokens"]) / m.seconds,
+    "cost_usd": lambda m: m["cost_nusd"] / NANO,
+    "cost_usd_per_h": lambda m: m["cost_nusd"] / NANO / m.seconds * 3600,
+    "latency_p50_ms": lambda m: m.latency_ms[0],
+    "latency_p95_ms": lambda m: m.latency_ms[1],
+    "latency_p99_ms": lambda m: m.latency_ms[2],
+    "queue_depth": lambda m: m.queue_depth,
+    "cache_hit_rate": lambda m: _share(m["cached_input_tokens"], m["input_tokens"]),
+    "active_sessions": lambda m: m.sessions,
+}
+
+
+def findings_of(rule: Rule, now: datetime) -> list[Finding]:
+    """Return what a rule finds at ``now``; ``Problem`` when it can't look."""
+    spec = spec_of(rule.kind, rule.spec)
+    return _LOOKS[type(spec)](asker_for(rule), spec, now)
+
+
+def figure_text(metric: str, value: float | None) -> str:
+    """Return a figure with its unit: ``12.3 %``, ``820 ms``, ``$4.20``."""
+    if value is None:
+        return "nothing"
+    if metric.endswith("rate"):
+        return f"{value * 100:.1f} %"
+    if metric.endswith("_ms"):
+        return f"{value:,.0f} ms"
+    if metric.startswith("cost_usd"):
+        return f"${value:,.2f}" + ("/h" if metric.endswith("_per_h") else "")
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
+
+
+def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding]:
+    since = now - timedelta(seconds=spec.window_s)
+    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
+    if not spec.by:
+        found = found or {"": Measured(spec.window_s)}
+    findings = []
+    for label, measured in found.items():
+        value = FIGURES[spec.metric](measured)
+        if measured["calls"] + measured["refused"] < spec.min_calls:
+            value = None
+        holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
+        words = (
+            f"{spec.metric} {figure_text(spec.metric, value)} {_WORDS[spec.op]} {figure_text(spec.metric, spec.value)}"
+        )
+        findings.append(Finding(label, value, holds, words))
+    return findings
+
+
+def _counted(measured: Measured, name: str) -> float:
+    return measured["cost_nusd"] / NANO if name == "cost_usd" else float(measured[name])
+
+
+def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
+    since = now - timedelta(seconds=spec.window_s)
+    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
+    if not spec.by:
+        found = found or {"": Measured(spec.window_s)}
+    findings = []
+    for label, measured in found.items():
+        whole = _counted(measured, spec.denominator)
+        value = _share(_counted(measured, spec.numerator), whole) if whole >= max(spec.min_denominator, 1e-12) else None
+        holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
+        said = "nothing to compare" if value is None else f"{value:.4g}"
+        words = f"{spec.numerator} ÷ {spec.denominator} {said} {_WORDS[spec.op]} {spec.value:.4g}"
+        findings.append(Finding(label, value, holds, words))
+    return findings
+
+
+def _absence(asker: Asker, spec: AbsenceSpec, now: datetime) -> list[Finding]:
+    since = now - timedelta(seconds=spec.window_s)
+    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
+    expected = {""}
+    if spec.by:
+        day = telemetry.measured(
+            asker, now - timedelta(hours=24), now, spec.by, spec.tenant or None, spec.route, spec.model
+        )
+        expected = {label for label, each in day.items() if each["calls"]}
+    findings = []
+    for label in sorted(expected):
+        calls = found[label]["calls"] if label in found else 0
+        findings.append(Finding(label, float(calls), calls == 0, f"{calls} calls in {spec.window_s // 60} min"))
+    return findings
+
+
+def _burning(asker: Asker, spec: BurnRateSpec, now: datetime) -> list[Finding]:
+    slo = slo_named(asker, spec.slo)
+    rates = burn_rates(slo, now)
+    if all(rate is None for rate in rates.values()):
+        return [Finding("", None, None, f"no calls for {slo.name}")]
+    burn = burns(rates, slo.objective)
+    if burn is None:
+        newest = rates[BURNS[0].long_s]
+        return [
+            Finding("", newest, False, f"{slo.name} burns {0 if newest is None else newest:.1f} × in the last hour")
+        ]
+    rate = rates[burn.long_s]
+    words = f"{slo.name} burns {rate:.1f} × over {burn.long_s // 3600} h, more than {burn.factor:g} × ({burn.severity})"
+    return [Finding("", rate, True, words)]
+
+
+def _standings(asker: Asker, budget: str, now: datetime) -> list[budgets.Standing]:
+    return [each for each in budgets.standings(asker, now) if not budget or each.budget.slug == budget]
+
+
+def _forecast(asker: Asker, spec: ForecastSpec, now: datetime) -> list[Finding]:
+    findings = []
+    for standing in _standings(asker, spec.budget, now):
+        left_h = None if standing.exhausted_at is None else (standing.exhausted_at - now).total_seconds() / 3600
+        holds = left_h is not None and not standing.exhausted and (spec.within_h is None or left_h <= spec.within_h)
+        said = "lasts" if left_h is None else f"is used up in {left_h:.1f} h, before its period ends"
+        findings.append(Finding(standing.budget.name, left_h, holds, f"the budget {standing.budget.name} {said}"))
+    return findings
+
+
+def _budget(asker: Asker, spec: BudgetSpec, now: datetime) -> list[Finding]:
+    findings = []
+    for standing in _standings(asker, spec.budget, now):
+        limits = [spec.used] if spec.used is not None else [each / 100 for each in standing.budget.thresholds]
+        for limit in limits:
+            name = standing.budget.name if spec.used is not None else f"{standing.budget.name} {limit:.0%}"
+            words = f"{standing.used:.0%} of the budget {standing.budget.name} is spent, threshold {limit:.0%}"
+            findings.append(Finding(name, standing.used, standing.used >= limit, words))
+    return findings
+
+
+def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
+    """Look at the last whole hour, and at the same hour of the weeks before and the hours beside it."""
+    hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+
+    def at(starts: datetime) -> float | None:
+        ends = starts + timedelta(hours=1)
+        found = telemetry.measured(asker, starts, ends, "", spec.tenant or None, spec.route, spec.model).get("")
+        return FIGURES[spec.metric](found) if found else None
+
+    before = [at(hour - timedelta(weeks=week, hours=-beside)) for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
+    value, known = at(hour), usual([each for each in before if each is not None])
+    if value is None or known is None:
+        return [Finding("", value, None, f"not enough is known of {spec.metric} at this hour of the week")]
+    score = known.score(value)
+    holds = {"up": score >= spec.score, "down": score <= -spec.score, "both": abs(score) >= spec.score}[spec.direction]
+    words = (
+        f"{spec.metric} was {figure_text(spec.metric, value)}, usual at this hour of the week is "
+        f"{figure_text(spec.metric, known.median)} (score {score:+.1f})"
+    )
+    return [Finding("", value, holds, words)]
+
+
+def _fleet(asker: Asker, spec: FleetSpec, now: datetime) -> list[Finding]:
+    if spec.what == "breakers_open":
+        found = fleet.breakers_seen_by(asker, now)
+        broken = [f"{each.route}/{each.model}" for each in found if each.open]
+        value, words = len(broken), f"open breakers: {', '.join(broken[:5]) or 'none'}"
+    else:
+        recent = fleet.instances_seen_by(asker).filter(seen_at__gte=now - timedelta(hours=1))
+        if spec.what == "clients_lost":
+            value = sum(
+                presence_of(seen_at=each.seen_at, closed_at=each.closed_at, now=now) == "lost" for each in recent[:2000]
+            )
+            words = f"{value} clients fell silent without a goodbye"
+        else:
+            value = recent.exclude(refused_etag="").count()
+            words = f"{value} clients refuse their config"
+    return [Finding("", float(value), compares(value, Comparison(spec.op), spec.value), words)]
+
+
+_LOOKS: dict[type[Any], Callable[[Asker, Any, datetime], list[Finding]]] = {
+    ThresholdSpec: _threshold,
+    RatioSpec: _ratio,
+    AbsenceSpec: _absence,
+    BurnRateSpec: _burning,
+    ForecastSpec: _forecast,
+    BudgetSpec: _budget,
+    AnomalySpec: _anomaly,
+    FleetSpec: _fleet,
+}
+
+
+def window_of(spec: Spec) -> int | None:
+    """Return the window of a rule that can be tried on the past, ``None`` for one that can't."""
+    return spec.window_s if isinstance(spec, ThresholdSpec | RatioSpec | AbsenceSpec) and not spec.by else None

@@ -1,0 +1,224 @@
+"""Rules, the alerts that they raise, what changed in them, and who is told: an outbox that is written with the change."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from controlplane.domain.alerts import NoData, State, Told
+from controlplane.tenancy.models import Tenant
+
+
+class ChannelKind(models.TextChoices):
+    WEBHOOK = "webhook"
+    SLACK = "slack"
+    EMAIL = "email"
+
+
+class Channel(models.Model):
+    """Where notifications go: an address that takes posts, or people's mail addresses separated by commas."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    name = models.CharField(max_length=64)
+    kind = models.CharField(max_length=16, choices=ChannelKind.choices)
+    target = models.CharField(max_length=500)
+    secret = models.CharField(max_length=128, default="", blank=True)  # signs the bodies of webhooks
+    allow_private = models.BooleanField(default=False)  # addresses inside of our own network may be called
+    created_by = models.CharField(max_length=150, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], condition=Q(archived_at=None), nulls_distinct=False, name="channel_name_once"
+            ),
+            models.CheckConstraint(condition=Q(kind__in=ChannelKind.values), name="channel_kind_known"),
+        ]
+
+
+class RuleKind(models.TextChoices):
+    THRESHOLD = "threshold"
+    RATIO = "ratio"
+    ABSENCE = "absence"
+    BURN_RATE = "burn_rate"
+    FORECAST = "forecast"
+    BUDGET = "budget"
+    ANOMALY = "anomaly"
+    FLEET = "fleet"
+
+
+class Severity(models.TextChoices):
+    PAGE = "page"
+    TICKET = "ticket"
+    INFO = "info"
+
+
+class Rule(models.Model):
+    """A condition that is looked at again and again. ``spec`` depends on ``kind`` (``alerting.schemas``)."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    slug = models.SlugField(max_length=64)
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=16, choices=RuleKind.choices)
+    spec = models.JSONField(default=dict)
+    for_s = models.PositiveIntegerField(default=0)
+    keep_firing_s = models.PositiveIntegerField(default=0)
+    no_data = models.CharField(max_length=8, default=NoData.OK)
+    severity = models.CharField(max_length=8, choices=Severity.choices, default=Severity.TICKET)
+    every_s = models.PositiveIntegerField(default=15)
+    channels: models.ManyToManyField[Channel, models.Model] = models.ManyToManyField(
+        Channel, blank=True, related_name="rules"
+    )
+    enabled = models.BooleanField(default=True)
+    evaluated_at = models.DateTimeField(null=True, blank=True)
+    fault = models.CharField(max_length=500, default="", blank=True)  # why it could not be evaluated
+    created_by = models.CharField(max_length=150, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "slug"], condition=Q(archived_at=None), nulls_distinct=False, name="rule_slug_once"
+            ),
+            models.CheckConstraint(condition=Q(kind__in=RuleKind.values), name="rule_kind_known"),
+            models.CheckConstraint(condition=Q(every_s__gte=5), name="rule_every_not_too_often"),
+        ]
+
+    @property
+    def full_name(self) -> str:
+        """``tenant/slug``."""
+        return f"{self.tenant.slug if self.tenant else ''}/{self.slug}"
+
+
+class Alert(models.Model):
+    """One thing that a rule watches: the whole (``label`` empty) or one tenant, route, model, budget of it.
+
+    ``told`` is what people were last told of it.
+    """
+
+    rule = models.ForeignKey(Rule, on_delete=models.CASCADE, related_name="alerts")
+    label = models.CharField(max_length=200, default="", blank=True)
+    state = models.CharField(max_length=12, default=State.INACTIVE)
+    since = models.DateTimeField(null=True, blank=True)
+    active_at = models.DateTimeField(null=True, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True)
+    value = models.FloatField(null=True, blank=True)
+    summary = models.CharField(max_length=300, default="", blank=True)
+    silenced = models.BooleanField(default=False)
+    told = models.CharField(max_length=12, default=Told.NOTHING)
+    acknowledged_by = models.CharField(max_length=150, default="", blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["rule", "label"], name="alert_once"),
+            models.CheckConstraint(condition=Q(state__in=[each.value for each in State]), name="alert_state_known"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["state", "-since"], name="alert_state_since")]
+
+
+class Change(models.Model):
+    """One change of an alert, never changed itself. ``told`` is what people were told because of it, empty for nothing."""
+
+    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="changes")
+    at = models.DateTimeField()
+    before = models.CharField(max_length=12)
+    state = models.CharField(max_length=12)
+    told = models.CharField(max_length=12, default="", blank=True)
+    value = models.FloatField(null=True)
+    summary = models.CharField(max_length=300, default="", blank=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["-at"], name="alert_change_newest")]
+
+
+class DeliveryStatus(models.TextChoices):
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class Delivery(models.Model):
+    """One notification to one channel: written in the transaction of the change, sent after it, once.
+
+    Without a change it is somebody's test of the channel.
+    """
+
+    change = models.ForeignKey(Change, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries")
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries")
+    body = models.JSONField()
+    status = models.CharField(max_length=8, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)
+    attempts = models.PositiveIntegerField(default=0)
+    next_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    answer = models.CharField(max_length=300, default="", blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["change", "channel"], name="delivery_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["next_at"], condition=Q(status="waiting"), name="delivery_waiting"),
+        ]
+
+
+class Silence(models.Model):
+    """A time in which nobody is told of some alerts. Without a rule it is for all of the scope; ``label`` is a pattern with ``*``."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    rule = models.ForeignKey(Rule, on_delete=models.CASCADE, null=True, blank=True, related_name="silences")
+    label = models.CharField(max_length=200, default="*")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    reason = models.CharField(max_length=300)
+    created_by = models.CharField(max_length=150, default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(ends_at__gt=models.F("starts_at")), name="silence_ends_after_it_starts"),
+        ]
+
+
+class SloKind(models.TextChoices):
+    AVAILABILITY = "availability"  # calls that did not fail
+    LATENCY = "latency"  # calls within ``threshold`` milliseconds
+    COST = "cost"  # calls that cost at most ``threshold`` dollars
+
+
+class Slo(models.Model):
+    """A service level: the share of calls that shall be good over a rolling window of days."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    slug = models.SlugField(max_length=64)
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=16, choices=SloKind.choices)
+    objective = models.FloatField()  # 0.99
+    threshold = models.FloatField(null=True, blank=True)
+    route = models.CharField(max_length=64, default="", blank=True)
+    model = models.CharField(max_length=120, default="", blank=True)
+    days = models.PositiveSmallIntegerField(default=28)
+    created_by = models.CharField(max_length=150, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant", "slug"], condition=Q(archived_at=None), nulls_distinct=False, name="slo_slug_once"
+            ),
+            models.CheckConstraint(condition=Q(objective__gt=0, objective__lt=1), name="slo_objective_between"),
+            models.CheckConstraint(condition=Q(kind__in=SloKind.values), name="slo_kind_known"),
+            models.CheckConstraint(condition=Q(days__gte=1, days__lte=90), name="slo_days_between"),
+        ]
+
+    @property
+    def full_name(self) -> str:
+        """``tenant/slug``."""
+        return f"{self.tenant.slug if self.tenant else ''}/{self.slug}"

@@ -1,0 +1,151 @@
+"""How a notification leaves the house: a signed webhook, a Slack-compatible webhook, or mail.
+
+No request goes to a private address unless the channel may: the name is looked up once, every address that it has is checked,
+and the connection goes to the address that was checked. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import ipaddress
+import json
+import smtplib
+import socket
+import ssl
+import time
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+
+from controlplane.alerting.models import Channel, ChannelKind, Delivery
+
+TIMEOUT_S = 5.0
+_MARKS = {"firing": "🔴", "resolved": "🟢", "no-data": "⚪", "error": "🟠", "test": "🔵"}
+
+
+class Outcome(NamedTuple):
+    """What became of it; ``again`` says whether another try may help."""
+
+    arrived: bool
+    again: bool
+    text: str
+
+
+class NotAllowed(Exception):
+    """The address may not be called."""
+
+
+def send(delivery: Delivery) -> Outcome:
+    """Send one notification to its channel."""
+    channel = delivery.channel
+    try:
+        if channel.kind == ChannelKind.EMAIL:
+            return _mail(channel, delivery.body)
+        body = slack_body(delivery.body) if channel.kind == ChannelKind.SLACK else delivery.body
+        return _post(channel, json.dumps(body, ensure_ascii=False).encode(), str(delivery.pk))
+    except NotAllowed as error:
+        return Outcome(False, False, str(error))
+    except (OSError, http.client.HTTPException, smtplib.SMTPException) as error:
+        return Outcome(False, True, f"{type(error).__name__}: {error}")
+
+
+def title_of(body: dict[str, Any]) -> str:
+    """Return one line: ``[page] firing: Errors of chat (acme)``."""
+    label = f" ({body['label']})" if body["label"] else ""
+    return f"[{body['severity']}] {body['event']}: {body['name']}{label}"
+
+
+def slack_body(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what Slack and those who speak like it take."""
+    text = f"{_MARKS.get(body['event'], '')} {title_of(body)}\n{body['summary']}"
+    link = _link()
+    fields = [f"*Rule*\n{body['rule'] or '–'}", f"*State*\n{body['before']} → {body['state']}"]
+    blocks: list[dict[str, Any]] = [
+        {"type": "section", "text": {"type": "mrkdwn", "text": text}},
+        {"type": "section", "fields": [{"type": "mrkdwn", "text": field} for field in fields]},
+    ]
+    if link:
+        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{link}|Open alerts>"}})
+    return {"text": text, "blocks": blocks}
+
+
+def _link() -> str:
+    return f"{settings.PUBLIC_URL.rstrip('/')}/alerts/" if settings.PUBLIC_URL else ""
+
+
+def signature(secret: str, timestamp: int, body: bytes) -> str:
+    """Return ``t=…,v1=…``: HMAC-SHA-256 over the time, a dot and the body, with the channel's secret."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def _mail(channel: Channel, body: dict[str, Any]) -> Outcome:
+    if not settings.EMAIL_HOST and "smtp" in settings.EMAIL_BACKEND:
+        return Outcome(False, False, "No mail server is set: TIDEGATE_SMTP_URL.")
+    to = [address.strip() for address in channel.target.split(",") if address.strip()]
+    lines = [
+        body["summary"],
+        "",
+        f"Rule: {body['rule']}",
+        f"State: {body['before']} → {body['state']}",
+        f"At: {body['at']}",
+    ]
+    message = EmailMessage(title_of(body), "\n".join([*lines, _link()]).strip() + "\n", settings.MAIL_FROM, to)
+    message.send(fail_silently=False)
+    return Outcome(True, False, f"mailed to {len(to)}")
+
+
+def _post(channel: Channel, body: bytes, delivery: str) -> Outcome:
+    parts = urlsplit(channel.target)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotAllowed("The address is not http or https.")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = allowed_address(parts.hostname, port, allow_private=channel.allow_private)
+    connection = _connection(parts.scheme, parts.hostname, port, address)
+    headers = {"Content-Type": "application/json", "User-Agent": "Tidegate", "Tidegate-Delivery": delivery}
+    if channel.secret:
+        headers["Tidegate-Signature"] = signature(channel.secret, int(time.time()), body)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        said = response.read(200).decode("utf-8", "replace").strip()
+    finally:
+        connection.close()
+    text = f"{response.status} {said}".strip()
+    if 200 <= response.status < 300:
+        return Outcome(True, False, text)
+    return Outcome(False, response.status >= 500 or response.status in (408, 425, 429), text)
+
+
+def allowed_address(host: str, port: int, *, allow_private: bool) -> str:
+    """Return an address of ``host`` that may be called; ``NotAllowed`` when it has one that may not."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    for address in addresses:
+        if not allow_private and not is_public(address):
+            raise NotAllowed(f"{host} is at {address}, inside of a private network: the channel may not call there.")
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Return whether an address is one of the open internet."""
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    checked = mapped or parsed
+    return checked.is_global and not checked.is_multicast and not checked.is_reserved
+
+
+def _connection(scheme: str, host: str, port: int, address: str) -> http.client.HTTPConnection:
+    """Return a connection to the address that was checked, under the name that was asked for."""
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    plain = socket.create_connection((address, port), TIMEOUT_S)
+    if scheme == "https":
+        connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+    else:
+        connection.sock = plain
+    return connection

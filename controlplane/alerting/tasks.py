@@ -1,0 +1,29 @@
+"""What the worker does for alerts."""
+
+from __future__ import annotations
+
+import structlog
+from celery import shared_task
+from django.utils import timezone
+
+from controlplane.alerting.actions import delivering, evaluation
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="alerting.evaluate")
+def evaluate() -> None:
+    """Look at the rules that are due, then send what there is to tell."""
+    now = timezone.now()
+    for rule_id in evaluation.due_rules(now):
+        try:
+            evaluation.evaluate(rule_id, now=timezone.now())
+        except Exception:
+            log.exception("alerting.not_evaluated", rule=rule_id)  # the others are still looked at
+    delivering.deliver(now=timezone.now())
+
+
+@shared_task(name="alerting.tidy")
+def tidy() -> None:
+    """Forget alerts of things that are long gone."""
+    evaluation.forget_quiet(now=timezone.now())

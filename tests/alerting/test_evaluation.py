@@ -1,0 +1,285 @@
+"""Rules over calls: states, one notification per change, silences, faults."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controlplane.alerting import queries
+from controlplane.alerting.actions import configuring, delivering, evaluation
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
+from controlplane.alerting.senders import signature
+from controlplane.problems import Conflict, Forbidden, Invalid, NotFound
+from controlplane.tenancy.actions.tenants import create_tenant
+from controlplane.tenancy.models import Role, Tenant
+from controlplane.tenancy.queries import SYSTEM, Asker
+from tests.alerting.conftest import NOW, Calls, Hook, packed
+
+pytestmark = pytest.mark.django_db
+ERRORS = {"metric": "error_rate", "op": "above", "value": 0.1, "window_s": 60}
+
+
+def rule(spec: dict[str, Any] | None = None, kind: str = "threshold", **more: Any) -> Rule:
+    fields = {"tenant": None, "slug": "errors", "name": "Errors", **more}
+    return configuring.put_rule(by=SYSTEM, kind=kind, spec=spec if spec is not None else ERRORS, **fields)
+
+
+def look(one: Rule, minutes: float = 0) -> dict[str, str]:
+    evaluation.evaluate(one.pk, now=NOW + timedelta(minutes=minutes))
+    return dict(one.alerts.values_list("label", "state"))
+
+
+@pytest.fixture
+def channel(hook: Hook, db: None) -> Channel:
+    return configuring.create_channel(
+        by=SYSTEM, tenant=None, name="hook", kind="webhook", target=hook.url, allow_private=True
+    )
+
+
+def test_evaluate__a_condition_that_comes_and_goes__is_pending_firing_kept_and_resolved(calls: Calls) -> None:
+    one = rule(for_s=60, keep_firing_s=60)
+    for minute in range(6):
+        calls(NOW + timedelta(minutes=minute), calls=100, errors=50 if minute < 3 else 0)
+
+    states = [look(one, minute)[""] for minute in range(6)]
+
+    assert states == ["pending", "firing", "firing", "keep-firing", "resolved", "resolved"]
+    assert list(Change.objects.order_by("id").values_list("state", "told")) == [
+        ("pending", ""), ("firing", "firing"), ("keep-firing", ""), ("resolved", "resolved")
+    ]  # fmt: skip
+
+
+def test_evaluate__twice_at_one_time__changes_nothing_twice(calls: Calls, channel: Channel) -> None:
+    one = rule(channels=[channel])
+    calls(NOW, calls=10, errors=9)
+
+    look(one)
+    look(one)
+    look(one, 0.25)
+
+    assert Change.objects.count() == Delivery.objects.count() == 1
+
+
+def test_evaluate__by_route__has_an_alert_for_each(calls: Calls) -> None:
+    one = rule({**ERRORS, "by": "route", "min_calls": 5})
+    calls(NOW, route="chat", calls=100, errors=50)
+    calls(NOW, route="embed", calls=100)
+    calls(NOW, route="rare", calls=1, errors=1)
+
+    assert look(one) == {"chat": "firing"}
+    alert = Alert.objects.get()
+    assert (alert.value, alert.summary) == (0.5, "error_rate 50.0 % > 10.0 %")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "holds"),
+    [
+        ("threshold", {"metric": "latency_p99_ms", "value": 150}, True),
+        ("threshold", {"metric": "cost_usd_per_h", "op": "at_most", "value": 1}, False),
+        ("threshold", {"metric": "calls_per_s", "op": "below", "value": 1}, True),
+        ("threshold", {"metric": "refused_rate", "value": 0.3}, True),
+        ("threshold", {"metric": "cache_hit_rate", "op": "below", "value": 0.5}, True),
+        ("ratio", {"numerator": "refused", "denominator": "calls", "value": 0.9}, True),
+        ("ratio", {"numerator": "cost_usd", "denominator": "calls", "op": "at_least", "value": 0.05}, True),
+        ("ratio", {"numerator": "errors", "denominator": "retries", "value": 0}, False),
+        ("absence", {"window_s": 60}, False),
+        ("absence", {"window_s": 60, "route": "other"}, True),
+        ("fleet", {"what": "breakers_open"}, False),
+        ("fleet", {"what": "clients_lost", "op": "below", "value": 1}, True),
+        ("budget", {}, False),
+        ("forecast", {}, False),
+        ("anomaly", {"metric": "calls"}, False),
+    ],
+)
+def test_evaluate__every_kind_of_rule__looks_at_what_it_says(
+    kind: str, spec: dict[str, Any], holds: bool, calls: Calls
+) -> None:
+    calls(
+        NOW,
+        calls=20,
+        refused=20,
+        cost_nusd=10**9,
+        input_tokens=100,
+        cached_input_tokens=10,
+        latency_us=packed(*[200_000] * 20),
+    )
+
+    states = look(rule(spec, kind))
+
+    assert (states == {"": "firing"}) is holds
+
+
+def test_evaluate__an_hour_unlike_the_same_hours_before__is_an_anomaly(calls: Calls) -> None:
+    hour = NOW - timedelta(hours=1)
+    for week in range(1, 5):
+        calls(hour - timedelta(weeks=week) + timedelta(minutes=30), 0, calls=100 + week)
+    calls(hour + timedelta(minutes=30), 0, calls=5000)
+
+    assert look(rule({"metric": "calls"}, "anomaly")) == {"": "firing"}
+    assert "usual at this hour of the week is 102" in Alert.objects.get().summary
+
+
+def test_evaluate__nothing_to_measure__is_no_data_where_the_rule_says_so(channel: Channel) -> None:
+    one = rule(no_data="alert", channels=[channel])
+
+    assert look(one) == {"": "no-data"}
+    assert Delivery.objects.get().body["event"] == "no-data"
+
+
+def test_evaluate__a_rule_that_can_not_look__is_an_error_told_once(channel: Channel, calls: Calls) -> None:
+    one = rule({"slo": "gone"}, "burn_rate", channels=[channel])
+
+    states = [look(one, minute)[""] for minute in range(3)]
+
+    one.refresh_from_db()
+    assert states == ["error"] * 3
+    assert "no service level 'gone'" in one.fault
+    assert Delivery.objects.count() == 1
+
+
+def test_evaluate__a_service_level_that_burns__fires_with_the_steepest_windows(calls: Calls, acme: Tenant) -> None:
+    configuring.put_slo(
+        by=SYSTEM, tenant=acme, slug="chat", name="Chat", kind="availability", objective=0.99, route="chat"
+    )
+    one = rule({"slo": "chat"}, "burn_rate", tenant=acme)
+    calls(NOW, calls=1000, errors=200)
+
+    assert look(one) == {"": "firing"}
+    assert "burns 20.0 × over 1 h, more than 14.4 ×" in Alert.objects.get().summary
+
+
+def test_evaluate__another_tenants_calls__are_not_looked_at(calls: Calls, acme: Tenant) -> None:
+    create_tenant(by=SYSTEM, slug="globex", name="Globex")
+    one = rule(tenant=acme)
+    calls(NOW, tenant="globex", calls=100, errors=100)
+
+    assert look(one) == {}
+
+
+def test_evaluate__in_a_silence__tells_nobody_until_it_ends(calls: Calls, channel: Channel) -> None:
+    one = rule({**ERRORS, "by": "route"}, channels=[channel])
+    for minute in range(4):
+        calls(NOW + timedelta(minutes=minute), route="chat", calls=10, errors=9)
+        calls(NOW + timedelta(minutes=minute), route="embed", calls=10, errors=9)
+    configuring.create_silence(
+        by=SYSTEM, tenant=None, rule=one, label="ch*", starts_at=NOW, ends_at=NOW + timedelta(minutes=2), reason="work"
+    )
+
+    told = []
+    for minute in range(4):
+        look(one, minute)
+        told.append(sorted(Delivery.objects.values_list("body__label", flat=True)))
+
+    assert told == [["embed"], ["embed"], ["chat", "embed"], ["chat", "embed"]]
+    assert list(queries.alerts_seen_by(SYSTEM, now=NOW).values_list("silenced", flat=True)) == [False, False]
+
+
+def test_due_rules__time__comes_after_the_interval() -> None:
+    one = rule(every_s=30)
+    assert evaluation.due_rules(NOW) == [one.pk]
+    evaluation.evaluate(one.pk, now=NOW)
+
+    assert evaluation.due_rules(NOW + timedelta(seconds=20)) == []
+    assert evaluation.due_rules(NOW + timedelta(seconds=30)) == [one.pk]
+
+
+def test_put_rule__another_condition__starts_anew(calls: Calls) -> None:
+    one = rule()
+    calls(NOW, calls=10, errors=9)
+    look(one)
+
+    rule({**ERRORS, "value": 0.5})
+
+    assert not Alert.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"kind": "odd"}, "kind"),
+        ({"spec": {"metric": "odd", "value": 1}}, "spec.metric"),
+        ({"spec": {**ERRORS, "window_s": 1}}, "spec.window_s"),
+        ({"spec": {**ERRORS, "more": 1}}, "spec"),
+        ({"for_s": -1}, "for_s"),
+        ({"every_s": 1}, "every_s"),
+        ({"severity": "odd"}, "severity"),
+        ({"no_data": "odd"}, "no_data"),
+        ({"slug": "No Name"}, "slug"),
+    ],
+)
+def test_put_rule__what_makes_no_sense__is_refused_by_field(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        rule(**wrong)
+    assert list(refused.value.errors) == [field]
+
+
+def test_rules__viewer_outsider_and_operator__have_what_is_theirs(acme: Tenant) -> None:
+    globex = Asker("g", Role.OPERATOR, create_tenant(by=SYSTEM, slug="globex", name="Globex"))
+    one = rule(tenant=acme)
+
+    with pytest.raises(Forbidden):
+        configuring.archive_rule(by=Asker("v", Role.VIEWER), rule=one, now=NOW)
+    with pytest.raises(Forbidden):
+        configuring.put_rule(by=globex, tenant=None, slug="x", name="", kind="threshold", spec=ERRORS)
+    with pytest.raises(NotFound):
+        queries.rule_seen_by(globex, "acme", "errors")
+    assert list(queries.rules_seen_by(globex)) == []
+    assert queries.rule_seen_by(Asker("a", Role.VIEWER, acme), "acme", "errors") == one
+
+
+def test_acknowledge__an_alert_that_fires__lasts_until_it_is_over(calls: Calls) -> None:
+    one = rule()
+    calls(NOW, calls=10, errors=9)
+    calls(NOW + timedelta(minutes=2), calls=10)
+    look(one)
+    alert = Alert.objects.get()
+
+    configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
+    assert queries.firing_count(SYSTEM) == 0
+    look(one, 2)
+    alert.refresh_from_db()
+
+    assert (alert.state, alert.acknowledged_by) == ("resolved", "")
+    with pytest.raises(Conflict):
+        configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
+
+
+def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls) -> None:
+    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == len(configuring.USUAL)
+    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == 0
+    for one in Rule.objects.all():
+        evaluation.evaluate(one.pk, now=NOW)
+    assert set(Rule.objects.values_list("fault", flat=True)) == {""}
+
+
+def test_slo__its_standing_and_course__follow_the_calls(calls: Calls, acme: Tenant) -> None:
+    slo = configuring.put_slo(
+        by=SYSTEM, tenant=acme, slug="fast", name="", kind="latency", objective=0.9, threshold=100, days=1
+    )
+    calls(NOW, 3600, latency_us=packed(*[50_000] * 95, *[200_000] * 5))
+
+    standing = queries.standing_of(slo, NOW)
+    course = queries.burn_course(slo, NOW, steps=24)
+
+    assert (standing.count, standing.good) == ((100, 5), 0.95)
+    assert standing.left == pytest.approx(0.5)
+    assert len(course) == 24
+    assert course[-1].left == pytest.approx(0.5)
+
+
+def test_deliver__the_outbox__is_sent_once_and_signed(calls: Calls, channel: Channel, hook: Hook) -> None:
+    one = rule(channels=[channel])
+    calls(NOW, calls=10, errors=9)
+    look(one)
+
+    assert delivering.deliver(now=NOW) == 1
+    assert delivering.deliver(now=NOW + timedelta(hours=1)) == 0
+
+    ((headers, body),) = hook.got
+    timestamp = int(headers["tidegate-signature"].partition(",")[0][2:])
+    assert headers["tidegate-signature"] == signature(channel.secret, timestamp, body)
+    assert headers["tidegate-delivery"] == str(Delivery.objects.get().pk)
+    assert json.loads(body)["summary"] == "error_rate 90.0 % > 10.0 %"
