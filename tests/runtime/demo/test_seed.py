@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from controlplane.budgets.actions.prices import refresh_price_book
 from controlplane.budgets.models import Account, Budget, PriceBook
+from controlplane.domain.periods import period_of
 from controlplane.policy.models import Revision, RoutePolicy
 from controlplane.problems import Forbidden
 from controlplane.runtime.demo import incidents, seed, timeline, world
@@ -94,7 +96,10 @@ def test_steer_budget__runaway_then_calm__leaves_little_then_much() -> None:
     seed.seed(now=NOW, restore=False)
     tenant, slug = world.AGENTS_BUDGET
     budget = Budget.objects.get(tenant__slug=tenant, slug=slug)
-    Account.objects.create(budget=budget, period_key="now", starts_at=NOW, settled_nusd=7, outstanding_nusd=3)
+    period = period_of(budget.rule, timezone.now())  # the hour that the steering meets
+    Account.objects.create(
+        budget=budget, period_key=period.key, starts_at=period.starts_at, settled_nusd=7, outstanding_nusd=3
+    )
 
     incidents.steer_budget(next(one for one in timeline.PHASES if one.name == timeline.RUNAWAY))
     budget.refresh_from_db()
