@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from controlplane.alerting.api import router as alerting
 from controlplane.budgets.api import router as budgets
 from controlplane.budgets.api_prices import router as prices
 from controlplane.fleet.api import router as fleet
@@ -27,7 +28,7 @@ api = NinjaAPI(
     auth=OperatorBearer(),
     urls_namespace="api",
 )
-for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts, state):
+for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts, state, alerting):
     api.add_router("", router)
 
 

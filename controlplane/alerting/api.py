@@ -1,0 +1,417 @@
+"""Management API: alerts, their rules, channels, silences and deliveries; service levels."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from django.http import HttpRequest
+from django.utils import timezone
+from ninja import Field, Router, Schema, Status
+
+from controlplane.alerting import past, queries
+from controlplane.alerting.actions import configuring, delivering
+from controlplane.alerting.models import Alert, Delivery, Rule, Silence
+from controlplane.domain.alerts import NoData, Timing
+from controlplane.paging import newest_first
+from controlplane.tenancy.bearer import asker
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import Asker, tenant_seen_by
+
+router = Router(tags=["alerts"])
+Mode = Literal["ok", "alert", "keep"]
+
+
+class _Owned(Schema):
+    tenant: str | None
+
+    @staticmethod
+    def resolve_tenant(row: Any) -> str | None:
+        owner = row["tenant"] if isinstance(row, dict) else row.tenant
+        return owner.slug if isinstance(owner, Tenant) else owner
+
+
+class AlertOut(Schema):
+    id: int
+    rule: str
+    name: str
+    severity: str
+    label: str
+    state: str
+    since: datetime | None
+    value: float | None
+    summary: str
+    silenced: bool
+    told: str
+    acknowledged_by: str
+
+    @staticmethod
+    def resolve_rule(row: Alert) -> str:
+        return row.rule.full_name
+
+    @staticmethod
+    def resolve_name(row: Alert) -> str:
+        return row.rule.name
+
+    @staticmethod
+    def resolve_severity(row: Alert) -> str:
+        return row.rule.severity
+
+
+class AlertList(Schema):
+    items: list[AlertOut]
+
+
+class RuleIn(Schema):
+    """``spec`` by kind: docs/telemetry.md, "Rules"."""
+
+    tenant: str | None = None
+    slug: str
+    name: str = ""
+    kind: str
+    spec: dict[str, Any] = Field(default_factory=dict)
+    for_s: int = 0
+    keep_firing_s: int = 0
+    no_data: Mode = "ok"
+    severity: Literal["page", "ticket", "info"] = "ticket"
+    every_s: int = 15
+    channels: list[int] = Field(default_factory=list)
+    enabled: bool = True
+
+
+class RuleOut(_Owned):
+    slug: str
+    name: str
+    kind: str
+    spec: dict[str, Any]
+    for_s: int
+    keep_firing_s: int
+    no_data: str
+    severity: str
+    every_s: int
+    channels: list[int]
+    enabled: bool
+    evaluated_at: datetime | None
+    fault: str
+    states: dict[str, str]
+
+    @staticmethod
+    def resolve_channels(row: Rule) -> list[int]:
+        return [channel.pk for channel in row.channels.all()]
+
+    @staticmethod
+    def resolve_states(row: Rule) -> dict[str, str]:
+        return {alert.label: alert.state for alert in row.alerts.all()}
+
+
+class RuleList(Schema):
+    items: list[RuleOut]
+
+
+class BacktestIn(Schema):
+    kind: str
+    spec: dict[str, Any]
+    for_s: int = 0
+    keep_firing_s: int = 0
+    days: int = Field(past.DAYS, ge=1, le=14)
+
+
+class EpisodeOut(Schema):
+    begins: datetime
+    ends: datetime | None
+
+
+class BacktestOut(Schema):
+    episodes: list[EpisodeOut]
+    steps: int
+    measured: int
+
+
+class ChannelIn(Schema):
+    tenant: str | None = None
+    name: str
+    kind: Literal["webhook", "slack", "email"]
+    target: str
+    allow_private: bool = False
+
+
+class ChannelOut(_Owned):
+    id: int
+    name: str
+    kind: str
+    target: str
+    allow_private: bool
+
+
+class ChannelMade(ChannelOut):
+    """``secret`` signs what a webhook is sent: ``Tidegate-Signature: t=…,v1=HMAC-SHA-256(secret, t + "." + body)``."""
+
+    secret: str
+
+
+class ChannelList(Schema):
+    items: list[ChannelOut]
+
+
+class DeliveryOut(Schema):
+    id: int
+    channel: str
+    event: str
+    name: str
+    label: str
+    status: str
+    attempts: int
+    answer: str
+    created_at: datetime
+    sent_at: datetime | None
+
+    @staticmethod
+    def resolve_channel(row: Delivery) -> str:
+        return row.channel.name
+
+    @staticmethod
+    def resolve_event(row: Delivery) -> str:
+        return str(row.body.get("event", ""))
+
+    @staticmethod
+    def resolve_name(row: Delivery) -> str:
+        return str(row.body.get("name", ""))
+
+    @staticmethod
+    def resolve_label(row: Delivery) -> str:
+        return str(row.body.get("label", ""))
+
+
+class DeliveryPage(Schema):
+    items: list[DeliveryOut]
+    next: str | None
+
+
+class SilenceIn(Schema):
+    """Without ``rule`` (its slug) all rules of the tenant are silenced; without a tenant, those of the installation too."""
+
+    tenant: str | None = None
+    rule: str | None = None
+    label: str = "*"
+    starts_at: datetime | None = None
+    ends_at: datetime
+    reason: str
+
+
+class SilenceOut(_Owned):
+    id: int
+    rule: str | None
+    label: str
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+    created_by: str
+
+    @staticmethod
+    def resolve_rule(row: Silence) -> str | None:
+        return row.rule.slug if isinstance(row.rule, Rule) else None
+
+
+class SilenceList(Schema):
+    items: list[SilenceOut]
+
+
+class SloIn(Schema):
+    """``threshold``: milliseconds for ``latency``, dollars for ``cost``."""
+
+    tenant: str | None = None
+    slug: str
+    name: str = ""
+    kind: Literal["availability", "latency", "cost"] = "availability"
+    objective: float
+    threshold: float | None = None
+    route: str = ""
+    model: str = ""
+    days: int = 28
+
+
+class SloOut(_Owned):
+    slug: str
+    name: str
+    kind: str
+    objective: float
+    threshold: float | None
+    route: str
+    model: str
+    days: int
+
+
+class SloStanding(SloOut):
+    """``budget_left`` of 1 is all of the error budget; ``burn_rates`` by window in seconds; ``gone_in_s`` at the pace of 6 h."""
+
+    calls: int
+    bad: int
+    good: float | None
+    budget_left: float | None
+    burn_rates: dict[str, float | None]
+    burning: str | None
+    gone_in_s: float | None
+
+
+class SloList(Schema):
+    items: list[SloOut]
+
+
+def _owner(who: Asker, slug: str | None) -> Tenant | None:
+    return tenant_seen_by(who, slug) if slug else None
+
+
+@router.get("/alerts/", response=AlertList)
+def list_alerts(request: HttpRequest, every: bool = False) -> Any:
+    """Alerts that are in a state worth a look, and those resolved in the last hour; with ``every``, also those at rest."""
+    return {"items": queries.alerts_seen_by(asker(request), now=timezone.now(), every=every)[:500]}
+
+
+@router.post("/alerts/{int:number}/acknowledge", response=AlertOut)
+def acknowledge(request: HttpRequest, number: int) -> Any:
+    """Say that somebody looks after an alert."""
+    who = asker(request)
+    alert = queries.alert_seen_by(who, number)
+    configuring.acknowledge(by=who, alert=alert, now=timezone.now())
+    return alert
+
+
+@router.get("/alerts/rules/", response=RuleList)
+def list_rules(request: HttpRequest) -> Any:
+    """All rules with the states of what they watch."""
+    return {"items": queries.rules_seen_by(asker(request))}
+
+
+@router.put("/alerts/rules/", response=RuleOut)
+def put_rule(request: HttpRequest, body: RuleIn) -> Any:
+    """Make a rule, or change the one of that tenant and slug."""
+    who = asker(request)
+    fields = body.model_dump(exclude={"tenant", "channels"})
+    channels = [queries.channel_seen_by(who, number) for number in body.channels]
+    rule = configuring.put_rule(by=who, tenant=_owner(who, body.tenant), channels=channels, **fields)
+    return queries.rule_seen_by(who, body.tenant, rule.slug)
+
+
+@router.delete("/alerts/rules/{slug}/", response={204: None})
+def archive_rule(request: HttpRequest, slug: str, tenant: str | None = None) -> Any:
+    """Take a rule away."""
+    who = asker(request)
+    configuring.archive_rule(by=who, rule=queries.rule_seen_by(who, tenant, slug), now=timezone.now())
+    return Status(204, None)
+
+
+@router.post("/alerts/rules/backtest", response=BacktestOut)
+def backtest(request: HttpRequest, body: BacktestIn) -> Any:
+    """Tell when such a rule would have fired in the last days."""
+    timing = Timing(body.for_s, body.keep_firing_s, NoData.OK)
+    tried = past.try_on_past(asker(request), body.kind, body.spec, timing, timezone.now(), body.days)
+    episodes = [{"begins": begins, "ends": ends} for begins, ends in tried.episodes]
+    return {"episodes": episodes, "steps": tried.steps, "measured": tried.measured}
+
+
+@router.get("/alerts/channels/", response=ChannelList)
+def list_channels(request: HttpRequest) -> Any:
+    """All channels."""
+    return {"items": queries.channels_seen_by(asker(request))}
+
+
+@router.post("/alerts/channels/", response={201: ChannelMade})
+def create_channel(request: HttpRequest, body: ChannelIn) -> Any:
+    """Make a channel; the secret of a webhook is shown once."""
+    who = asker(request)
+    fields = body.model_dump(exclude={"tenant"})
+    return Status(201, configuring.create_channel(by=who, tenant=_owner(who, body.tenant), **fields))
+
+
+@router.delete("/alerts/channels/{int:number}/", response={204: None})
+def archive_channel(request: HttpRequest, number: int) -> Any:
+    """Take a channel away."""
+    who = asker(request)
+    configuring.archive_channel(by=who, channel=queries.channel_seen_by(who, number), now=timezone.now())
+    return Status(204, None)
+
+
+@router.post("/alerts/channels/{int:number}/test", response=DeliveryOut)
+def test_channel(request: HttpRequest, number: int) -> Any:
+    """Send a test to a channel; the answer says what became of it."""
+    who = asker(request)
+    return delivering.test_channel(by=who, channel=queries.channel_seen_by(who, number), now=timezone.now())
+
+
+@router.get("/alerts/deliveries/", response=DeliveryPage)
+def list_deliveries(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any:
+    """What was sent, or could not be, the newest first."""
+    return newest_first(queries.deliveries_seen_by(asker(request)), cursor=cursor, limit=limit)
+
+
+@router.get("/alerts/silences/", response=SilenceList)
+def list_silences(request: HttpRequest) -> Any:
+    """Silences in force and to come."""
+    return {"items": queries.silences_seen_by(asker(request), timezone.now())}
+
+
+@router.post("/alerts/silences/", response={201: SilenceOut})
+def create_silence(request: HttpRequest, body: SilenceIn) -> Any:
+    """Tell nobody of some alerts for a time."""
+    who, now = asker(request), timezone.now()
+    silence = configuring.create_silence(
+        by=who,
+        tenant=_owner(who, body.tenant),
+        rule=queries.rule_seen_by(who, body.tenant, body.rule) if body.rule else None,
+        label=body.label,
+        starts_at=body.starts_at or now,
+        ends_at=body.ends_at,
+        reason=body.reason,
+    )
+    return Status(201, silence)
+
+
+@router.delete("/alerts/silences/{int:number}/", response={204: None})
+def end_silence(request: HttpRequest, number: int) -> Any:
+    """End a silence now."""
+    who = asker(request)
+    configuring.end_silence(by=who, silence=queries.silence_seen_by(who, number), now=timezone.now())
+    return Status(204, None)
+
+
+@router.get("/slos/", response=SloList)
+def list_slos(request: HttpRequest) -> Any:
+    """All service levels."""
+    return {"items": queries.slos_seen_by(asker(request))}
+
+
+@router.put("/slos/", response=SloOut)
+def put_slo(request: HttpRequest, body: SloIn) -> Any:
+    """Make a service level, or change the one of that tenant and slug."""
+    who = asker(request)
+    return configuring.put_slo(by=who, tenant=_owner(who, body.tenant), **body.model_dump(exclude={"tenant"}))
+
+
+@router.get("/slos/{slug}/", response=SloStanding)
+def get_slo(request: HttpRequest, slug: str, tenant: str | None = None) -> Any:
+    """One service level with its error budget and how fast it burns."""
+    slo = queries.slo_seen_by(asker(request), tenant, slug)
+    found = queries.standing_of(slo, timezone.now())
+    plain = {
+        name: getattr(slo, name)
+        for name in ("slug", "name", "kind", "objective", "threshold", "route", "model", "days")
+    }
+    return {
+        **plain,
+        "tenant": tenant,
+        "calls": found.count.total,
+        "bad": found.count.bad,
+        "good": found.good,
+        "budget_left": found.left,
+        "burn_rates": {str(length): rate for length, rate in found.rates.items()},
+        "burning": found.burn.severity if found.burn else None,
+        "gone_in_s": found.gone_in_s,
+    }
+
+
+@router.delete("/slos/{slug}/", response={204: None})
+def archive_slo(request: HttpRequest, slug: str, tenant: str | None = None) -> Any:
+    """Take a service level away, and the rules that watch nothing but it."""
+    who = asker(request)
+    configuring.archive_slo(by=who, slo=queries.slo_seen_by(who, tenant, slug), now=timezone.now())
+    return Status(204, None)

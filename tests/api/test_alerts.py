@@ -1,0 +1,86 @@
+"""Alerts and service levels over the management API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from controlplane.alerting.actions import evaluation
+from controlplane.alerting.models import Rule
+from controlplane.tenancy.actions.tenants import create_tenant
+from controlplane.tenancy.queries import SYSTEM
+from tests.alerting.conftest import Hook, calls, hook  # noqa: F401 - fixtures
+from tests.api.test_management import Program
+
+pytestmark = pytest.mark.django_db
+RULE = {
+    "slug": "errors", "name": "Errors", "kind": "threshold", "severity": "page",
+    "spec": {"metric": "error_rate", "op": "above", "value": 0.1, "window_s": 300},
+}  # fmt: skip
+
+
+def test_alerts__a_rule_with_a_channel__fires_is_told_acknowledged_and_silenced(calls: object, hook: Hook) -> None:  # noqa: F811
+    admin = Program("admin")
+    channel = admin(
+        "post", "alerts/channels/", {"name": "h", "kind": "webhook", "target": hook.url, "allow_private": True}
+    )
+    tested = admin("post", f"alerts/channels/{channel.json()['id']}/test")
+    put = admin("put", "alerts/rules/", {**RULE, "channels": [channel.json()["id"]]})
+    calls(timezone.now(), calls=10, errors=9)  # type: ignore[operator]
+
+    evaluation.evaluate(Rule.objects.get().pk, now=timezone.now())
+
+    (alert,) = admin("get", "alerts/").json()["items"]
+    assert (channel.status_code, tested.json()["status"], put.status_code) == (201, "sent", 200)
+    assert (alert["state"], alert["rule"], alert["severity"], alert["told"]) == ("firing", "/errors", "page", "firing")
+    assert admin("post", f"alerts/{alert['id']}/acknowledge").json()["acknowledged_by"] == "token:admin"
+    assert admin("get", "alerts/rules/").json()["items"][0]["states"] == {"": "firing"}
+    assert [each["event"] for each in admin("get", "alerts/deliveries/").json()["items"]] == ["firing", "test"]
+    ends = (timezone.now() + timedelta(hours=1)).isoformat()
+    silence = admin("post", "alerts/silences/", {"rule": "errors", "ends_at": ends, "reason": "work"})
+    assert admin("delete", f"alerts/silences/{silence.json()['id']}/").status_code == 204
+    assert admin("delete", "alerts/rules/errors/").status_code == 204
+    assert admin("get", "alerts/").json() == {"items": []}
+
+
+def test_alerts__viewers_and_wrong_rules__are_refused() -> None:
+    viewer, admin = Program("viewer"), Program("admin")
+
+    wrong = admin("put", "alerts/rules/", {**RULE, "spec": {"metric": "odd", "value": 1}})
+
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["spec.metric"])
+    assert viewer("put", "alerts/rules/", RULE).status_code == 403
+    assert viewer("get", "alerts/").json() == {"items": []}
+    assert viewer("get", "slos/none/").status_code == 404
+
+
+def test_backtest__a_rule__tells_when_it_would_have_fired(calls: object) -> None:  # noqa: F811
+    now = timezone.now().replace(second=0, microsecond=0)
+    for minutes in range(0, 30, 5):
+        calls(now - timedelta(hours=30, minutes=minutes), 0, calls=10, errors=9)  # type: ignore[operator]
+    calls(now - timedelta(hours=2), 0, calls=10)  # type: ignore[operator]
+
+    told = Program("viewer")("post", "alerts/rules/backtest", {"kind": RULE["kind"], "spec": RULE["spec"]}).json()
+
+    assert len(told["episodes"]) == 1
+    assert told["measured"] == 7
+    refused = Program("viewer")("post", "alerts/rules/backtest", {"kind": "budget", "spec": {}})
+    assert refused.status_code == 422
+
+
+def test_slos__put_and_read__tell_the_budget(calls: object) -> None:  # noqa: F811
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    admin = Program("admin")
+    calls(timezone.now(), calls=1000, errors=5)  # type: ignore[operator]
+
+    put = admin("put", "slos/", {"tenant": "acme", "slug": "chat", "objective": 0.99})
+    told = admin("get", "slos/chat/?tenant=acme").json()
+
+    assert put.json()["tenant"] == told["tenant"] == "acme"
+    assert (told["calls"], told["bad"], told["good"]) == (1000, 5, 0.995)
+    assert told["budget_left"] == pytest.approx(0.5)
+    assert told["burn_rates"]["3600"] == pytest.approx(0.5)
+    assert admin("put", "slos/", {"slug": "x", "objective": 2}).status_code == 422
+    assert admin("delete", "slos/chat/?tenant=acme").status_code == 204
