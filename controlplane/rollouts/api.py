@@ -38,6 +38,14 @@ class DeploymentIn(Schema):
     needs_approval: bool = False
 
 
+class DeploymentPatch(Schema):
+    routes: tuple[str, ...] = ()
+    unit: str = ""
+    window_s: int = 0
+    config_schema: Any = Field(None, alias="schema")
+    needs_approval: bool = False
+
+
 class DeploymentOut(Schema):
     slug: str
     tenant: str | None
@@ -291,6 +299,18 @@ def create_deployment(request: HttpRequest, body: DeploymentIn) -> Any:
 def get_deployment(request: HttpRequest, slug: str) -> Any:
     """One deployment with its stable release."""
     return queries.deployment_seen_by(asker(request), slug)
+
+
+@router.patch("/deployments/{slug}/", response=DeploymentOut)
+def change_deployment(request: HttpRequest, slug: str, body: DeploymentPatch) -> Any:
+    """Change what is named. The unit and its hash stay as they are while a rollout is on its way."""
+    who = asker(request)
+    deployment = queries.deployment_seen_by(who, slug)
+    named = body.model_dump(exclude_unset=True)
+    if "config_schema" in named:
+        named["schema"] = named.pop("config_schema")
+    described = deployments.description_of(deployment)._replace(**named)
+    return deployments.change_deployment(by=who, deployment=deployment, description=described)
 
 
 @router.delete("/deployments/{slug}/", response={204: None})

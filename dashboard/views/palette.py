@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 
 from controlplane.budgets import queries as budgets
+from controlplane.domain.rollout import OPEN
+from controlplane.rollouts import queries as rollouts
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import Asker
@@ -28,6 +30,8 @@ def _actions(asker: Asker) -> list[Entry]:
         found += [
             _entry("Action", "New budget", reverse("budget-new")),
             _entry("Action", "New policy", reverse("policy-edit")),
+            _entry("Action", "New rollout", reverse("rollout-new")),
+            _entry("Action", "New deployment", reverse("deployment-new")),
         ]
     if asker.may(Role.ADMIN):
         found += [
@@ -52,4 +56,8 @@ def entries(request: HttpRequest) -> HttpResponse:
         owner = budget.tenant.slug if budget.tenant else ""
         link = f"{reverse('budgets')}?{urlencode({'budget': f'{owner}/{budget.slug}'})}"
         found.append(_entry("Budget", f"{owner or 'Installation'} · {budget.slug}", link))
+    for rollout in rollouts.rollouts_seen_by(asker).filter(phase__in=OPEN)[:MOST]:
+        title = f"{rollout.deployment.slug} {rollout.release.version}"
+        link = f"{reverse('rollouts')}?{urlencode({'rollout': rollout.pk})}"
+        found.append(_entry("Rollout", title, link, rollout.phase))
     return JsonResponse({"entries": found})

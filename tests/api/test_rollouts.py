@@ -119,6 +119,18 @@ def test_rollout__history_and_lists__show_what_was_done(assistant: Program) -> N
     assert assistant("get", "deployments/").json()[0]["stable"] == "7.2.4"
 
 
+def test_deployment__changed__only_in_what_is_named(assistant: Program) -> None:
+    changed = assistant("patch", "deployments/assistant/", {"routes": ["chat", "mail"], "schema": None})
+    refused = assistant("patch", "deployments/assistant/", {"unit": "planet"})
+
+    assert (changed.status_code, changed.json()["routes"], changed.json()["unit"]) == (200, ["chat", "mail"], "session")
+    assert refused.status_code == 422
+    assert assistant("post", "deployments/assistant/releases/", {"config": {"model": 7}}).status_code == 201
+    begin(assistant)
+    assert assistant("patch", "deployments/assistant/", {"unit": "user"}).status_code == 409
+    assert assistant("patch", "deployments/assistant/", {"routes": ["chat"]}).status_code == 200
+
+
 def test_release__that_does_not_fit__is_refused_field_by_field(assistant: Program) -> None:
     reply = assistant("post", "deployments/assistant/releases/", {"config": {"model": 7}})
 

@@ -91,6 +91,36 @@ def _faults(slug: str, description: Description) -> dict[str, str]:
 
 
 @transaction.atomic
+def change_deployment(*, by: Asker, deployment: Deployment, description: Description) -> Deployment:
+    """Describe a deployment anew. What places units (unit, method, salt) can't change while a rollout is on its way."""
+    may_change(by, deployment.tenant)
+    deployment = Deployment.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=deployment.pk)
+    faults = _faults(deployment.slug, description)
+    if faults:
+        raise Invalid("The deployment is not valid: nothing was changed.", errors=faults)
+    before = description_of(deployment)
+    after = description._replace(routes=tuple(sorted(set(description.routes))), salt=description.salt or before.salt)
+    if after == before:
+        return deployment
+    moves = (after.unit, after.method, after.salt) != (before.unit, before.method, before.salt)
+    if moves and deployment.rollouts.filter(phase__in=OPEN).exists():
+        raise Conflict(f"{deployment.slug} has a rollout that is not over: its units would change sides.")
+    for name, value in after._asdict().items():
+        setattr(deployment, name, list(value) if name == "routes" else value)
+    deployment.save()
+    summary = f"Changed the deployment {deployment.slug}"
+    publish(by=by, deployment=deployment, summary=summary, before=before._asdict(), after=after._asdict())
+    _record(by, "deployment.changed", deployment, summary, after=after._asdict())
+    return deployment
+
+
+def description_of(deployment: Deployment) -> Description:
+    """Return how a deployment is described now."""
+    said = {name: getattr(deployment, name) for name in Description._fields}
+    return Description(**{**said, "routes": tuple(deployment.routes)})
+
+
+@transaction.atomic
 def archive_deployment(*, by: Asker, deployment: Deployment, reason: str = "") -> None:
     """Take a deployment out of the snapshots. Its calls go on, without a release."""
     may_change(by, deployment.tenant)
