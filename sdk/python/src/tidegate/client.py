@@ -53,7 +53,8 @@ def connect(
     """Return the gate to a control plane, ``TIDEGATE_URL`` and ``TIDEGATE_KEY`` by default.
 
     Waits at most ``wait_s`` seconds for the first policy, so that the first call is governed. A server that is away is no
-    error: the last known good policy is used, and without one calls pass ungoverned (``gate.status()`` says so).
+    error: the last known good policy is used, and without one calls pass ungoverned (``gate.status()`` says so). It is kept in
+    ``cache_dir`` (``TIDEGATE_CACHE_DIR``, or the user's cache folder); empty: nowhere.
     ``journal`` (``TIDEGATE_JOURNAL_DIR``) is a folder on a disk that outlives the process: what a killed process may have spent
     is then said for it by the next one with the same url and key, and nothing of its leases stays counted as spent.
     Raises ``ValueError`` when url or key are missing or malformed.
@@ -66,7 +67,7 @@ def connect(
         raise ValueError("The SDK key is missing: pass key= or set TIDEGATE_KEY.")
     if not key.isascii() or not key.isprintable() or any(letter.isspace() for letter in key):
         raise ValueError("The SDK key has characters that no key has; copy it again.")
-    folder = Path(cache_dir) if cache_dir is not None else default_folder()
+    folder = default_folder() if cache_dir is None else Path(cache_dir) if cache_dir else None
     gate = Gate(
         url=url,
         key=key,
