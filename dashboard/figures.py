@@ -93,3 +93,18 @@ def when(at: datetime, now: datetime) -> str:
 def change(now: float | None, before: float | None) -> float | None:
     """The change relative to before, ``None`` when there is nothing to compare with."""
     return (now - before) / before if now is not None and before else None
+
+
+def size(bytes_: float) -> str:
+    """Return bytes as ``4.2 MB``."""
+    value, unit = float(bytes_), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def rate(per_s: float) -> str:
+    """Return a rate as ``12.4k/s``, small ones per minute."""
+    return f"{count(per_s)}/s" if per_s >= 1 or per_s == 0 else f"{per_s * 60:.1f}/min"

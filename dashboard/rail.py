@@ -29,6 +29,7 @@ ENTRIES = (
     Entry("mesh", "Mesh", "m", 2),
     Entry("sessions", "Sessions", "e", 2),
     Entry("clients", "Clients", "c", 3),
+    Entry("state", "State", "w", 3),
     Entry("audit", "Audit", "a", 4),
     Entry("settings", "Settings", "s", 4),
 )

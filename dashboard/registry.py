@@ -15,6 +15,7 @@ from dashboard.pages import (
     rollouts,
     sessions,
     settings,
+    state,
     tenants,
     trace,
     traces,
@@ -42,6 +43,8 @@ PAGES: dict[str, Page] = {
         mesh.PAGE,
         sessions.PAGE,
         clients.PAGE,
+        state.PAGE,
+        state.OWNER,
         audit.PAGE,
         settings.PAGE,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, tenants, traces
+from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, state, tenants, traces
 from dashboard.views.show import show
 
 app_urls: list[URLPattern | URLResolver] = [
@@ -54,6 +54,13 @@ app_urls: list[URLPattern | URLResolver] = [
     path("mesh/", show("mesh"), name="mesh"),
     path("sessions/", show("sessions"), name="sessions"),
     path("clients/", show("clients"), name="clients"),
+    path("state/", show("state"), name="state"),
+    path("state/of/", show("state-owner"), name="state-owner"),
+    path("state/erase/", state.erase, name="state-erase"),
+    path("state/nodes/add/", state.add_node, name="state-node-add"),
+    path("state/nodes/remove/", state.remove_node, name="state-node-remove"),
+    path("state/rebalance/", state.rebalance, name="state-rebalance"),
+    path("state/rebalance/steer/", state.steer, name="state-steer"),
     path("audit/", show("audit"), name="audit"),
     path("settings/", show("settings"), name="settings"),
     path("settings/operators/", settings.create_operator, name="operator-create"),

@@ -50,6 +50,10 @@ class Held:
     left_ms: int | None
     history: list[tuple[int, datetime, Any]]
 
+    @property
+    def seconds_left(self) -> float | None:
+        return None if self.left_ms is None else self.left_ms / 1000
+
 
 @dataclass(frozen=True)
 class Everything:

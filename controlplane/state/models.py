@@ -84,6 +84,10 @@ class Rebalancing(models.Model):
             ),
         ]
 
+    @property
+    def percent(self) -> int:
+        return round(100 * self.slots_done / max(1, self.slots_total))
+
 
 class Rule(models.Model):
     """What a tenant and those below it may keep, and how; without a tenant, the installation's. ``None``: no limit."""

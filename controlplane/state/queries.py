@@ -94,6 +94,12 @@ class Plan:
         """The part of the slots that moves."""
         return self.slots_moving / SLOTS
 
+    @property
+    def lines(self) -> list[tuple[str, int, int]]:
+        """Name, slots now and slots then of every node."""
+        names = sorted({*self.before, *self.after})
+        return [(name, self.before.get(name, 0), self.after.get(name, 0)) for name in names]
+
 
 def plan(asker: Asker, kind: str, *, without: Sequence[str] = ()) -> Plan:
     """Return how slots would be dealt to the nodes there are, but for those named; nothing is changed."""
@@ -142,6 +148,16 @@ def rule_of(tenant: Tenant | None) -> tuple[Rule, Tenant | None]:
         if pk in rules:
             return rules[pk], rules[pk].tenant
     return Rule.objects.filter(tenant=None).first() or Rule(), None
+
+
+def rules_by_slug(slugs: Sequence[str]) -> dict[str, Rule]:
+    """Return the rules that some tenants' state is kept by; the installation's for slugs that nobody has registered."""
+    rules = {rule.tenant_id: rule for rule in Rule.objects.all()}
+    default = rules.get(None) or Rule()
+    found = dict.fromkeys(slugs, default)
+    for slug, lineage in Tenant.objects.filter(slug__in=slugs).values_list("slug", "lineage"):
+        found[slug] = next((rules[pk] for pk in reversed(lineage) if pk in rules), default)
+    return found
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,18 @@ def duration_us(us: float | None) -> str:
 
 
 @register.filter
+def size(bytes_: float | None) -> str:
+    """Bytes as ``4.2 MB``."""
+    return "–" if bytes_ is None else figures.size(bytes_)
+
+
+@register.filter
+def rate(per_s: float) -> str:
+    """``12.4k/s``."""
+    return figures.rate(per_s)
+
+
+@register.filter
 def percent(share: float | None, digits: int = 1) -> str:
     """0.019 as ``1.9 %``."""
     return figures.percent(share, digits)

@@ -31,6 +31,8 @@ PAGES = (
     "/mesh/",
     "/sessions/",
     "/clients/",
+    "/state/",
+    "/state/of/?tenant=acme&kind=user&owner=u-1",
     "/audit/",
     "/settings/",
 )

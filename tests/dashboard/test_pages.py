@@ -36,6 +36,8 @@ MOST_QUERIES = {
     "/mesh/": 18,
     "/sessions/": 24,
     "/clients/": 16,
+    "/state/": 30,
+    "/state/of/": 16,
     "/audit/": 14,
     "/settings/": 18,
 }

@@ -1,0 +1,98 @@
+"""State: nodes added and removed, slots moved, owners erased."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from controlplane.problems import Invalid
+from controlplane.state.actions import nodes, owners
+from dashboard.forms import Form
+from dashboard.views.acts import acting, say, submit
+from dashboard.views.show import asker_behind
+
+
+@acting
+def add_node(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+
+    def do(form: Form) -> str:
+        node = nodes.add_node(
+            by=asker,
+            kind=form.text("kind"),
+            name=form.text("name"),
+            url=form.text("url"),
+            weight=form.whole("weight") or 1,
+        )
+        say(request, f"{node.name} is ready and serves nothing yet: start a rebalancing to move slots to it.")
+        return reverse("state")
+
+    return submit(request, do, page="state", form="node_form")
+
+
+@acting
+def remove_node(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+
+    def do(_form: Form) -> str:
+        kind, _, name = request.POST.get("node", "").partition("/")
+        nodes.remove_node(by=asker, kind=kind, name=name)
+        say(request, f"{name} is no node any more.")
+        return reverse("state")
+
+    return submit(request, do, page="state", form="node_form")
+
+
+def _pace(form: Form) -> float:
+    try:
+        return float(form.text("slots_per_s") or 50)
+    except ValueError:
+        raise Invalid("The pace is not readable.", errors={"slots_per_s": "must be a number"}) from None
+
+
+@acting
+def rebalance(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+
+    def do(form: Form) -> str:
+        kind, _, leaving = form.text("what").partition("/")
+        without = [leaving] if leaving else []
+        job = nodes.start_rebalancing(by=asker, kind=kind, without=without, slots_per_s=_pace(form))
+        say(
+            request,
+            f"{job.slots_total} slots are on their way, at most {job.slots_per_s:g} a second. Callers notice nothing.",
+        )
+        return reverse("state")
+
+    return submit(request, do, page="state", form="move_form")
+
+
+@acting
+def steer(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+
+    def do(_form: Form) -> str:
+        number, _, phase = request.POST.get("job", "").partition("/")
+        job = nodes.steer_rebalancing(by=asker, job=int(number) if number.isdecimal() else 0, phase=phase)
+        say(request, f"The rebalancing is {job.phase}.")
+        return reverse("state")
+
+    return submit(request, do, page="state", form="move_form")
+
+
+@acting
+def erase(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+    named = {name: request.POST.get(name, "") for name in ("tenant", "kind", "owner")}
+
+    def do(form: Form) -> str:
+        erased = owners.erase_owner(by=asker, **named, reason=form.text("reason"))
+        say(
+            request,
+            f"{erased} values of {named['kind']} {named['owner']} are erased, with their history, on every tier.",
+        )
+        return f"{reverse('state-owner')}?{urlencode(named)}"
+
+    return submit(request, do, page="state-owner", params=named, form="erase_form")
