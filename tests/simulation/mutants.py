@@ -21,6 +21,8 @@ CARRY = "controlplane.domain.carry"
 PERIODS = "controlplane.domain.periods"
 BUDGET = "tidegate.core.budget"
 LEASING = "tidegate.leasing"
+LENDING = "tidegate.lending"
+HARVEST = "tidegate.harvest"
 BOOKS = "tidegate.books"
 EXCHANGE = "tidegate.exchange"
 REPORT = "tidegate.report"
@@ -149,6 +151,12 @@ MUTANTS = (
            "if slip.retiring or boot >= slip.ends:", "if boot >= slip.ends:"),
     Mutant("lease_numbers_come_again", "numbers are never used twice", LEASING, "Leases._next",
            "self._number += 1", "self._number = max(1, self._number)"),
+    Mutant("what_is_lent_is_not_held", "calls on credit were paid for before", LEASING, "Leases.lend",
+           "slip.lease = budget.hold_unfunded(slip.lease, nusd)", "slip.lease = budget.hold_unfunded(slip.lease, 0)", ("swift",)),
+    Mutant("credit_outlives_the_lease", "a call is admitted when now < deadline", LENDING, "Lending._draw",
+           "min(cell.until, now + cell.slip.ends_in(boot))", "cell.until + 10.0", ("swift",)),
+    Mutant("credit_is_never_called_back", "what is lent goes back before a sync", HARVEST, "Harvest.gather",
+           "if self.active:", "if False:", ("swift",)),
     # What it says
     Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books._cost_of",
            "return ticket.estimate\n", "return 0\n"),

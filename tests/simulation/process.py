@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.kernel import Broken, ProcessClock
+from tests.simulation.swift import MODEL, Flight, begin
+from tidegate.cells import CellKey
 from tidegate.errors import Refused
 from tidegate.exchange import Exchange, Sent
 from tidegate.guard import Guard
@@ -36,14 +38,18 @@ class Job(Ticket):
 
     __slots__ = (*SLOTS, "accounts", "number", "process", "settled_at")
 
-    def __init__(self, process: Process, tenant: str, category: str, bound: int) -> None:
+    def __init__(self, process: Process, tenant: str, category: str, bound: int, kind: CellKey | None = None) -> None:
         super().__init__()
         self.process = process
         self.number = process.world.number_call()
         self.tenant = tenant
         self.route = "chat"
         self.category = category
-        self.declared_nusd = bound
+        if kind is not None:  # priced by the book, so that more like it may be lent to
+            self.model, self.input_tokens, self.max_output_tokens = MODEL, bound, 0
+            self.cell_key = kind
+        else:
+            self.declared_nusd = bound
         self.accounts: tuple[int, ...] = ()  # that will be billed for it
         self.settled_at: datetime | None = None  # by its process
 
@@ -103,6 +109,9 @@ class Process:
         self.closing = False
         self.awake_at = 0.0
         self.spent = 0  # what its calls settled at
+        self.flights: dict[Flight, None] = {}
+        self.suspended_at = float("-inf")  # when it last was, on its own clock
+        self.guard.warm_calls = 0
         self._hurry = False
         self._phase = ""
         self._turn = 0
@@ -135,6 +144,7 @@ class Process:
         """Stand still with the whole machine: only the clock that counts suspend goes on."""
         if self.world.kernel.now >= self.awake_at:
             self.pause(seconds)
+            self.suspended_at = self.clock.now()
             self.world.kernel.after(seconds, self._resume, seconds)
 
     def _resume(self, seconds: float) -> None:
@@ -142,10 +152,23 @@ class Process:
 
     # Calls
 
-    def call(self, tenant: str, category: str, bound: int) -> Job:
-        job = Job(self, tenant, category, bound)
-        self.advance(job)
+    def call(self, tenant: str, category: str, bound: int) -> Job | Flight | None:
+        """Begin a call; ``None`` when it was refused without being asked any more."""
         setup = self.world.setup
+        kind = None
+        if self.chance.random() < setup.swift:
+            try:
+                begun = begin(self, tenant, category, bound)
+            except Refused as refusal:
+                self.world.refused[refusal.reason] += 1
+                return None
+            if isinstance(begun, Flight):
+                self.flights[begun] = None
+                self._begin_call(begun)
+                return begun
+            kind = begun
+        job = Job(self, tenant, category, bound, kind)
+        self.advance(job)
         if job.stage in ("queued", "funding") and self.chance.random() < setup.gives_up:
             self.after(self.chance.uniform(0.0, 0.3), self._give_up, job)
         return job
@@ -162,26 +185,30 @@ class Process:
     def _give_up(self, job: Job) -> None:
         self.guard.abandon(job)
 
-    def _begin_call(self, job: Job) -> None:
+    def _begin_call(self, job: Job | Flight) -> None:
         world = self.world
         slack = 0.11 + 4 * world.setup.drift * world.setup.ttl
         world.truth.let_through(self, job, now=world.kernel.now, slack=slack)
         world.provide(self, job)
 
-    def finish(self, job: Job, error: BaseException | None, cost: int | None) -> None:
+    def finish(self, job: Job | Flight, error: BaseException | None, cost: int | None) -> None:
         """The body of a call has ended; ``cost`` is what it heard that it costs."""
         if job.stage != "running":
             return
-        if cost is not None:
-            job.usage = Usage(1, 1, 0, cost, None)
         presumed = 0 if isinstance(error, TurnedDown) else job.estimate
         self._settled(job, presumed if cost is None else cost)
+        if isinstance(job, Flight):
+            del self.flights[job]
+            job.end(error, cost)
+            return
+        if cost is not None:
+            job.usage = Usage(1, 1, 0, cost, None)
         self.guard.settle(job, error)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Job | Flight) -> None:
         self.finish(job, asyncio.CancelledError(), None)
 
-    def _settled(self, job: Job, cost: int) -> None:
+    def _settled(self, job: Job | Flight, cost: int) -> None:
         self.spent += cost
         self.world.truth.settled(self, job, cost)
 
@@ -219,6 +246,7 @@ class Process:
         self._hurry = False
         self._phase = "sending"
         body, sent = self.exchange.request({}, {}, dropped_spans=0, closing=self.closing)
+        self.world.truth.gathered(self)
         self._seq = sent.seq
         self.after(self.world.setup.patience, self._timed_out, sent.seq)
         self.world.send(self, body, sent)
@@ -272,8 +300,12 @@ class Process:
             self.after(CLOSE_S / 3, self._finish)
 
     def _finish(self) -> None:
-        for job in list(self.guard.running):
+        for job in self.guard.running:
             self._settled(job, job.estimate)  # type: ignore[arg-type]  # all tickets here are jobs
+        for flight in self.flights:
+            flight.stage = "over"
+            self._settled(flight, flight.estimate)
+        self.flights.clear()
         self.guard.presume()
         self.closing = True
         self._failures = 0
@@ -310,8 +342,8 @@ class Process:
     def check_idle(self) -> None:
         """Nothing is going on: every permit, place and hold must have come back."""
         guard = self.guard
-        if guard.running or guard.waiting:
-            raise Broken("I8 liveness", f"process {self.number} still runs {len(guard.running)} calls")
+        if guard.in_flight or guard.waiting:
+            raise Broken("I8 liveness", f"process {self.number} still runs {guard.in_flight} calls")
         for lane in guard.lanes.values():
             if lane.line.running or lane.line.waiting:
                 raise Broken("I8 liveness", f"process {self.number} lost a place in a line")

@@ -10,6 +10,7 @@ from controlplane.domain.leases import OpenLease
 from tests.simulation.kernel import Broken
 from tests.simulation.process import Job, Process
 from tests.simulation.setup import Setup
+from tests.simulation.swift import Flight
 from tests.simulation.truth import Held, charge, rest
 from tests.simulation.world import CATEGORIES, World
 from tidegate.leasing import IDLE_S
@@ -92,7 +93,7 @@ class _Probe:
         self.attempts = 0
         self.fitted = 0  # attempts in a row for which there was enough
         self.served = False
-        self.job: Job | None = None
+        self.job: Job | Flight | None = None
         process.after(process.chance.uniform(0.0, 0.5), self.ask)
 
     def ask(self) -> None:

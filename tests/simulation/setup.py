@@ -28,6 +28,8 @@ class Setup:
     interval: float = 0.5  # between syncs
     ttl: float = 5.0  # of leases
     patience: float = 3.0  # of a client for an answer
+    swift: float = 0.0  # the part of calls that may pass on credit lent to their kind
+    burst: int = 1  # calls that come at once
     queue: int = 0  # calls of a route at once; 0: any number
     hours: float = 0.0  # the part of budgets that renew hourly
     rolling: float = 0.0  # the part of budgets that roll over a day
@@ -107,9 +109,18 @@ def drawn(seed: int) -> Setup:
         "ttl": chance.choice((0.5, 2.0, 5.0, 15.0)),
         "patience": chance.choice((0.5, 1.0, 3.0, 10.0)),
         "queue": chance.choice((0, 0, 1, 3)),
+        "burst": chance.choice((1, 1, 1, 8)),
         "hour_ends": chance.uniform(0.1, 1.0) * horizon,
         "delay": chance.choice((0.002, 0.02, 0.1, 0.4)),
     }
+    if chance.random() < 0.3:  # calls that come often, of which there is plenty, are lent to
+        values |= {
+            "swift": chance.choice((0.7, 1.0)),
+            "burst": 8,
+            "tightness": chance.choice((3.0, 10.0)),
+            "tenants": 1,
+        }
+        values |= {"calls": 300, "budgets": chance.randint(1, 3), "duration": 0.05}
     for name, (least, most) in FAULTS.items():
         if chance.random() < 0.4:
             values[name] = chance.uniform(least, most)

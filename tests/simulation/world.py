@@ -15,6 +15,7 @@ from tests.simulation.process import Job, Process, TurnedDown
 from tests.simulation.server import Network, Server
 from tests.simulation.setup import Setup
 from tests.simulation.store import BudgetRow, Store
+from tests.simulation.swift import PRICES, Flight
 from tests.simulation.truth import Truth
 from tidegate.core.policy import Snapshot, compile_snapshot
 from tidegate.core.price import compile_price_book
@@ -22,7 +23,7 @@ from tidegate.exchange import Sent
 
 HOUR = datetime(2026, 11, 25, 13, tzinfo=UTC)
 CATEGORIES = ("", "support")
-BOOK = compile_price_book({"format": 1, "models": {}})
+BOOK = compile_price_book(PRICES)
 MOST_PROCESSES = 40
 
 
@@ -137,7 +138,7 @@ class World:
     def start(self) -> None:
         """Begin the safety phase: calls come in, and everything befalls the world that its setup has."""
         setup = self.setup
-        self._every(setup.calls / setup.horizon, "calls", self._call)
+        self._every(setup.calls / setup.burst / setup.horizon, "calls", self._call)
         for rate, name, act in (
             (setup.partitions, "partitions", self._partition),
             (setup.kills, "kills", self._kill),
@@ -166,10 +167,11 @@ class World:
     def _call(self, chance: random.Random) -> None:
         process = self._some(chance)
         if process is not None:
-            bound = chance.randint(1, self.setup.bound)
-            process.after(0.0, process.call, chance.choice(self.tenants), chance.choice(CATEGORIES), bound)
+            tenant, category = chance.choice(self.tenants), chance.choice(CATEGORIES)
+            for _ in range(self.setup.burst):
+                process.after(0.0, process.call, tenant, category, chance.randint(1, self.setup.bound))
 
-    def provide(self, process: Process, job: Job) -> None:
+    def provide(self, process: Process, job: Job | Flight) -> None:
         """The provider works on a call that was let through, and will bill it, come what may."""
         setup, chance = self.setup, process.chance
         takes = chance.expovariate(1 / (0.02 if self.network.healed else setup.duration))
@@ -190,7 +192,9 @@ class World:
         self.open_calls += 1
         self.kernel.after(takes, self._bill, process, job, error, cost, heard)
 
-    def _bill(self, process: Process, job: Job, error: BaseException | None, cost: int, heard: int | None) -> None:
+    def _bill(
+        self, process: Process, job: Job | Flight, error: BaseException | None, cost: int, heard: int | None
+    ) -> None:
         self.open_calls -= 1
         self.truth.billed(job, cost)
         spare = job.estimate - cost
