@@ -113,7 +113,10 @@ class RingIn(Schema):
 
 
 class RolloutIn(Schema):
-    """Without rings those of the strategy. ``start`` begins at once; else it is a draft."""
+    """Without rings those of the strategy. ``start`` begins at once; else it is a draft.
+
+    ``baseline``: compare with a concurrent arm of the candidate's size only; without it a canary does, rings do not.
+    """
 
     release: str
     strategy: str = "rings"
@@ -121,7 +124,7 @@ class RolloutIn(Schema):
     alpha: float = 0.01
     beta: float = 0.05
     max_error_rate: float | None = None
-    baseline: bool = False
+    baseline: bool | None = None
     starts_at: datetime | None = None
     start: bool = True
     reason: str = ""

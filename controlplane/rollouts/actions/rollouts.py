@@ -32,14 +32,17 @@ _DONE = {
 
 
 class Wish(NamedTuple):
-    """How a release is to go out. Without rings, those of the strategy."""
+    """How a release is to go out. Without rings, those of the strategy.
+
+    ``baseline``: compare with a concurrent arm of the candidate's size; ``None``: as the strategy has it, a canary does.
+    """
 
     strategy: str = "rings"
     rings: tuple[RingPlan, ...] = ()
     alpha: float = 0.01
     beta: float = 0.05
     max_error_rate: float | None = None
-    baseline: bool = False
+    baseline: bool | None = None
     starts_at: datetime | None = None
 
 
@@ -70,7 +73,8 @@ def create_rollout(
         rings=[ring._asdict() for ring in rings],
         evidence=kept(FRESH),
         created_by=by.name,
-        **{name: value for name, value in wish._asdict().items() if name != "rings"},
+        baseline=wish.strategy == "canary" if wish.baseline is None else wish.baseline,
+        **{name: value for name, value in wish._asdict().items() if name not in {"rings", "baseline"}},
     )
     note(rollout, by, "create", reason, now)
     recorded(by, "create", rollout, f"Made a rollout of {deployment.slug} {release.version}", reason)
@@ -182,6 +186,8 @@ def _allowed(by: Asker, rollout: Rollout, verb: str, now: datetime) -> None:
         _may_go_back(rollout)
     if verb in {"retry", "rollback"} and rollout.phase in ENDED and deployment.rollouts.filter(phase__in=OPEN).exists():
         raise Conflict(f"{deployment.slug} has another rollout that is not over.")
+    if verb in GOES_ON | {"resume", "extend"} and rollout.release.bad_at is not None:
+        raise Conflict(f"Release {rollout.release.version} is marked bad: it is never returned to. Make a new one.")
     if verb == "retry" and deployment.stable_id != rollout.previous_id:
         raise Conflict(f"{deployment.slug} has another stable release by now: make a new rollout.")
 
