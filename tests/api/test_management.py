@@ -287,3 +287,9 @@ def test_openapi__the_document__names_every_path_once(admin: Program) -> None:
     assert "/api/v1/tenants/{slug}/budgets/{budget}/amount" in document["paths"]
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("address", ["tenants/%00/budgets/", "usage/?tenant=%00", "budgets/a%00b/"])
+def test_address__with_a_nul__is_turned_down(admin: Program, address: str) -> None:
+    answer = admin("get", address)
+    assert (answer.status_code, "NUL" in answer.json()["detail"]) == (400, True)
