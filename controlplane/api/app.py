@@ -8,6 +8,7 @@ import orjson
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.parser import Parser
 
 from controlplane.alerting.api import router as alerting
 from controlplane.budgets.api import router as budgets
@@ -21,11 +22,20 @@ from controlplane.telemetry.api import router as telemetry
 from controlplane.tenancy.api import router as tenancy
 from controlplane.tenancy.bearer import OperatorBearer
 
+
+class _Strict(Parser):
+    """JSON to the letter: without NaN and infinities, and only with text that is Unicode."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        return orjson.loads(request.body)
+
+
 api = NinjaAPI(
     title="Tidegate management API",
     version="1",
     description="For operators' programs. Errors are problem+json; money is decimal dollars as text; lists have cursors.",
     auth=OperatorBearer(),
+    parser=_Strict(),
     urls_namespace="api",
 )
 for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts, state, alerting):

@@ -293,3 +293,9 @@ def test_openapi__the_document__names_every_path_once(admin: Program) -> None:
 def test_address__with_a_nul__is_turned_down(admin: Program, address: str) -> None:
     answer = admin("get", address)
     assert (answer.status_code, "NUL" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", '"\\ud800"'])
+def test_body__with_what_json_does_not_know__is_turned_down(admin: Program, number: str) -> None:
+    answer = admin("put", "prices/my-model", f'{{"input": {number}}}')
+    assert answer.status_code == 400
