@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tidegate.call import Call, OwnCall
-from tidegate.core.policy import compile_snapshot
 from tidegate.core.price import compile_price_book
+from tidegate.core.reading import finish, read_snapshot
 from tidegate.exchange import Answer, Exchange
 from tidegate.guard import Guard
 from tidegate.report import Row
@@ -53,7 +54,7 @@ class Bench:
             **head, "policies": list(self.routes.values()), "tenants": {"acme": rules}, "default": rules,
             "budgets": self.budgets,
         }  # fmt: skip
-        self.guard.follow(compile_snapshot(document), self.book)
+        self.guard.follow(finish(read_snapshot(json.dumps(document))), self.book)
 
     def call(self, route: str = "chat", **options: Any) -> Call:
         return OwnCall(self.guard, self.tracer, route, options)  # type: ignore[arg-type]  # tests pass what they like

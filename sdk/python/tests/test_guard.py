@@ -1002,3 +1002,35 @@ def test_call__names_that_no_database_takes__cleaned_rather_than_lost(bench: Ben
         pass
 
     assert (call.user, call.category, call.model) == ("a\ufffdb", "?", "m" * 120)
+
+
+# A new policy
+
+
+def test_follow__a_new_snapshot__windows_buckets_and_permits_stay(bench: Bench) -> None:
+    policy: dict[str, Any] = {
+        "limits": [{"unit": "requests", "amount": 6, "per_s": 60, "scope": "instance"}],
+        "queue": {"max_concurrent": 2, "max_waiting": 0, "max_wait_ms": 0},
+        "breaker": {"min_calls": 4, "failure_rate": 0.5},
+    }
+    bench.policy(policy)
+    with pytest.raises(RuntimeError), bench.call():
+        raise RuntimeError
+    one, other = bench.call(), bench.call()
+    one.admit()
+    other.admit()
+
+    bench.policy({**policy, "timeout_ms": 7000})
+
+    with pytest.raises(tidegate.QueueFull):  # both places are taken still
+        bench.call().admit()
+    one.settle(None, last=True)
+    other.settle(None, last=True)
+    circuit = bench.guard.breakers["chat", ""]
+    assert (circuit.provider.recent.calls, circuit.provider.recent.failures) == (3, 1)
+    for _ in range(2):
+        with bench.call() as call:
+            assert call.timeout_s == 7.0
+    bench.call().admit()  # the sixth of six: who found no place gave his back
+    with pytest.raises(tidegate.RateLimited):
+        bench.call().admit()

@@ -14,10 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tidegate.core.policy import Snapshot, compile_snapshot
+from tidegate.core import reading
+from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook, compile_price_book
+from tidegate.core.reading import Steps, finish
 
 Source = Literal["server", "disk"]
+PIECE = 64 * 1024
 EMPTY_BOOK = PriceBook({})
 _UNBELIEVABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -39,21 +42,26 @@ class Document(NamedTuple):
     body: bytes
 
 
-def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def digest(body: bytes) -> Steps[str]:
+    """Return the SHA-256 of ``body``, in steps."""
+    checksum = hashlib.sha256()
+    for begins in range(0, len(body), PIECE):
+        checksum.update(body[begins : begins + PIECE])
+        yield
+    return checksum.hexdigest()
 
 
-def verified(etag: str, body: bytes) -> Document:
-    """Return the document of an answer; ``ValueError`` when the body is not what its ETag names."""
+def verified(etag: str, body: bytes) -> Steps[Document]:
+    """Return the document of an answer, in steps; ``ValueError`` when the body is not what its ETag names."""
     name = etag.strip().removeprefix("W/").strip('"')
-    if digest(body) != name:
+    if (yield from digest(body)) != name:
         raise ValueError(f"the body's SHA-256 is not its ETag {name[:16]}…")
     return Document(name, body)
 
 
-def read_snapshot(document: Document) -> Snapshot:
-    """Compile a snapshot; ``ValueError`` (``PolicyError``) names the part that is wrong."""
-    return compile_snapshot(json.loads(document.body))
+def read_snapshot(document: Document) -> Steps[Snapshot]:
+    """Compile a snapshot in steps; ``ValueError`` (``PolicyError``) names the part that is wrong."""
+    return reading.read_snapshot(document.body.decode())
 
 
 def read_prices(document: Document) -> PriceBook:
@@ -76,7 +84,11 @@ class Store:
             snapshot, prices = kept
             book = read_prices(prices) if prices is not None else EMPTY_BOOK
             return Config(
-                snapshot.etag, read_snapshot(snapshot), prices.etag if prices is not None else None, book, "disk"
+                snapshot.etag,
+                finish(read_snapshot(snapshot)),
+                prices.etag if prices is not None else None,
+                book,
+                "disk",
             )
         except _UNBELIEVABLE:
             return None
@@ -92,27 +104,23 @@ class Store:
     def _read(self) -> tuple[Document, Document | None] | None:
         if self._path is None:
             return None
-        checksum, _, rest = self._path.read_bytes().partition(b"\n")
-        if digest(rest).encode("ascii") != checksum:
-            return None
-        kept = json.loads(rest)
-        prices = Document(kept["prices"]["etag"], kept["prices"]["body"].encode()) if kept["prices"] else None
-        return Document(kept["snapshot"]["etag"], kept["snapshot"]["body"].encode()), prices
+        with self._path.open("rb") as file:
+            head = json.loads(file.readline())
+            kept = [finish(verified(etag, file.read(length))) for etag, length in head]
+        return kept[0], kept[1] if len(kept) > 1 else None
 
     def save(self, snapshot: Document, prices: Document | None) -> None:
-        """Keep the documents. Raises ``OSError`` when the disk won't."""
+        """Keep the documents, as they came. Raises ``OSError`` when the disk won't."""
         if self._path is None:
             return
-        kept = {
-            "snapshot": {"etag": snapshot.etag, "body": snapshot.body.decode()},
-            "prices": {"etag": prices.etag, "body": prices.body.decode()} if prices else None,
-        }
-        rest = json.dumps(kept).encode()
+        documents = [document for document in (snapshot, prices) if document is not None]
+        head = [(document.etag, len(document.body)) for document in documents]
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=self._path.parent, prefix=".tidegate-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(digest(rest).encode("ascii") + b"\n" + rest)
+                file.write(json.dumps(head).encode() + b"\n")
+                file.writelines(document.body for document in documents)
             Path(made).replace(self._path)
         except OSError:
             Path(made).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ After ``gather`` the books say what they would say if every call had taken the l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tidegate.books import Books
@@ -19,6 +19,7 @@ from tidegate.report import Row, Spent
 from tidegate.swift import NOTHING_TOLD, OVER, SwiftCall
 from tidegate.ticket import Ticket
 
+FEW = 64  # cells that are gathered in no time
 NOBODY = -1  # an epoch of no incarnation
 T = TypeVar("T")
 
@@ -37,6 +38,13 @@ class Harvest(Books):
         """Call all credit back and count all that ended."""
         if self.active:
             self.call_back(self.active)
+
+    def ease(self) -> Generator[None, None, None]:
+        """Gather in steps, each under the lock for a moment: what ``gather`` has to do at once after it is little."""
+        for cell in list(self.active) if len(self.active) > FEW else ():
+            with self.lock:
+                self.call_back([cell])
+            yield
 
     def call_back(self, cells: Iterable[Cell]) -> None:
         """Call the credit of ``cells`` back and count what ended in them."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TypeVar
 
 from tidegate.config import EMPTY_BOOK, Config, Document, Store, read_prices, read_snapshot, verified
 from tidegate.contact import Backoff, Contact, pause
 from tidegate.core.price import PriceBook
+from tidegate.core.reading import Steps, finish
 from tidegate.guard import Guard
+from tidegate.leisure import at_leisure
 from tidegate.wire import Reply, Unreachable, clean
 
+T = TypeVar("T")
 WAIT_S = 25
 MARGIN_S = 10.0
 FIRST_PAUSE_S = 0.1
@@ -72,7 +76,7 @@ class Poller:
     async def _answered(self, reply: Reply, backoff: Backoff) -> None:
         try:
             if reply.status == 200:
-                await self._swap(verified(reply.headers.get("etag", ""), reply.body))
+                await self._swap(await self._do(verified(reply.headers.get("etag", ""), reply.body)))
             elif reply.status != 304:
                 self._contact.turned_down("config", reply)
                 self.ready.set()
@@ -91,16 +95,21 @@ class Poller:
             await pause(min(MAX_REST_S, int(rest) / 1000), self._hasten)
             self._hasten.clear()
 
+    async def _do(self, steps: Steps[T]) -> T:
+        """Do something long: at once while somebody waits for the first policy, at leisure while the host is at work."""
+        return await at_leisure(steps) if self.ready.is_set() else finish(steps)
+
     async def _swap(self, document: Document) -> None:
         """Compile and govern by a snapshot, with the price book that it names. One that can't be compiled is reported."""
         try:
-            snapshot = read_snapshot(document)
+            snapshot = await self._do(read_snapshot(document))
         except ValueError as error:
             self.refused = (document.etag, clean(str(error), 500))
             self.seen_etag = document.etag
             raise
         prices_etag, book = await self._book(snapshot.prices)
         self.config = Config(document.etag, snapshot, prices_etag, book, "server")
+        await at_leisure(self._guard.ease())
         self._guard.follow(snapshot, book)
         self.refused = None
         if prices_etag != snapshot.prices:
@@ -120,7 +129,7 @@ class Poller:
             reply = await self._connection.request("GET", f"/sdk/v1/prices/{etag}", timeout_s=self._contact.timeout_s)
             if reply.status != 200:
                 raise ValueError(f"the price book {etag} was answered with {reply.status}")
-            document = verified(etag, reply.body)
+            document = await self._do(verified(etag, reply.body))
             book = read_prices(document)
         except (ValueError, Unreachable) as error:
             self._contact.say("prices", str(error))

@@ -13,6 +13,7 @@ from typing import Any
 from tidegate.contact import Backoff, Contact, pause
 from tidegate.exchange import Exchange
 from tidegate.guard import Guard
+from tidegate.leisure import at_leisure
 from tidegate.polling import Poller
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
@@ -51,6 +52,7 @@ class Syncer:
         """Sync; return 0 when it went well, else the seconds until the next attempt."""
         known = self._poller.said()
         dropped = self._tracer.dropped
+        await at_leisure(self._guard.ease())
         body, sent = self._exchange.request(self.identity(), known, dropped_spans=dropped, closing=closing)
         packed = json.dumps(body, separators=(",", ":")).encode()
         headers = {"Content-Type": "application/json"}

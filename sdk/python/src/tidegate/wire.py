@@ -206,7 +206,7 @@ class Connection:
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return await self._read_chunks(reader)
         if "content-length" in headers:
-            return await reader.readexactly(_bounded(int(headers["content-length"])))
+            return await _read_exactly(reader, _bounded(int(headers["content-length"])))
         chunks: list[bytes] = []
         total = 0
         while chunk := await reader.read(MAX_HEAD):
@@ -220,7 +220,7 @@ class Connection:
         total = 0
         while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
             total = _bounded(total + size)
-            chunks.append(await reader.readexactly(size))
+            chunks.append(await _read_exactly(reader, size))
             await reader.readexactly(2)
         while (await reader.readuntil(b"\r\n")) != b"\r\n":
             pass
@@ -238,6 +238,18 @@ class Connection:
             _SOCKETS.discard(sock)
             if self._streams is None:
                 sock.close()
+
+
+async def _read_exactly(reader: asyncio.StreamReader, size: int) -> bytes:
+    """Return ``size`` bytes, read piece by piece: one buffer of some megabytes takes its time to grow and to be copied."""
+    pieces: list[bytes] = []
+    while size:
+        piece = await reader.read(min(size, MAX_HEAD))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", size)
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _bounded(size: int) -> int:

@@ -5,7 +5,8 @@ The same functions run on the server (when a document is put) and in the SDK (wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tidegate.core.checks import MISSING, Check, Field, number, one_of, or_null, whole
@@ -361,26 +362,51 @@ class Snapshot:
         return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
 
 
+class SnapshotParts:
+    """A snapshot that is being compiled: all of it but its policies and tenants, which may come one by one."""
+
+    def __init__(self, document: Any) -> None:
+        if not isinstance(document, Mapping):
+            raise PolicyError({"": "a snapshot must be an object"})
+        if document.get("format") != FORMAT:
+            raise PolicyError({"format": f"this is version {document.get('format')!r}, known is {FORMAT}"})
+        for name, check in _HEAD.items():
+            fault = check(document.get(name))
+            if fault:
+                raise PolicyError({name: fault})
+        self._document = document
+        with faults_named("budgets"):
+            self._budgets = {int(key): _budget(int(key), value) for key, value in document["budgets"].items()}
+        self._deployments = compile_deployments(document.get("deployments", {}))
+
+    def rules(self, value: Any, policies: Sequence[Policy], tenant: str) -> TenantRules:
+        with faults_named(f"tenants.{tenant}"):
+            return _rules(value, _Known(policies, self._budgets, self._deployments))
+
+    def snapshot(self, policies: Sequence[Policy], tenants: Mapping[str, TenantRules]) -> Snapshot:
+        with faults_named("default"):
+            default = _rules(self._document["default"], _Known(policies, self._budgets, self._deployments))
+        return Snapshot(self._document, tenants, default, self._deployments)
+
+
 def compile_snapshot(document: Any) -> Snapshot:
     """Return the snapshot of a document as it was served; ``PolicyError`` names the first part that is wrong."""
-    if not isinstance(document, Mapping):
-        raise PolicyError({"": "a snapshot must be an object"})
-    if document.get("format") != FORMAT:
-        raise PolicyError({"format": f"this is version {document.get('format')!r}, known is {FORMAT}"})
-    for name, check in _HEAD.items():
-        fault = check(document.get(name))
-        if fault:
-            raise PolicyError({name: fault})
+    with faults_named():
+        parts = SnapshotParts(document)
+        policies = [compile_policy(policy, number) for number, policy in enumerate(document["policies"])]
+        tenants = {slug: parts.rules(value, policies, slug) for slug, value in document["tenants"].items()}
+        return parts.snapshot(policies, tenants)
+
+
+@contextmanager
+def faults_named(part: str = "") -> Iterator[None]:
+    """Turn whatever a ``part`` of a snapshot that has the wrong shape raises into a ``PolicyError``."""
     try:
-        policies = [_compiled(policy, f"policies[{i}]") for i, policy in enumerate(document["policies"])]
-        budgets = {int(key): _budget(int(key), value) for key, value in document["budgets"].items()}
-        known = _Known(policies, budgets, compile_deployments(document.get("deployments", {})))
-        tenants = {str(slug): _rules(value, known) for slug, value in document["tenants"].items()}
-        return Snapshot(document, tenants, _rules(document["default"], known), known.deployments)
+        yield
     except PolicyError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise PolicyError({"": f"is not a snapshot: {type(error).__name__} {error}"}) from error
+        raise PolicyError({part: f"is not what a snapshot has: {type(error).__name__} {error}"}) from error
 
 
 _HEAD: dict[str, Check] = {
@@ -392,11 +418,12 @@ _HEAD: dict[str, Check] = {
 }
 
 
-def _compiled(document: Any, where: str) -> Policy:
+def compile_policy(document: Any, number: int) -> Policy:
+    """Return a policy of a snapshot; ``PolicyError`` names its ``number``, too."""
     try:
         return parse_policy(document, compiled=True)
     except PolicyError as error:
-        raise PolicyError({f"{where}.{path}": text for path, text in error.errors.items()}) from None
+        raise PolicyError({f"policies[{number}].{path}": text for path, text in error.errors.items()}) from None
 
 
 def _terms(key: int, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -424,20 +451,20 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
 class _Known(NamedTuple):
     """What the rules of tenants refer to."""
 
-    policies: list[Policy]
+    policies: Sequence[Policy]
     budgets: Mapping[int, BudgetRef]
     deployments: Mapping[str, Deployment]
 
 
 def _rules(value: Mapping[str, Any], known: _Known) -> TenantRules:
-    routes = {route: known.policies[_index(index)] for route, index in value["routes"].items()}
+    routes = {route: known.policies[_index(index, len(known.policies))] for route, index in value["routes"].items()}
     deployments = tuple(known.deployments[slug] for slug in value.get("deployments", ()))
     budgets = tuple(known.budgets[key] for key in value["budgets"])
     personal = any(part in ("user", "session") for budget in budgets for part, _ in budget.match)
     return TenantRules(routes, budgets, deployments, personal)
 
 
-def _index(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+def _index(value: Any, policies: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < policies:
         raise ValueError(f"{value!r} is not the index of a policy")
     return value
