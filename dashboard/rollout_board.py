@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.domain.rollout import ENDED, OPEN
+from controlplane.domain.rollout import ENDED, OPEN, RingPlan, in_shadow
 from controlplane.rollouts import findings, queries
 from controlplane.rollouts.actions.rollouts import DEFAULTS
 from controlplane.rollouts.findings import ArmFigures, Figures, Findings
@@ -117,16 +117,21 @@ def _ended_lately(rollout: Rollout, now: datetime) -> bool:
 def _rings_of(rollout: Rollout) -> list[tuple[str, int, str]]:
     if rollout.strategy == "blue_green":
         return [("Everyone", 2 * PARTS, "100 %")]
-    return [(ring.name, ring.share + (0 if _named(ring) else PARTS), share_words(ring)) for ring in rollout.plan.rings]
+    return [(ring.name, _order(ring), share_words(ring)) for ring in rollout.plan.rings]
 
 
-def _named(ring: Any) -> bool:
+def _order(ring: RingPlan) -> int:
+    """From left to right: the shadow, rings that name somebody, shares of everybody."""
+    return ring.share + (-PARTS if ring.shadow else 0 if _named(ring) else PARTS)
+
+
+def _named(ring: RingPlan) -> bool:
     return bool(ring.tenants or ring.users or ring.regions)
 
 
-def share_words(ring: Any) -> str:
-    """``2 tenants``, ``5 %``, ``50 % of 2 tenants``."""
-    share = f"{ring.share / 10_000:g} %"
+def share_words(ring: RingPlan) -> str:
+    """``2 tenants``, ``5 %``, ``50 % of 2 tenants``, ``copies of 5 %``."""
+    share = f"{'copies of ' if ring.shadow else ''}{ring.share / 10_000:g} %"
     parts = [
         f"{len(names)} {word}{'s' if len(names) != 1 else ''}"
         for word, names in (("tenant", ring.tenants), ("user", ring.users), ("region", ring.regions))
@@ -135,7 +140,7 @@ def share_words(ring: Any) -> str:
     if not parts:
         return share
     who = ", ".join(parts)
-    return who if ring.share == PARTS else f"{share} of {who}"
+    return who if ring.share == PARTS and not ring.shadow else f"{share} of {who}"
 
 
 def _place(rollout: Rollout) -> str:
@@ -182,6 +187,8 @@ def _pill(rollout: Rollout) -> tuple[str, str]:
         return "half watch", "Asks approval"
     if rollout.phase == "running" and rollout.strategy == "blue_green":
         return ("ok", "Green live") if rollout.flipped else ("info", "Blue live")
+    if rollout.phase == "running" and in_shadow(rollout.state, rollout.plan):
+        return "half info", "In the shadow"
     return _PILLS[rollout.phase]
 
 

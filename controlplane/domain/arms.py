@@ -25,7 +25,12 @@ from tidegate.core.window import BUCKETS_PER_OCTAVE, index_of, quantile
 
 SUMS = ("asked", "units", "bad", "refusing", "scored", "loss_ppm", "exposed", "calls", "failed")
 # Metric, distribution, and by how much a unit must exceed the limit before it counts as bad.
-EXCEEDANCES = (("latency", "unit_latency_us", 1.1), ("cost", "unit_cost_nusd", 1.1), ("tokens", "unit_tokens", 1.2))
+EXCEEDANCES = (
+    ("latency", "unit_latency_us", 1.1),
+    ("ttft", "unit_ttft_us", 1.1),
+    ("cost", "unit_cost_nusd", 1.1),
+    ("tokens", "unit_tokens", 1.2),
+)
 SPREADS = tuple(spread for _, spread, _ in EXCEEDANCES)
 QUANTILE = 0.95
 ENOUGH = 50

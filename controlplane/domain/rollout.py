@@ -15,7 +15,7 @@ from typing import NamedTuple
 from controlplane.domain.verdict import Verdict
 from tidegate.core.bucketing import PARTS
 
-STRATEGIES = ("rings", "canary", "blue_green")
+STRATEGIES = ("rings", "canary", "shadow", "blue_green")
 GATES = ("verdict", "manual", "time")
 SERVED = frozenset({"running", "paused", "held", "promoting"})
 WAITING = frozenset({"draft", "approval", "scheduled"})
@@ -29,6 +29,7 @@ class RingPlan(NamedTuple):
     """``share`` is in parts per million of the units that the ring names. ``patience_s`` ends the analysis, ``bake_s`` may.
 
     ``gate``: ``verdict`` goes on by evidence, ``manual`` asks a person as well, ``time`` goes on when nothing speaks against it.
+    ``shadow``: nobody gets the candidate, copies of the ring's calls do; such rings come before those that serve.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RingPlan(NamedTuple):
     bake_s: int = 60
     patience_s: int = 3600
     gate: str = "verdict"
+    shadow: bool = False
 
 
 class Plan(NamedTuple):
@@ -96,6 +98,11 @@ def serving(state: State, plan: Plan) -> Serving:
     if plan.strategy == "blue_green":
         return Serving(True, state.flipped, 0)
     return Serving(True, False, state.ring + 1)
+
+
+def in_shadow(state: State, plan: Plan) -> bool:
+    """Tell whether only copies of calls get the candidate now."""
+    return state.phase in SERVED - {"promoting"} and bool(plan.rings) and _ring(state, plan).shadow
 
 
 # What people do.

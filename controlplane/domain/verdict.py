@@ -49,9 +49,10 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("errors", "errors", 0.6, 1.25, 0.005),
     Metric("refused", "refusals", 0.06, 1.25, 0.01),
-    Metric("latency", "slow calls", 0.1, 1.25, 0.03),
-    Metric("cost", "costly calls", 0.1, 1.25, 0.03),
-    Metric("tokens", "long calls", 0.06, 1.5, 0.05),
+    Metric("latency", "slow calls", 0.07, 1.25, 0.03),
+    Metric("ttft", "slow first tokens", 0.05, 1.25, 0.03),
+    Metric("cost", "costly calls", 0.09, 1.25, 0.03),
+    Metric("tokens", "long calls", 0.05, 1.5, 0.05),
     Metric("score", "low scores", 0.08, 1.1, 0.02),
 )
 METRIC = {metric.name: metric for metric in METRICS}

@@ -89,7 +89,7 @@ class ReleasePage(Schema):
 
 
 class RingIn(Schema):
-    """``share`` is a percentage of the units that the ring names, at most four decimals."""
+    """``share`` is a percentage of the units that the ring names, at most four decimals. ``shadow``: only copies of their calls."""
 
     name: str
     share: float
@@ -99,6 +99,7 @@ class RingIn(Schema):
     bake_s: int = 60
     patience_s: int = 3600
     gate: str = "verdict"
+    shadow: bool = False
 
     def as_plan(self) -> RingPlan:
         names = {part: tuple(getattr(self, part)) for part in ("tenants", "users", "regions")}
@@ -109,6 +110,7 @@ class RingIn(Schema):
             bake_s=self.bake_s,
             patience_s=self.patience_s,
             gate=self.gate,
+            shadow=self.shadow,
         )
 
 

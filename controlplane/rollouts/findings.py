@@ -16,6 +16,7 @@ from controlplane.rollouts.models import ArmTotal, ArmWindow, Rollout
 from tidegate.core.bucketing import PARTS
 from tidegate.core.window import Distribution, quantile
 
+CANDIDATES = frozenset({"canary", "shadow"})  # the arms that have the candidate
 # An instance that was silent for longer does not count as one that should run the newest config.
 LIVE = timedelta(seconds=10)
 
@@ -26,15 +27,21 @@ def totals_of(rollout: Rollout) -> list[Total]:
     rows = ArmTotal.objects.filter(deployment_id=rollout.deployment_id, step__gte=first, ring__gte=0)
     rows = rows.filter(release__in=[rollout.release.name, rollout.previous.name])
     return [
-        Total(row.step, row.ring, row.arm == "canary", {name: getattr(row, name) for name in (*SUMS, *SPREADS)})
+        Total(row.step, row.ring, row.arm in CANDIDATES, {name: getattr(row, name) for name in (*SUMS, *SPREADS)})
         for row in rows.order_by("step", "ring", "arm")
     ]
 
 
 def chances(rollout: Rollout) -> list[float]:
-    """Return each ring's chance of the candidate among the units compared; half where the arms are made equal."""
-    shares = [ring.share for ring in rollout.plan.rings]
-    return [0.5 if rollout.baseline and share <= PARTS // 2 else share / PARTS for share in shares]
+    """Return each ring's chance of the candidate among the units compared; half where the arms are made equal.
+
+    0, for not to be checked, in the shadow: who sends copies may leave some out.
+    """
+    return [0.0 if ring.shadow else _chance(ring.share, baseline=rollout.baseline) for ring in rollout.plan.rings]
+
+
+def _chance(share: int, *, baseline: bool) -> float:
+    return 0.5 if baseline and share <= PARTS // 2 else share / PARTS
 
 
 class ArmFigures(NamedTuple):

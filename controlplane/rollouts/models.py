@@ -194,6 +194,7 @@ class _ArmCount(models.Model):
     loss_ppm = models.BigIntegerField(default=0)
     latency_us = _distribution()  # per call
     unit_latency_us = _distribution()  # the worst of each unit
+    unit_ttft_us = _distribution()  # until the first of the answer, of units that said when that came
     unit_cost_nusd = _distribution()
     unit_tokens = _distribution()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from controlplane.domain.rollout import OPEN, RingPlan, next_at, serving
+from controlplane.domain.rollout import OPEN, RingPlan, in_shadow, next_at, serving
 from controlplane.domain.snapshots import DeploymentLine
 from controlplane.problems import NotFound
 from controlplane.rollouts.models import Deployment, Freeze, Release, Rollout, RolloutEvent
@@ -31,7 +31,7 @@ def served(deployment: Deployment, rollout: Rollout | None) -> dict[str, Any]:
     """Return what SDKs are told of a deployment, as docs/protocol.md, "Releases", has it."""
     stable = deployment.stable
     assert stable is not None  # noqa: S101  only those with a release are served
-    releases, candidate, baseline = {stable.name: stable}, None, False
+    releases, candidate, baseline, shadow = {stable.name: stable}, None, False, False
     rings: tuple[RingPlan, ...] = ()
     if rollout is not None:
         now_served = serving(rollout.state, rollout.plan)
@@ -40,11 +40,13 @@ def served(deployment: Deployment, rollout: Rollout | None) -> dict[str, Any]:
         if now_served.everybody:
             stable = rollout.release
         elif now_served.candidate:
-            candidate, rings, baseline = (
+            candidate, rings, baseline, shadow = (
                 rollout.release.name,
                 rollout.plan.rings[: now_served.reached],
                 rollout.baseline,
+                in_shadow(rollout.state, rollout.plan),
             )
+    reached = [_ring_served(ring, live=not shadow) for ring in rings]
     return {
         "id": deployment.pk,
         "unit": deployment.unit,
@@ -54,14 +56,18 @@ def served(deployment: Deployment, rollout: Rollout | None) -> dict[str, Any]:
         "window_s": deployment.window_s,
         "step": deployment.step,
         "stable": stable.name,
-        "candidate": candidate,
+        "candidate": None if shadow else candidate,
         "baseline": baseline,
-        "rings": [
-            {"share": ring.share, "tenants": ring.tenants, "users": ring.users, "regions": ring.regions}
-            for ring in rings
-        ],
+        "rings": [] if shadow else reached,
+        **({"shadow": {"release": candidate, "rings": reached}} if shadow else {}),
         "releases": {name: {"version": each.version, "config": each.config} for name, each in releases.items()},
     }
+
+
+def _ring_served(ring: RingPlan, *, live: bool) -> dict[str, Any]:
+    """Return a ring as SDKs are told of it. A shadow's ring holds nobody once the candidate is served, but keeps its number."""
+    share = 0 if ring.shadow and live else ring.share
+    return {"share": share, "tenants": ring.tenants, "users": ring.users, "regions": ring.regions}
 
 
 # What people see.

@@ -13,7 +13,7 @@ Packed = Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_leng
 SUMS = (
     "calls", "failed", "refused", "cost_nusd", "tokens", "exposed", "asked", "units", "bad", "refusing", "scored", "loss_ppm",
 )  # fmt: skip
-DISTRIBUTIONS = ("latency_us", "unit_latency_us", "unit_cost_nusd", "unit_tokens")
+DISTRIBUTIONS = ("latency_us", "unit_latency_us", "unit_ttft_us", "unit_cost_nusd", "unit_tokens")
 
 
 class ArmLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class ArmLine(msgspec.Struct, frozen=True, kw_only=True):
     deployment: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     step: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     release: Annotated[str, Meta(max_length=16, pattern=r"^[0-9a-f]*$")]
-    arm: Literal["stable", "canary", "baseline"]
+    arm: Literal["stable", "canary", "baseline", "shadow"]
     ring: Annotated[int, Meta(ge=-1, le=100)] = -1
     calls: Count = 0
     failed: Count = 0
@@ -38,5 +38,6 @@ class ArmLine(msgspec.Struct, frozen=True, kw_only=True):
     loss_ppm: Count = 0
     latency_us: Packed = []
     unit_latency_us: Packed = []
+    unit_ttft_us: Packed = []
     unit_cost_nusd: Packed = []
     unit_tokens: Packed = []

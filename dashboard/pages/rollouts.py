@@ -19,7 +19,8 @@ MOST = 60
 MOST_EVENTS = 40
 STRATEGIES = (
     ("rings", "Ring by ring"),
-    ("canary", "Canary, then everybody"),
+    ("canary", "Canary beside a baseline of its size, then everybody"),
+    ("shadow", "Copies in the shadow first, then canary, then everybody"),
     ("blue_green", "Blue-green: both ready, switched by hand"),
 )
 

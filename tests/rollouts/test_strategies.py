@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.problems import Conflict
+from controlplane.domain.rollout import RingPlan
+from controlplane.problems import Conflict, Invalid
 from controlplane.rollouts.actions.rollouts import act
+from controlplane.rollouts.actions.ticking import tick
 from controlplane.rollouts.models import Deployment
-from tests.rollouts.world import ANN, NOW, rollout_of
+from controlplane.tenancy.models import Tenant
+from tests.rollouts.world import ANN, NOW, count, do, later, rollout_of, snapshot_of
 from tidegate.core.bucketing import PARTS
 
 pytestmark = pytest.mark.django_db
@@ -30,3 +33,53 @@ def test_retry__release_was_marked_bad_by_another_rollout__is_refused(deployment
 
     with pytest.raises(Conflict, match="marked bad"):
         act(by=ANN, rollout=first, verb="retry", expected_version=None, now=NOW)
+
+
+def test_shadow__started__nobody_gets_it_and_copies_do(deployment: Deployment, acme: Tenant) -> None:
+    rollout_of(deployment, strategy="shadow")
+
+    found = snapshot_of(acme).deployment_of("acme", "chat")
+    assert found is not None
+    assert found.candidate is None
+    copied, other = found.at(0), found.at(PARTS - 1)
+    assert (copied.version, copied.shadow and copied.shadow.version) == ("1", "2")
+    assert (other.version, other.shadow) == ("1", None)
+
+
+def test_shadow__promoted__serves_its_next_ring_and_the_shadow_is_gone(deployment: Deployment, acme: Tenant) -> None:
+    rollout = do(rollout_of(deployment, strategy="shadow"), "promote")
+
+    found = snapshot_of(acme).deployment_of("acme", "chat")
+    assert found is not None
+    assert rollout.plan.rings[rollout.ring].share == 50_000
+    assert (found.at(49_999).arm, found.at(49_999).ring) == ("canary", 1)
+    assert (found.at(50_000).arm, found.at(50_000).shadow) == ("stable", None)
+
+
+def test_shadow__copies_that_fail__roll_back_what_nobody_was_served(deployment: Deployment) -> None:
+    rollout = rollout_of(deployment, strategy="shadow")
+    count(rollout, "shadow", 200)
+    count(rollout, "stable", 600)
+    tick(now=later(5))
+    count(rollout, "shadow", 400, bad=40)
+    count(rollout, "stable", 1200, bad=6)
+
+    (decision,) = tick(now=later(10))
+
+    rollout.refresh_from_db()
+    assert (decision.verb, rollout.phase, rollout.release.bad_at) == ("rollback", "rolled_back", later(10))
+
+
+@pytest.mark.parametrize(
+    ("shadows", "field"),
+    [((True, True), "rings"), ((False, True, False), "rings[1].shadow"), ((False, False), "rings")],
+)
+def test_shadow__rings_in_the_wrong_order__are_refused(
+    deployment: Deployment, shadows: tuple[bool, ...], field: str
+) -> None:
+    rings = tuple(RingPlan(f"R{number}", 50_000, shadow=shadow) for number, shadow in enumerate(shadows))
+
+    with pytest.raises(Invalid) as refused:
+        rollout_of(deployment, strategy="shadow", rings=rings)
+
+    assert field in refused.value.errors

@@ -52,7 +52,7 @@ def got_by(tenant: Tenant, at: int) -> tuple[str, str]:
 def count(rollout: Rollout, arm: str, units: int, bad: int = 0, *, ring: int = 0) -> None:
     """Let an arm have come to so many units in all."""
     rollout.refresh_from_db()
-    release = rollout.release if arm == "canary" else rollout.previous
+    release = rollout.release if arm in {"canary", "shadow"} else rollout.previous
     spread = Distribution()
     for _ in range(units):
         spread.add(100_000)

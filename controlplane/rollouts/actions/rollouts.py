@@ -23,7 +23,10 @@ MAX_NAMES = 1000
 MAX_S = 30 * 86400
 EVERYONE = RingPlan("Everyone", PARTS, bake_s=60, patience_s=60, gate="time")
 RINGS = (RingPlan("Canary", 50_000, bake_s=120), RingPlan("Early", 250_000, bake_s=120), EVERYONE)
-DEFAULTS: dict[str, tuple[RingPlan, ...]] = {"rings": RINGS, "canary": (RINGS[0], EVERYONE), "blue_green": ()}
+SHADOW = RingPlan("Shadow", 250_000, bake_s=120, shadow=True)
+DEFAULTS: dict[str, tuple[RingPlan, ...]] = {
+    "rings": RINGS, "canary": (RINGS[0], EVERYONE), "shadow": (SHADOW, RINGS[0], EVERYONE), "blue_green": (),
+}  # fmt: skip
 _DONE = {
     "start": "Started", "approve": "Approved", "pause": "Paused", "resume": "Resumed", "promote": "Promoted",
     "promote_fully": "Promoted to everybody:", "switch": "Switched the sides of", "skip": "Skipped the rest of a ring of",
@@ -102,6 +105,7 @@ def _faults(wish: Wish, rings: tuple[RingPlan, ...]) -> dict[str, str]:
         faults["rings"] = "a blue-green rollout has none"
     elif wish.strategy != "blue_green" and not 1 <= len(rings) <= MAX_RINGS:
         faults["rings"] = f"must be 1 to {MAX_RINGS} rings"
+    faults |= _order_faults(wish.strategy, rings)
     for name in ("alpha", "beta"):
         if not 0.0001 <= getattr(wish, name) <= 0.5:
             faults[name] = "must be a number from 0.0001 to 0.5"
@@ -110,6 +114,17 @@ def _faults(wish: Wish, rings: tuple[RingPlan, ...]) -> dict[str, str]:
     for number, ring in enumerate(rings):
         faults |= {f"rings[{number}].{field}": text for field, text in _ring_faults(ring).items()}
     return faults
+
+
+def _order_faults(strategy: str, rings: tuple[RingPlan, ...]) -> dict[str, str]:
+    """Copies are compared before anybody is served, and something is served in the end."""
+    shadows = [number for number, ring in enumerate(rings) if ring.shadow]
+    if strategy == "shadow" and rings and not shadows:
+        return {"rings": "a shadow rollout begins with a ring that is a shadow"}
+    if shadows and len(shadows) == len(rings):
+        return {"rings": "after the shadow comes at least one ring that serves"}
+    late = [number for number in shadows if number >= len(shadows)]
+    return {f"rings[{number}].shadow": "a shadow comes before the rings that serve" for number in late}
 
 
 def _ring_faults(ring: RingPlan) -> dict[str, str]:

@@ -14,21 +14,30 @@ from tidegate.core.policy import Snapshot, compile_snapshot
 from tidegate.core.release import unit_of
 
 
-def snapshot(*, unit: str = "session", share: int = PARTS // 2, policy: dict[str, Any] | None = None) -> Snapshot:
-    ring = {"share": share, "tenants": [], "users": [], "regions": []}
+def snapshot(*, shadow: bool = False, **parts: Any) -> Snapshot:
+    return compile_snapshot(document(shadow=shadow, **parts))
+
+
+def document(
+    *, shadow: bool, unit: str = "session", share: int = PARTS // 2, policy: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    rings = [{"share": share, "tenants": [], "users": [], "regions": []}]
+    candidate = (
+        {"candidate": None, "shadow": {"release": "new", "rings": rings}}
+        if shadow
+        else {"candidate": "new", "rings": rings}
+    )
     deployment = {
-        "id": 7, "unit": unit, "salt": "s", "routes": ["chat"], "step": 3, "stable": "old", "candidate": "new", "window_s": 30,
+        "id": 7, "unit": unit, "salt": "s", "routes": ["chat"], "step": 3, "stable": "old", "window_s": 30,
         "releases": {"old": {"version": "1", "config": {"m": "a"}}, "new": {"version": "2", "config": {"m": "b"}}},
-        "rings": [ring],
+        **candidate,
     }  # fmt: skip
-    return compile_snapshot(
-        {
-            "format": 1, "revision": 2, "scope": "acme", "prices": None, "sync_ms": 1000, "lease_ttl_ms": 15000, "budgets": {},
-            "policies": [policy or {}], "deployments": {"assistant": deployment},
-            "tenants": {"acme": {"parent": None, "routes": {"*": 0}, "budgets": [], "deployments": ["assistant"]}},
-            "default": {"routes": {"*": 0}, "budgets": []},
-        }
-    )  # fmt: skip
+    return {
+        "format": 1, "revision": 2, "scope": "acme", "prices": None, "sync_ms": 1000, "lease_ttl_ms": 15000, "budgets": {},
+        "policies": [policy or {}], "deployments": {"assistant": deployment},
+        "tenants": {"acme": {"parent": None, "routes": {"*": 0}, "budgets": [], "deployments": ["assistant"]}},
+        "default": {"routes": {"*": 0}, "budgets": []},
+    }  # fmt: skip
 
 
 def follow(bench: Bench, **parts: Any) -> None:
@@ -166,3 +175,54 @@ def test_unit__no_name__falls_back_to_the_other_then_to_the_request() -> None:
     ]
 
     assert names == ["acme/s", "acme/u", ""]
+
+
+def test_arms__call_that_says_when_the_first_token_came__counts_the_time(bench: Bench) -> None:
+    follow(bench, unit="request", share=PARTS)
+    with bench.call() as call:
+        bench.clock.advance(0.25)
+        call.progress(output_tokens=1)
+        bench.clock.advance(1.0)
+    spend(bench)
+
+    row = only(bench)
+    assert row.unit_latency_us.count == 2
+    assert row.unit_ttft_us.packed()[:4] == [1, 250_000, 250_000, 250_000]
+
+
+def test_shadow__copy_of_a_call__has_the_candidates_config_and_counts_apart(bench: Bench) -> None:
+    follow(bench, shadow=True, share=PARTS - 1)
+
+    with bench.call(session="s-1", input_tokens=7) as call:
+        copy = call.shadow()
+    assert copy is not None
+    with pytest.raises(RuntimeError), copy:
+        raise RuntimeError
+    assert (call.release, copy.release, copy.config) == ("1", "2", {"m": "b"})
+    assert (copy.tenant, copy.session, copy.input_tokens) == (call.tenant, "s-1", 7)
+    assert copy.priority < call.priority
+
+    found = arms(bench, everything=True)
+    assert {(key.release, key.arm, key.ring): (row.units, row.bad) for key, row in found.items()} == {
+        ("old", "stable", -1): (1, 0),
+        ("new", "shadow", 0): (1, 1),
+    }
+
+
+def test_shadow__copy_that_is_refused__is_no_sign_of_anything(bench: Bench) -> None:
+    limit = {"unit": "requests", "amount": 1, "per_s": 60, "scope": "instance"}
+    follow(bench, shadow=True, unit="request", share=PARTS, policy={"limits": [limit]})
+    with bench.call() as call:
+        copy = call.shadow()
+    assert copy is not None
+
+    with pytest.raises(tidegate.RateLimited):
+        copy.admit()
+
+    assert {key.arm for key in arms(bench)} == {"stable"}
+
+
+def test_shadow__nothing_in_the_shadow__no_copy_is_wanted(bench: Bench) -> None:
+    follow(bench)
+
+    assert spend(bench, session="s-1").shadow() is None

@@ -31,7 +31,7 @@ _COUNTS = (
     "scored",
     "loss_ppm",
 )
-_DISTRIBUTIONS = ("latency_us", "unit_latency_us", "unit_cost_nusd", "unit_tokens")
+_DISTRIBUTIONS = ("latency_us", "unit_latency_us", "unit_ttft_us", "unit_cost_nusd", "unit_tokens")
 
 
 class ArmKey(NamedTuple):
@@ -54,6 +54,7 @@ class ArmRow:
         self.exposed = self.asked = self.units = self.bad = self.refusing = self.scored = self.loss_ppm = 0
         self.latency_us = Distribution()
         self.unit_latency_us = Distribution()
+        self.unit_ttft_us = Distribution()
         self.unit_cost_nusd = Distribution()
         self.unit_tokens = Distribution()
 
@@ -71,11 +72,15 @@ class ArmRow:
 
 
 class CallOutcome(NamedTuple):
-    """How a call ended. A call that was refused did not begin; a score is from 0 (useless) to 1."""
+    """How a call ended. A call that was refused did not begin; a score is from 0 (useless) to 1.
+
+    ``ttft_us``: until the first of its answer, for calls that said when that came.
+    """
 
     failed: bool = False
     refused: bool = False
     latency_us: int = 0
+    ttft_us: int | None = None
     cost_nusd: int = 0
     tokens: int = 0
     score: float | None = None
@@ -84,13 +89,14 @@ class CallOutcome(NamedTuple):
 class _Unit:
     """The worst of a unit's calls in its window."""
 
-    __slots__ = ("began", "closes_at", "failed", "key", "loss_ppm", "over", "refused", "worst")
+    __slots__ = ("began", "closes_at", "failed", "key", "loss_ppm", "over", "refused", "ttft_us", "worst")
 
     def __init__(self, key: ArmKey, closes_at: float) -> None:
         self.key = key
         self.closes_at = closes_at
         self.over = self.began = self.failed = self.refused = False
         self.worst = (0, 0, 0)
+        self.ttft_us: int | None = None
         self.loss_ppm: int | None = None
 
     def add(self, outcome: CallOutcome) -> None:
@@ -101,6 +107,8 @@ class _Unit:
         self.failed = self.failed or outcome.failed
         latency, cost, tokens = self.worst
         self.worst = max(latency, outcome.latency_us), max(cost, outcome.cost_nusd), max(tokens, outcome.tokens)
+        if outcome.ttft_us is not None:
+            self.ttft_us = max(self.ttft_us or 0, outcome.ttft_us)
         if outcome.score is not None:
             self.loss_ppm = max(self.loss_ppm or 0, loss_of(outcome.score))
 
@@ -113,6 +121,8 @@ class _Unit:
         row.units += 1
         row.bad += self.failed
         row.unit_latency_us.add(self.worst[0])
+        if self.ttft_us is not None:
+            row.unit_ttft_us.add(self.ttft_us)
         row.unit_cost_nusd.add(self.worst[1])
         row.unit_tokens.add(self.worst[2])
         if self.loss_ppm is not None:
@@ -129,7 +139,7 @@ class Arms:
     """The units of one incarnation that have an outcome to come, or had one in this step."""
 
     def __init__(self) -> None:
-        self._units: OrderedDict[tuple[int, int, str], _Unit] = OrderedDict()
+        self._units: OrderedDict[tuple[int, int, str, str], _Unit] = OrderedDict()
         self._open: deque[_Unit] = deque()  # in the order in which they came
 
     def count(
@@ -158,10 +168,11 @@ class Arms:
             alone.add(outcome)
             alone.settle(sums)
             return
-        known = self._units.get((key.deployment, key.step, unit))
+        whole = key.deployment, key.step, key.arm, unit  # a unit has one arm, and another one for its copies
+        known = self._units.get(whole)
         if known is None:
             sums.exposed += 1
-            known = self._units[key.deployment, key.step, unit] = _Unit(key, now + window_s)
+            known = self._units[whole] = _Unit(key, now + window_s)
             self._open.append(known)
             if len(self._units) > MAX_UNITS:
                 oldest = self._units.popitem(last=False)[1]

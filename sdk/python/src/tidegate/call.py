@@ -33,6 +33,7 @@ _log = logging.getLogger("tidegate")
 _current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
 
 MAX_TOKENS = 10**9
+SHADOW_BEHIND = 5  # levels of priority
 _SAID = (
     "tenant", "user", "session", "category", "model", "target", "credential", "input_tokens", "max_output_tokens", "declared_nusd",
     "priority",
@@ -147,6 +148,22 @@ class Call(Ticket):
     def config(self) -> Any:
         """The configuration of that release; an empty object without one. It belongs to all calls: do not change it."""
         return self.assignment.config if self.assignment is not None else {}
+
+    def shadow(self) -> Call | None:
+        """Return a call for a copy of this one with the config of a release in the shadow; ``None`` where none is wanted.
+
+        Send it like any other, in your own time (it is a call like this one: it costs money, and budgets and limits hold), and
+        throw the answer away. ``rate``, ``record`` and how it ends are what the release is judged by. It goes behind others.
+        """
+        copied = self.assignment.shadow if self.assignment is not None else None
+        if copied is None:
+            return None
+        copy = OwnCall(self._guard, self._tracer, self.route, {})
+        for name in _SAID:
+            setattr(copy, name, getattr(self, name))
+        copy.priority = max(-MAX_PRIORITY, self.priority - SHADOW_BEHIND)
+        copy.assignment, copy.counted_as = copied, self.counted_as
+        return copy
 
     def rate(self, score: float) -> None:
         """Say how good the answer is, from 0 (useless) to 1; the release that gave it is judged by it, too."""

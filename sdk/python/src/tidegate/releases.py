@@ -28,7 +28,9 @@ class Releases:
         self._arms = Arms()
 
     def assign(self, ticket: Ticket, snapshot: Snapshot, tenant: str | None) -> None:
-        """Give a call that arrives the release of the deployment on its route, if there is one."""
+        """Give a call that arrives the release of the deployment on its route, if there is one. A copy has its own already."""
+        if ticket.assignment is not None:
+            return
         deployment = snapshot.deployment_of(tenant, ticket.route)
         if deployment is not None:
             unit = unit_of(deployment, tenant=tenant or "", user=ticket.user, session=ticket.session)
@@ -51,6 +53,7 @@ class Releases:
         outcome = CallOutcome(
             failed=failed,
             latency_us=max(0, int(took_s * 1_000_000)),
+            ttft_us=_first_after_us(ticket),
             cost_nusd=ticket.total_cost,
             tokens=ticket.total_input + ticket.total_output,
             score=ticket.score,
@@ -58,8 +61,9 @@ class Releases:
         self._count(ticket, outcome, now, rows)
 
     def refused(self, ticket: Ticket, now: float, rows: Rows) -> None:
-        """A call was not let through at all."""
-        self._count(ticket, CallOutcome(refused=True), now, rows)
+        """A call was not let through at all. For a copy that is no sign of anything: it goes behind all others."""
+        if ticket.assignment is None or ticket.assignment.arm != "shadow":
+            self._count(ticket, CallOutcome(refused=True), now, rows)
 
     def _count(self, ticket: Ticket, outcome: CallOutcome, now: float, rows: Rows) -> None:
         if ticket.assignment is not None:
@@ -69,3 +73,10 @@ class Releases:
     def close(self, now: float, rows: Rows, *, everything: bool = False) -> None:
         """Report the units whose window is over; with ``everything`` all of them."""
         self._arms.close(rows, now, everything=everything)
+
+
+def _first_after_us(ticket: Ticket) -> int | None:
+    """Return how long the first of the answer took, over all attempts; ``None`` when the call did not say."""
+    if ticket.first_at is None or ticket.started is None:
+        return None
+    return max(0, int((ticket.first_at - ticket.started) * 1_000_000))

@@ -86,3 +86,23 @@ def test_assign__compiled_again__same_answer(unit: str) -> None:
 def test_deployment__broken_document__is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises((ValueError, KeyError)):
         deployment(**broken)
+
+
+def test_assign__shadow__nobody_gets_it_and_copies_are_compared_with_those_not_copied() -> None:
+    one = deployment(candidate=None, shadow={"release": "new", "rings": [{**EVERYBODY, "share": 50_000}]})
+
+    copied, other = one.at(49_999), one.at(50_000)
+
+    assert (copied.release, copied.arm, copied.ring) == ("old", "stable", NOT_COMPARED)
+    assert copied.shadow is not None
+    assert (copied.shadow.release, copied.shadow.arm, copied.shadow.ring) == ("new", "shadow", 0)
+    assert (other.release, other.arm, other.ring, other.shadow) == ("old", "stable", 0, None)
+
+
+def test_assign__shadow_of_everybody__is_compared_with_nothing() -> None:
+    one = deployment(candidate=None, shadow={"release": "new", "rings": [{**EVERYBODY, "share": PARTS}]})
+
+    got = one.assign("u")
+
+    assert got.shadow is not None
+    assert got.shadow.ring == NOT_COMPARED

@@ -3,6 +3,9 @@
 A unit gets the candidate when one of the rings reached so far holds it: it is among those the ring names, and it stands below
 the ring's share. Its ring is the one with the greatest share. Rings only ever add units, so nobody changes sides while a
 rollout advances. Only units that chance put on one side or the other are compared; the others count with ring -1.
+
+While a rollout is in the shadow nobody gets the candidate: of units below the share copies may be sent with it, which count as
+arm ``shadow`` and are compared with the calls of the units that are not copied.
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ class Ring(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What a unit got. ``arm``: ``stable``, ``canary``, or ``baseline`` (stable, in an arm as large as the canary's)."""
+    """What a unit got. ``arm``: ``stable``, ``canary``, or ``baseline`` (stable, in an arm as large as the canary's).
+
+    ``shadow``: what a copy of the call gets, whose answer nobody sees (arm ``shadow``); ``None`` where none is wanted.
+    """
 
     deployment: str
     release: str  # the hash of its content
@@ -54,14 +60,15 @@ class Assignment(NamedTuple):
     ring: int
     number: int  # of the deployment, as counts name it
     step: int
+    shadow: Assignment | None = None
 
 
 class Deployment:
     """One deployment, compiled. Immutable but for the points that it remembers."""
 
     __slots__ = (
-        "_all", "_arms", "_kept", "_method", "_salt", "baseline", "candidate", "number", "rings", "routes", "slug", "stable",
-        "step", "unit", "window_s",
+        "_all", "_arms", "_divided", "_kept", "_method", "_salt", "baseline", "candidate", "number", "rings", "routes", "shadow",
+        "slug", "stable", "step", "unit", "window_s",
     )  # fmt: skip
 
     def __init__(self, slug: str, document: Mapping[str, Any]) -> None:
@@ -81,7 +88,10 @@ class Deployment:
         }
         self.stable = releases[document["stable"]]
         self.candidate = releases[document["candidate"]] if document.get("candidate") else None
-        self.rings = tuple(_ring(each) for each in document.get("rings", ()))
+        mirrored = document.get("shadow") if self.candidate is None else None
+        self.shadow = releases[mirrored["release"]] if mirrored else None
+        self.rings = tuple(_ring(each) for each in (mirrored or document).get("rings", ()))
+        self._divided = bool(self.rings) and (self.candidate or self.shadow) is not None
         self._kept: dict[str, int] = {}
         self._all = self._assignment(self.stable, "stable", NOT_COMPARED)
         numbers = range(NOT_COMPARED, len(self.rings))
@@ -91,6 +101,11 @@ class Deployment:
             if release is not None
             for ring in numbers
         }
+        if self.shadow is not None:
+            for number, ring in enumerate(self.rings):
+                compared = number if ring.share < PARTS else NOT_COMPARED
+                copy = self._assignment(self.shadow, "shadow", compared)
+                self._arms["shadow", number] = self._all._replace(shadow=copy)
 
     def _assignment(self, release: Release, arm: str, ring: int) -> Assignment:
         return Assignment(self.slug, release.name, release.version, release.config, arm, ring, self.number, self.step)
@@ -106,18 +121,20 @@ class Deployment:
 
     def assign(self, unit: str, *, tenant: str = "", user: str = "", region: str = "") -> Assignment:
         """Return what ``unit`` gets."""
-        if not self.rings or self.candidate is None:
+        if not self._divided:
             return self._all
         return self.at(self.point(unit), tenant=tenant, user=user, region=region)
 
     def at(self, point: int, *, tenant: str = "", user: str = "", region: str = "") -> Assignment:
         """Return what a unit gets that stands at ``point``."""
-        if not self.rings or self.candidate is None:
+        if not self._divided:
             return self._all
         best, share = NOT_COMPARED, 0
         for number, ring in enumerate(self.rings):
             if ring.share > share and ring.names(tenant, user, region):
                 best, share = number, ring.share
+        if self.shadow is not None:
+            return self._arms["shadow" if point < share else "stable", best]
         if point < share:
             return self._arms["canary", best if share < PARTS else NOT_COMPARED]
         if not self.baseline or best == NOT_COMPARED:
