@@ -13,6 +13,7 @@ from dashboard.page import Range
 
 WIDTH, HEIGHT, FOOT = 760.0, 170.0, 188.0
 TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
+LATE = 0.75  # of the width: labels of later changes stand to the left, clear of the rates
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,10 @@ def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
             groups[-1].append(change)
         else:
             groups.append([change])
+    at = [WIDTH * (group[0].at - starts).total_seconds() / length for group in groups]
     return [
-        Mark(round(WIDTH * (group[0].at - starts).total_seconds() / length, 1), 13, _event(group), "start")
-        for group in groups[-4:]
+        Mark(round(x, 1), 13, _event(group), "end" if x > WIDTH * LATE else "start")
+        for x, group in list(zip(at, groups, strict=True))[-4:]
     ]
 
 
