@@ -81,6 +81,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """A rollout in one row."""
+
+    rollout: Rollout
+    tone: str
+    pill: str
+    meter: Meter | None
+    says: str
+
+
+@dataclass(frozen=True)
 class Column:
     name: str
     says: str
@@ -157,8 +168,7 @@ def card_of(
 ) -> Card:
     """Return the card of one rollout."""
     tone, pill = _pill(rollout)
-    live = rollout.phase in OPEN and rollout.phase not in {"draft", "approval", "scheduled"}
-    found = findings.findings_of(rollout) if live and rollout.strategy != "blue_green" else None
+    live = _live(rollout)
     convergence = findings.convergence_of(rollout, now=now) if live else None
     return Card(
         rollout=rollout,
@@ -166,13 +176,31 @@ def card_of(
         pill=pill,
         changes=changes_of(rollout.previous.config, rollout.release.config),
         lines=lines_of(arms) if live or rollout.phase in ENDED else (),
-        meter=meter_of(rollout, found, now) if found is not None else None,
+        meter=_evidence(rollout, now),
         says=_says(rollout, arms),
         converged=_converged(convergence) if convergence is not None else "",
         due=queries.decides_by(rollout),
         buttons=buttons_of(rollout) if may_operate else (),
         hot=rollout.pk == chosen,
     )
+
+
+def glance_of(rollout: Rollout, *, now: datetime) -> Glance:
+    """Return the row of one rollout that is under way."""
+    tone, pill = _pill(rollout)
+    meter = _evidence(rollout, now)
+    said = (meter.says if meter is not None else "") or rollout.reason
+    return Glance(rollout, tone, pill, meter, said or changes_of(rollout.previous.config, rollout.release.config))
+
+
+def _live(rollout: Rollout) -> bool:
+    return rollout.phase in OPEN and rollout.phase not in {"draft", "approval", "scheduled"}
+
+
+def _evidence(rollout: Rollout, now: datetime) -> Meter | None:
+    if not _live(rollout) or rollout.strategy == "blue_green":
+        return None
+    return meter_of(rollout, findings.findings_of(rollout), now)
 
 
 def _converged(convergence: findings.Convergence) -> str:

@@ -9,7 +9,10 @@ from dashboard import needs
 from dashboard.asking import Asking
 from dashboard.courses import outcome_course
 from dashboard.page import Context, Page, Params, range_of
+from dashboard.rollout_board import glance_of
 from dashboard.strip import strip_of
+
+MOST_ROLLOUTS = 4
 
 
 def build(asking: Asking, params: Params) -> Context:
@@ -33,6 +36,8 @@ def build(asking: Asking, params: Params) -> Context:
         "breakers_count": len(asking.breakers),
         "clients": len(asking.live_instances),
         "course": outcome_course(course, chosen, asking.now, changes),
+        "rollouts_now": [glance_of(each, now=asking.now) for each in asking.rollouts[:MOST_ROLLOUTS]],
+        "rollouts_count": len(asking.rollouts),
         "tenants_now": list(telemetry.breakdown(asking.asker, since, asking.now, "tenant", 6).items()),
         "audit": list(tenancy.audit_seen_by(asking.asker)[:6]),
         "tenants_count": tenancy.tenants_seen_by(asking.asker).count(),
@@ -50,6 +55,7 @@ PAGE = Page(
         "money": "overview/money.html",
         "outcomes": "overview/outcomes.html",
         "breaker_mosaic": "overview/breakers.html",
+        "rollouts_now": "overview/rollouts.html",
         "tenants_now": "overview/tenants.html",
         "changes": "overview/changes.html",
         "spreads": "overview/spreads.html",

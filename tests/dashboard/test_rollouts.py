@@ -151,3 +151,12 @@ def test_freeze__added__is_shown_and_ended_with_a_click(sign_in: SignIn, world: 
     freeze = Freeze.objects.get()
     assert client.post(f"/rollouts/freezes/{freeze.pk}/end/").status_code == 302
     assert client.post("/rollouts/freezes/", {"reason": "no end"}).status_code == 422
+
+
+def test_overview__rollouts_under_way__are_shown_with_their_evidence(sign_in: SignIn, world: World) -> None:
+    page = sign_in("otto").get("/").content.decode()
+
+    panel = page[page.index('id="rollouts_now"') : page.index('id="tenants_now"')]
+    assert f"?rollout={world.rollouts['held'].pk}" in panel
+    assert "more errors roll it back" in panel
+    assert f"?rollout={world.rollouts['old'].pk}" not in panel
