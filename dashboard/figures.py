@@ -108,3 +108,22 @@ def size(bytes_: float) -> str:
 def rate(per_s: float) -> str:
     """Return a rate as ``12.4k/s``, small ones per minute."""
     return f"{count(per_s)}/s" if per_s >= 1 or per_s == 0 else f"{per_s * 60:.1f}/min"
+
+
+def measure(value: float | None, unit: str) -> str:
+    """A value of any metric in its unit; a dash for nothing to tell."""
+    if value is None:
+        return "–"
+    if unit in ("ms", "s", "us"):
+        return str(duration(value * {"ms": 1e3, "s": 1e6, "us": 1.0}[unit]))
+    if unit == "usd":
+        return usd(round(value * NANO))
+    if unit == "share":
+        return percent(value)
+    if unit in ("By", "bytes"):
+        return size(value)
+    return f"{_plain(value)} {unit.strip('{}')}".strip() if unit != "1" else _plain(value)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3g}" if 0 < abs(value) < 1 else count(value)

@@ -25,6 +25,7 @@ ENTRIES = (
     Entry("limits", "Limits", "l", 1),
     Entry("breakers", "Breakers", "r", 1),
     Entry("rollouts", "Rollouts", "u", 1),
+    Entry("metrics", "Metrics", "i", 2),
     Entry("traces", "Traces", "x", 2),
     Entry("mesh", "Mesh", "m", 2),
     Entry("sessions", "Sessions", "e", 2),

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from dashboard.views import breakers, budgets, door, leases, limits, palette, rollouts, settings, state, tenants, traces
+from dashboard.views import (
+    breakers,
+    budgets,
+    door,
+    leases,
+    limits,
+    metrics,
+    palette,
+    rollouts,
+    settings,
+    state,
+    tenants,
+    traces,
+)
 from dashboard.views.show import show
 
 app_urls: list[URLPattern | URLResolver] = [
@@ -45,6 +58,10 @@ app_urls: list[URLPattern | URLResolver] = [
     path("rollouts/deployments/create/", rollouts.create_deployment, name="deployment-create"),
     path("rollouts/freezes/", rollouts.freeze, name="freeze-add"),
     path("rollouts/freezes/<int:number>/end/", rollouts.thaw, name="freeze-end"),
+    # Not under /metrics: that is what Prometheus reads.
+    path("explore/", show("metrics"), name="metrics"),
+    path("explore/chart.json", metrics.chart, name="metrics-chart"),
+    path("explore/figures.csv", metrics.figures, name="metrics-csv"),
     path("traces/", show("traces"), name="traces"),
     path("traces/filter/", traces.add_filter, name="trace-filter"),
     path("traces/compare/", show("trace-compare"), name="trace-compare"),

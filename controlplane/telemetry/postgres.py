@@ -22,7 +22,7 @@ class TooDear(Unavailable):
     """The question takes too long to answer: it has to be made narrower."""
 
 
-def _rows(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def patient_rows(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of a statement that may take ``PATIENCE_MS``."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -157,7 +157,7 @@ class PostgresSpans:
                        {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
                 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id) AS sums
             ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
-        return [Trace(*row) for row in _rows(sql, [*once, *once, limit])]
+        return [Trace(*row) for row in patient_rows(sql, [*once, *once, limit])]
 
     def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
         clauses = _clauses(wanted)
@@ -165,7 +165,7 @@ class PostgresSpans:
         once = [wanted.since, *clauses.values]
         sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, count(*), count(*) FILTER (WHERE status = 2)
                   FROM ({first}) AS first GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
-        return [Slot(*row) for row in _rows(sql, [timedelta(seconds=step_s), wanted.since, *once, *once])]
+        return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *once, *once])]
 
     def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
         found = Span.objects.filter(trace_id=trace_id)
@@ -210,7 +210,7 @@ class PostgresSpans:
             JOIN hit AS party ON party.trace_id = up.trace_id AND party.span_id = up.of
             WHERE (caller.kind, caller.name) <> (party.kind, party.name)
             GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3, 4 LIMIT %s"""  # noqa: S608 - as above
-        return [Edge(*row) for row in _rows(sql, [since, until, *values, MOST_EDGES])]
+        return [Edge(*row) for row in patient_rows(sql, [since, until, *values, MOST_EDGES])]
 
     def sessions(self, wanted: Wanted, limit: int) -> list[Session]:
         clauses, values = "", list[Any]()
@@ -227,4 +227,4 @@ class PostgresSpans:
                    {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
             FROM telemetry_span AS c WHERE c.session <> '' AND c.starts_at >= %s {clauses}
             GROUP BY c.session ORDER BY max(c.starts_at) DESC, c.session LIMIT %s"""  # noqa: S608 - as above
-        return [Session(*row) for row in _rows(sql, [wanted.since, *values, limit])]
+        return [Session(*row) for row in patient_rows(sql, [wanted.since, *values, limit])]

@@ -20,6 +20,7 @@ ICONS = {
     "limits": "M2.2 12a6.3 6.3 0 1 1 11.6 0M8 9.5 11 5.5",
     "breakers": "M1.5 8H5l5-4.5M10.8 8h3.7M5 8h.01",
     "rollouts": "M8 2a6 6 0 1 0 6 6M8 5a3 3 0 1 0 3 3M8 8l6-6",
+    "metrics": "M2 2v12h12M4.5 10.5l3-4 2.5 2 3.5-5",
     "traces": "M2 3.5h7M4.5 6.5H12M6 9.5h4M8 12.5h6",
     "mesh": "M4 4l8 2M4 4l3 8M12 6l-5 6M4 4h.01M12 6h.01M7 12h.01",
     "sessions": "M2 3h12v8H7l-3 3v-3H2z",

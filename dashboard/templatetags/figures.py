@@ -141,6 +141,18 @@ def as_unit(value: float, unit: str) -> str:
 
 
 @register.simple_tag
+def measure(value: float | None, unit: str) -> str:
+    """Write a value of a metric in its unit: ``820 ms``, ``$0.0042``, ``1.9 %``, ``12.4k tokens``."""
+    return figures.measure(value, unit)
+
+
+@register.simple_tag
+def signed_share(share: float) -> str:
+    """A relative change: ``+12 %``."""
+    return f"{'+' if share > 0 else '−' if share < 0 else '±'}{abs(share) * 100:.0f} %"
+
+
+@register.simple_tag
 def less(whole_value: float, *parts: float) -> str:
     """``whole_value`` less all ``parts``, for a drawing."""
     return f"{whole_value - sum(parts):.2f}"

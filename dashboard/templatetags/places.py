@@ -25,6 +25,12 @@ def drop(context: template.Context, *names: str) -> str:
 
 
 @register.simple_tag(takes_context=True)
+def with_param(context: template.Context, name: str, value: str) -> str:
+    """Return the query string of this view narrowed to ``value`` of a dimension, which is then not told apart any more."""
+    return here(context, **{"by": "", "cursor": "", name: value})
+
+
+@register.simple_tag(takes_context=True)
 def swapped(context: template.Context) -> str:
     """Return the query string of this comparison with both sides changed."""
     return here(context, a=context["params"].get("b", ""), b=context["params"].get("a", ""))

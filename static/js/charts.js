@@ -36,25 +36,69 @@ function themed(chart) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, font: { ...font, color: colours.ink } },
-    xaxis: { ...chart.layout.xaxis, ...axis, showgrid: false },
+    xaxis: { ...chart.layout.xaxis, ...axis, showgrid: false, spikecolor: colours["ink-3"] },
     yaxis: { ...chart.layout.yaxis, ...axis },
     legend: { ...chart.layout.legend, font: { ...font, color: colours["ink-2"] } },
+    shapes: (chart.layout.shapes ?? []).map((shape) => ({ ...shape, line: { ...shape.line, color: colours["ink-3"] } })),
+    annotations: (chart.layout.annotations ?? []).map((note) => ({ ...note, font: { ...font, color: colours["ink-2"] } })),
   };
-  const data = chart.data.map((trace) => ({ ...trace, marker: { ...trace.marker, color: colours[trace.meta?.tone ?? "s1"] } }));
+  const data = chart.data.map((trace) => {
+    const color = colours[trace.meta?.tone ?? "s1"];
+    return { ...trace, marker: { ...trace.marker, color }, line: { ...trace.line, color } };
+  });
   return { data, layout };
 }
 
 async function draw(element) {
   const [lib, answer] = await Promise.all([plotly(element.dataset.plotly), fetch(element.dataset.chart)]);
   if (!answer.ok) return;
-  const chart = await answer.json();
+  let chart = await answer.json();
   const show = () => {
     const { data, layout } = themed(chart);
-    lib.react(element, data, layout, CONFIG);
+    return lib.react(element, data, layout, CONFIG);
   };
-  show();
+  await show();
+  element.dataset.drawn = "";
+  opens(element);
+  zooms(element);
+  refreshes(element, (fresh) => {
+    chart = fresh;
+    show();
+  });
   document.addEventListener("theme", show);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+}
+
+// A dot that stands for a trace leads to it.
+function opens(element) {
+  element.on("plotly_click", ({ points }) => {
+    const dot = points.find((point) => point.data.meta?.opens);
+    if (dot) location.assign(dot.customdata);
+  });
+}
+
+// A time that is dragged over becomes the page's; a double click takes it out again.
+function zooms(element) {
+  if (element.dataset.zoom === undefined) return;
+  element.on("plotly_relayout", (changed) => {
+    const query = new URLSearchParams(element.dataset.zoom);
+    if (changed["xaxis.range[0]"]) {
+      for (const [name, value] of [["from", changed["xaxis.range[0]"]], ["to", changed["xaxis.range[1]"]]]) {
+        query.set(name, `${String(value).replace(" ", "T").slice(0, 19)}+00:00`);
+      }
+      location.search = query;
+    } else if (changed["xaxis.autorange"] && location.search.includes("from=")) location.search = query;
+  });
+}
+
+function refreshes(element, take) {
+  const every = Number(element.dataset.every);
+  if (!every) return;
+  setInterval(async () => {
+    if (document.hidden || element.matches(":hover")) return; // nothing moves under the hand
+    const answer = await fetch(element.dataset.chart).catch(() => null);
+    if (answer?.ok) take(await answer.json());
+  }, every * 1000);
 }
 
 export function charts() {

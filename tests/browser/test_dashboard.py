@@ -26,6 +26,7 @@ PAGES = (
     "/rollouts/",
     "/rollouts/new/",
     "/rollouts/deployments/new/",
+    "/explore/?by=model&compare=1&since=15m",
     "/traces/",
     "/traces/compare/",
     "/mesh/",

@@ -31,6 +31,8 @@ MOST_QUERIES = {
     "/rollouts/": 40,
     "/rollouts/new/": 18,
     "/rollouts/deployments/new/": 14,
+    "/explore/": 24,
+    "/explore/?by=tenant&compare=1&metric=cost_usd": 26,
     "/traces/": 22,
     "/traces/compare/": 14,
     "/mesh/": 18,

@@ -2,7 +2,10 @@
 
 from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, breakdown, costs, figures, series
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
+from controlplane.telemetry.queries.explore import Exemplar, Question, course_seen_by, exemplars_seen_by
+from controlplane.telemetry.queries.lines import Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
+from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
 from controlplane.telemetry.queries.shadow import Watched, watched
 from controlplane.telemetry.queries.traces import (
     MOST_SPANS,
@@ -20,16 +23,23 @@ from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter
 
 __all__ = [
     "MOST_SPANS",
+    "SEVEN",
     "Cost",
+    "Course",
     "DayCost",
     "Dimension",
     "Edge",
+    "Exemplar",
     "Figures",
+    "Line",
     "Measured",
+    "Metric",
     "Point",
+    "Question",
     "Session",
     "Slot",
     "Spread",
+    "Step",
     "Trace",
     "TraceFilter",
     "Usage",
@@ -37,12 +47,16 @@ __all__ = [
     "beyond",
     "breakdown",
     "costs",
+    "course_seen_by",
     "daily_costs",
+    "exemplars_seen_by",
     "figures",
     "logs_of",
     "measured",
     "mesh",
     "messages_of",
+    "metric_seen_by",
+    "metrics_seen_by",
     "series",
     "sessions_seen_by",
     "span_count",
@@ -51,5 +65,6 @@ __all__ = [
     "trace_slots",
     "traces_seen_by",
     "usage",
+    "value_of",
     "watched",
 ]  # fmt: skip

@@ -1,0 +1,207 @@
+"""Any metric over time by one of its dimensions: which rows it is counted from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from controlplane.telemetry.postgres import patient_rows
+from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.lines import Course, Line, Source, course_of
+from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric
+from controlplane.telemetry.queries.reading import slugs_read, where
+from controlplane.tenancy.queries import Asker
+
+MOST_EXEMPLARS = 60
+_LONG = timedelta(hours=26)
+# Hours as far as they are folded, points since.
+_POINTS = """(SELECT * FROM telemetry_point_1h WHERE at < (SELECT until FROM telemetry_fold WHERE kind = 'points')
+              UNION ALL SELECT * FROM telemetry_point
+              WHERE at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'points'), '-infinity'))"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: from ``since`` to ``until`` in steps, by one dimension or as one line, where the rest is as named."""
+
+    since: datetime
+    until: datetime
+    step_s: int
+    by: str = ""
+    tenant: str = ""
+    route: str = ""
+    model: str = ""
+    release: str = ""
+
+    @property
+    def of_release(self) -> bool:
+        return self.by == "release" or bool(self.release)
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One value and the trace that it was seen in, in the unit of its metric's source."""
+
+    at: datetime
+    value: float
+    trace_id: str
+    span_id: str
+
+
+def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequence[str] | None = None) -> Course:
+    """Return the heaviest lines of a metric, or those of ``names``.
+
+    By release, the seven are counted from spans: of what was traced. What SDKs count of every call of a release is in
+    ``controlplane.rollouts``.
+    """
+    if metric.kind:
+        source = _of_points(asker, metric, asked)
+    else:
+        source = (_of_spans if asked.of_release else _of_windows)(asker, metric, asked)
+    course = course_of(source, asked.since, asked.until, asked.step_s, names)
+    return replace(course, lines=[_levelled(line) for line in course.lines]) if "level" in metric.stats else course
+
+
+def _levelled(line: Line) -> Line:
+    """A level over a whole range is the mean of its steps: it does not add up."""
+    known = [step.amount for step in line.steps if step is not None]
+    return replace(line, all=replace(line.all, amount=sum(known) / len(known))) if known else line
+
+
+def _select(name: str, at: str, **columns: str) -> str:
+    """Return the head of a source: all its columns, those that are not given empty."""
+    every = {
+        "amount": "0", "part": "0", "whole": "0", "samples": "0", "total": "0", "least": "NULL::float8", "most": "NULL::float8",
+        "weight": "1", "entries": "NULL::bigint[]", "bounds": "'{}'::float8[]", **columns,
+    }  # fmt: skip
+    return f"SELECT {name} AS name, {at} AS at, " + ", ".join(f"{sql} AS {label}" for label, sql in every.items())
+
+
+def _of_windows(asker: Asker, metric: Metric, asked: Question) -> Source:
+    clause, values = where(slugs_read(asker, asked.tenant or None), route=asked.route, model=asked.model)
+    name = asked.by if asked.by in ("tenant", "route", "model") else "''"
+    columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
+    if metric.column:
+        held = {
+            label: f"{metric.column}[{place}]" for place, label in enumerate(("samples", "total", "least", "most"), 1)
+        }
+        columns |= held | {"weight": f"coalesce({metric.column}[2], 0)"}
+    if metric.name == "active_sessions":  # each report is a sample of so many sessions for so long
+        columns["total"] = f"{metric.column}[2] * {settings.SYNC_INTERVAL_MS / 1000}"
+    if metric.spread:
+        columns["entries"] = f"{metric.column}[5:]"
+    sql = f"""{_select(name, "starts_at", **columns)} FROM {table_of(asked.since, asked.until)}
+              WHERE starts_at >= %s AND starts_at < %s {clause}"""
+    return Source(sql, [asked.since, asked.until, *values], metric.spread)
+
+
+_BUCKET_OF = (
+    "ARRAY[((CASE WHEN {0} > 1 THEN ceil(64 * ln({0}::float8) / ln(2.0::float8)) ELSE 0 END)::bigint << 40) + 1]"
+)
+
+
+def _of_spans(asker: Asker, metric: Metric, asked: Question) -> Source:
+    """One row per span, the SDK's where it counts too; one per step and name for sessions."""
+    slugs = slugs_read(asker, asked.tenant or None)
+    clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    name = asked.by if asked.by in ("tenant", "route", "model", "release") else "''"
+    hit = f"FROM telemetry_span WHERE starts_at >= %s AND starts_at < %s AND release <> '' {clause}"
+    if metric.name == "active_sessions":
+        sql = f"""{_select(name, "date_bin(%s, starts_at, %s)", total="count(DISTINCT session) * %s::float8", weight="count(*)")}
+                  {hit} AND session <> '' GROUP BY 1, 2"""
+        step = timedelta(seconds=asked.step_s)
+        return Source(sql, [step, asked.since, asked.step_s, asked.since, asked.until, *values], spread=False)
+    tokens = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
+    measure = {"latency_us": "duration_us", "tokens": tokens, "call_cost_nusd": "coalesce(cost_nusd, 0)"}.get(
+        metric.column, "0"
+    )
+    columns = {"amount": measure, "samples": "1", "total": measure, "least": measure, "most": measure, "weight": "1"}
+    if metric.name == "error_rate":
+        columns |= {"part": "(status = 2)::int", "whole": "1"}
+    if metric.name == "cache_hit_rate":
+        columns |= {"part": "coalesce(cached_tokens, 0)", "whole": "coalesce(input_tokens, 0)"}
+    if metric.spread:
+        columns["entries"] = _BUCKET_OF.format(f"({measure})")
+    sql = f"{_select(name, 'starts_at', **columns)} {hit} AND usage_by > 0"
+    return Source(sql, [asked.since, asked.until, *values], metric.spread)
+
+
+def _of_points(asker: Asker, metric: Metric, asked: Question) -> Source:
+    """The points of all series of one name. Levels of several series are added up, each as its mean over a step."""
+    slugs = slugs_read(asker, asked.tenant or None)
+    clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    name = f"series.{asked.by}" if asked.by in OTLP_DIMENSIONS else "''"
+    distributed = metric.spread or metric.kind == "summary"
+    columns = {
+        "amount": "point.samples" if distributed else "point.sum",
+        "samples": "point.samples",
+        "total": "point.sum",
+        "least": "point.min" if distributed else "point.sum",
+        "most": "point.max" if distributed else "point.sum",
+        "weight": "point.samples" if distributed else "abs(point.sum)",
+    }
+    ahead: list[Any] = []
+    if "level" in metric.stats:
+        columns["amount"] = (
+            "avg(point.sum / point.samples) OVER (PARTITION BY series.id, date_bin(%s, point.at, %s))"
+            " / count(*) OVER (PARTITION BY series.id, date_bin(%s, point.at, %s))"
+        )
+        ahead = [timedelta(seconds=asked.step_s), asked.since] * 2
+    if metric.spread:
+        columns |= {"entries": "point.buckets", "bounds": "series.bounds"}
+    table = _POINTS if asked.until - asked.since > _LONG else "telemetry_point"
+    sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
+              WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
+              AND point.at >= %s AND point.at < %s"""  # noqa: S608 - names of ours
+    return Source(sql, [*ahead, metric.name, *values, asked.since, asked.until], metric.spread)
+
+
+def exemplars_seen_by(asker: Asker, metric: Metric, asked: Question) -> list[Exemplar]:
+    """Return values with their traces: those that were sent with points, or of the seven the worst spans of each step."""
+    if metric.kind:
+        return _sent_exemplars(asker, metric, asked)
+    column = {
+        "latency_us": "duration_us",
+        "call_cost_nusd": "cost_nusd",
+        "tokens": "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)",
+    }
+    measure = column.get(metric.column, "duration_us" if metric.name == "error_rate" else "")
+    return _spans_worst_by(asker, metric, asked, measure) if measure else []
+
+
+def _sent_exemplars(asker: Asker, metric: Metric, asked: Question) -> list[Exemplar]:
+    slugs = slugs_read(asker, asked.tenant or None)
+    clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    sql = f"""SELECT at, each ->> 'value', each ->> 'trace_id', each ->> 'span_id' FROM (
+                  SELECT point.at, point.exemplars FROM telemetry_point AS point
+                  WHERE point.series_id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
+                  AND point.at >= %s AND point.at < %s AND point.exemplars IS NOT NULL
+                  ORDER BY point.at DESC LIMIT %s) AS newest, jsonb_array_elements(exemplars) AS each LIMIT %s"""  # noqa: S608
+    found = patient_rows(sql, [metric.name, *values, asked.since, asked.until, MOST_EXEMPLARS * 3, MOST_EXEMPLARS])
+    return [Exemplar(at, float(value), trace_id, span_id) for at, value, trace_id, span_id in found]
+
+
+def _spans_worst_by(asker: Asker, metric: Metric, asked: Question, measure: str) -> list[Exemplar]:
+    """Look at some traces of every step, so that a long range costs no more than a short one; failed spans have an index."""
+    slugs = slugs_read(asker, asked.tenant or None)
+    clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    within = "starts_at >= %s + slot * %s AND starts_at < %s + (slot + 1) * %s"
+    if metric.name == "error_rate":
+        some = f"SELECT span_id, starts_at, trace_id, duration_us FROM telemetry_span WHERE {within} AND status = 2 {clause} LIMIT 1"  # noqa: S608
+        scoped = list[Any]()
+    else:
+        scope, scoped = where(slugs)
+        some = f"""SELECT span_id, starts_at, trace_id, {measure} FROM (
+                       SELECT trace_id AS of FROM telemetry_span WHERE {within} AND parent_span_id = '' {scope} LIMIT 25) AS root
+                   JOIN telemetry_span ON trace_id = root.of WHERE usage_by > 0 {clause} ORDER BY 4 DESC NULLS LAST LIMIT 1"""  # noqa: S608
+    sql = f"""SELECT starts_at, value::float8, trace_id, span_id FROM generate_series(0, %s) AS slot
+              CROSS JOIN LATERAL ({some}) AS worst (span_id, starts_at, trace_id, value) WHERE value IS NOT NULL"""  # noqa: S608
+    span = asked.until - asked.since
+    slots = min(MOST_EXEMPLARS, max(1, int(span.total_seconds() // asked.step_s)))
+    width = span / slots
+    found = patient_rows(sql, [slots - 1, asked.since, width, asked.since, width, *scoped, *values])
+    return [Exemplar(*row) for row in found]

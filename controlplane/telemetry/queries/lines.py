@@ -1,0 +1,153 @@
+"""Lines of a metric over time: one per name, each in steps, with percentiles out of merged buckets.
+
+A source is SQL for rows ``(name, at, amount, part, whole, samples, total, least, most, weight, entries, bounds)``: what adds up, a
+share's part and whole, the samples of a distribution with their sum and extremes, what ranks names, and buckets: packed ones or,
+with ``bounds``, one count per bucket of an explicit histogram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from controlplane.telemetry.postgres import patient_rows
+from tidegate.core.window import BUCKETS_PER_OCTAVE
+
+MOST_LINES = 8
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+NO_QUANTILES: tuple[float | None, ...] = (None,) * len(QUANTILES)
+_WHOLE = datetime(1, 1, 1, tzinfo=UTC)  # stands for the whole range where a step would stand
+_ZERO = -90_000  # below it lies OTLP's bucket of zero, and of what is negative
+
+
+class Source(NamedTuple):
+    """Where rows come from: a statement and its parameters. Without a ``spread`` it has no buckets."""
+
+    sql: str
+    values: list[Any]
+    spread: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one line came to in one step of time, in the units of its source. ``quantiles`` are those of ``QUANTILES``."""
+
+    amount: float = 0.0
+    part: float = 0.0
+    whole: float = 0.0
+    samples: int = 0
+    total: float = 0.0
+    least: float | None = None
+    most: float | None = None
+    quantiles: tuple[float | None, ...] = NO_QUANTILES
+
+
+@dataclass(frozen=True)
+class Line:
+    """One name's course; ``steps`` has all steps of the range, empty ones as ``None``. ``all`` is of the whole range."""
+
+    name: str
+    steps: list[Step | None]
+    all: Step
+
+
+@dataclass(frozen=True)
+class Course:
+    """The lines of a range, the heaviest first, and how many names there were in all."""
+
+    since: datetime
+    until: datetime
+    step_s: int
+    lines: list[Line] = field(default_factory=list)
+    names: int = 0
+
+    @property
+    def times(self) -> list[datetime]:
+        """The starts of all steps."""
+        count = max(0, -(-int((self.until - self.since).total_seconds()) // self.step_s))
+        return [self.since + timedelta(seconds=self.step_s * number) for number in range(count)]
+
+
+def _index(value: str) -> str:
+    """Return SQL for the packed index of a value."""
+    return f"ceil({BUCKETS_PER_OCTAVE} * ln(greatest({value}, 1e-300)) / ln(2.0::float8))::bigint"
+
+
+# An explicit bucket counts at its middle. The first has no beginning, the last no end but the greatest value that there was.
+_BUCKET = f"""CASE WHEN cardinality(bounds) = 0 THEN entry >> 40
+    WHEN place > cardinality(bounds) THEN {_index("greatest(bounds[place - 1], coalesce(most, bounds[place - 1]))")}
+    WHEN place = 1 OR bounds[place - 1] <= 0 THEN {_index("bounds[place] / 2")}
+    ELSE {_index("sqrt(bounds[place - 1] * bounds[place])")} END"""
+_COUNT = "CASE WHEN cardinality(bounds) = 0 THEN entry & ((1::bigint << 40) - 1) ELSE entry END"
+_TAILS = ", ".join(
+    f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
+)
+_SPREAD = f""", spread AS (
+        SELECT name, slot, {_BUCKET} AS bucket, sum({_COUNT})::bigint AS amount
+        FROM kept, unnest(entries) WITH ORDINALITY AS each (entry, place)
+        GROUP BY GROUPING SETS ((name, slot, bucket), (name, bucket))),
+    ranked AS (
+        SELECT name, coalesce(slot, '0001-01-01Z') AS slot, bucket,
+               sum(amount) OVER (PARTITION BY name, slot ORDER BY bucket) AS seen,
+               sum(amount) OVER (PARTITION BY name, slot) AS total FROM spread WHERE amount > 0),
+    tails AS (SELECT name, slot, {_TAILS} FROM ranked GROUP BY name, slot)"""  # noqa: S608 - names of ours
+
+
+def _statement(source: Source, *, named: bool) -> str:
+    """Return SQL whose parameters are those of the source, the step, the start, and the names when they are given."""
+    chosen = "name = ANY(%s)" if named else f"rank <= {MOST_LINES}"
+    tails = "t0, t1, t2, t3" if source.spread else "NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint"
+    return f"""
+        WITH hit AS MATERIALIZED ({source.sql}),
+        weighed AS (SELECT name, row_number() OVER (ORDER BY sum(weight) DESC, name) AS rank FROM hit GROUP BY name),
+        kept AS MATERIALIZED (
+            SELECT hit.*, date_bin(%s, at, %s) AS slot FROM hit JOIN weighed USING (name) WHERE {chosen})
+        {_SPREAD if source.spread else ""},
+        summed AS (
+            SELECT name, slot AS step, sum(amount)::float AS amount, sum(part)::float AS part, sum(whole)::float AS whole,
+                   sum(samples)::bigint AS samples, sum(total)::float AS total, min(least)::float AS least, max(most)::float AS most
+            FROM kept GROUP BY GROUPING SETS ((name, slot), (name))),
+        placed AS (SELECT *, coalesce(step, '0001-01-01Z') AS slot FROM summed)
+        SELECT name, slot, amount, part, whole, samples, total, least, most, {tails},
+               (SELECT rank FROM weighed WHERE weighed.name = placed.name), (SELECT count(*) FROM weighed)
+        FROM placed {"LEFT JOIN tails USING (name, slot)" if source.spread else ""}"""  # noqa: S608 - sources of ours
+
+
+def course_of(
+    source: Source, since: datetime, until: datetime, step_s: int, names: Sequence[str] | None = None
+) -> Course:
+    """Return the heaviest lines of a source, or those of ``names``; ``TooDear`` when that takes too long."""
+    values = [*source.values, timedelta(seconds=step_s), since]
+    if names is not None:
+        values.append(list(names))
+    found: dict[str, dict[datetime, Step]] = {}
+    ranks: dict[str, int] = {}
+    count = 0
+    for name, slot, *rest in patient_rows(_statement(source, named=names is not None), values):
+        *figures, rank, count = rest
+        ranks[name] = rank
+        found.setdefault(name, {})[slot] = _step(figures)
+    course = Course(since, until, step_s, [], count)
+    times = course.times
+    for name in sorted(found, key=ranks.__getitem__):
+        steps = found[name]
+        course.lines.append(Line(name, [steps.get(at) for at in times], steps.get(_WHOLE, Step())))
+    return course
+
+
+def _step(figures: Sequence[Any]) -> Step:
+    amount, part, whole, samples, total, least, most, *tails = figures
+    quantiles = tuple(_within(tail, least, most) for tail in tails)
+    return Step(amount or 0.0, part or 0.0, whole or 0.0, samples or 0, total or 0.0, least, most, quantiles)
+
+
+def _within(bucket: int | None, least: float | None, most: float | None) -> float | None:
+    """Return the middle of a bucket, no less than the least and no more than the greatest value that there was."""
+    if bucket is None:
+        return None
+    value = 0.0 if bucket < _ZERO else 2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE)
+    if most is not None:
+        value = min(most, value)
+    return value if least is None else max(least, value)
