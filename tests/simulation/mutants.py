@@ -26,6 +26,8 @@ HARVEST = "tidegate.harvest"
 BOOKS = "tidegate.books"
 EXCHANGE = "tidegate.exchange"
 REPORT = "tidegate.report"
+JOURNAL = "tidegate.journal"
+REPLAYING = "tidegate.replaying"
 KERNEL = "tests.simulation.kernel"
 PROCESS = "tests.simulation.process"
 SERVER = "tests.simulation.server"
@@ -157,6 +159,16 @@ MUTANTS = (
            "min(cell.until, now + cell.slip.ends_in(boot))", "cell.until + 10.0", ("swift",)),
     Mutant("credit_is_never_called_back", "what is lent goes back before a sync", HARVEST, "Harvest.gather",
            "if self.active:", "if False:", ("swift",)),
+    Mutant("calls_go_before_the_journal", "the journal knows of a call before it is let through", LEASING, "Leases.hold",
+           "self.keep(slip)", "pass", ("journals", "kills")),
+    Mutant("credit_is_not_journaled", "the journal knows of a call before it is let through", LEASING, "Leases.lend",
+           "self.keep(slip)", "pass", ("journals", "kills", "swift")),
+    Mutant("the_journal_says_what_was_settled", "of a dead process S + H counts as settled", JOURNAL, "Journal.note",
+           "lease.settled + max(0, lease.held)", "lease.settled", ("journals", "kills")),
+    Mutant("last_words_end_nothing", "what a journal says is the end of its leases", REPLAYING, "last_words",
+           '"final": True,', '"final": False,', ("journals", "kills")),
+    Mutant("what_changed_since_is_forgotten", "final is repeated until the answer says closed", LEASING, "Leases._merge",
+           "if line.final and slip.lease == line.sent:", "if line.final:", ("corrections",)),
     # What it says
     Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books._cost_of",
            "return ticket.estimate\n", "return 0\n"),

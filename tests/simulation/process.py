@@ -10,6 +10,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.journals import Mourner, Notes
 from tests.simulation.kernel import Broken, ProcessClock
 from tests.simulation.swift import MODEL, Flight, begin
 from tidegate.cells import CellKey
@@ -100,11 +101,14 @@ class Process:
         self.guard.follow(world.snapshot, world.book)
         self.begin()
 
+    journal: Notes | None
+
     def begin(self) -> None:
         """Start talking, as a new incarnation."""
         self.incarnation = uuid.UUID(int=self.chance.getrandbits(128))
         self.exchange = Exchange(self.guard)
         self.alive = True
+        self.last: Mourner | None = None  # speaks for it when it is dead
         self.unconfirmed = False  # it left before the server had confirmed everything
         self.closing = False
         self.awake_at = 0.0
@@ -112,6 +116,9 @@ class Process:
         self.flights: dict[Flight, None] = {}
         self.suspended_at = float("-inf")  # when it last was, on its own clock
         self.guard.warm_calls = 0
+        self.journal = None
+        if self.chance.random() < self.world.setup.journals:
+            self.journal = self.guard.leases.journal = Notes(self.incarnation)
         self._hurry = False
         self._phase = ""
         self._turn = 0
@@ -255,6 +262,9 @@ class Process:
         if self._phase == "sending" and seq == self._seq:
             self._failed()
 
+    def hear(self, sent: Sent, answer: dict[str, Any] | None, sent_at: float) -> None:
+        self.when_awake(self.heard, sent, answer, sent_at)
+
     def heard(self, sent: Sent, answer: dict[str, Any] | None, sent_at: float) -> None:
         """An answer has arrived, or that there is none; late, when its request was given up before."""
         expected = self._phase == "sending" and sent.seq == self._seq
@@ -289,9 +299,8 @@ class Process:
     # Ends
 
     def kill(self) -> None:
-        """kill -9: nothing is said any more; what providers were asked goes on."""
-        self.alive = False
-        self.unconfirmed = True
+        """kill -9: nothing is said any more but what its journal says; what providers were asked goes on."""
+        self._leave(unconfirmed=True)
 
     def exit(self) -> None:
         """Close the gate as ``Gate.close`` does: a third of the time for calls in flight, the rest to be confirmed."""
@@ -319,6 +328,8 @@ class Process:
     def _leave(self, *, unconfirmed: bool) -> None:
         self.alive = False
         self.unconfirmed = unconfirmed
+        if self.journal is not None and unconfirmed:
+            self.last = Mourner(self, self.journal)
 
     def fork(self, number: int) -> Process:
         """Return the child: a copy of the memory, which then does what the SDK does after a fork."""
@@ -327,7 +338,7 @@ class Process:
         child.world, child.number = world, number
         child.chance = random.Random(f"process {world.setup.seed} {number}")
         child.clock = copy.copy(self.clock)
-        kept = (world, world.snapshot, self.guard.snapshot, self.guard.book)
+        kept = (world, world.snapshot, self.guard.snapshot, self.guard.book, self.journal)
         memo: dict[int, Any] = {id(thing): thing for thing in kept}
         memo |= {id(self): child, id(self.clock): child.clock, id(self.guard.lock): threading.Lock()}
         child.guard = copy.deepcopy(self.guard, memo)

@@ -68,7 +68,7 @@ def _heal(world: World) -> None:
     world.network.healed = world.server.healed = True
     world.network.cut.clear()
     world.server.down_until = 0.0
-    world.server.interval = 5.0
+    world.server.interval = 15.0
     _pass(world, 3 * world.setup.ttl + 35.0)  # what was delayed arrives, who was backing off comes back
     if world.chance.random() < 0.5:
         for account in list(world.store.accounts.values()):
@@ -111,6 +111,11 @@ class _Probe:
         self.job = self.process.call(self.tenant, self.category, self.bound)
         self.process.after(PROBE_S, self.ask)
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether it is neither served nor refused so often, for good reason, that it can't be called starved any more."""
+        return not self.served and self.fitted + PROBES - self.attempts > PROBES // 2
+
     def room(self) -> float:
         """Return what is left on the tightest budget that would block the call."""
         world = self.world
@@ -139,7 +144,7 @@ def _serve(world: World) -> None:
     ]
     for _ in range(PROBES + 3):
         _pass(world, PROBE_S)
-        if all(probe.served for probe in probes):
+        if not any(probe.may_fail for probe in probes):
             break
     world.server.interval = 2.0
     for probe in probes:
@@ -192,7 +197,10 @@ def _check_even(world: World) -> None:
 
 
 def _check_lease(held: Held | None, lease: OpenLease) -> None:
-    """A process that left in order has said everything, and it was counted as it was said."""
+    """A process that left in order has said everything, and it was counted as it was said; so has one with a journal."""
+    if held is not None and held.process.last:
+        _check_buried(held, lease)
+        return
     if held is not None and held.process.unconfirmed:
         return
     number = lease.key[1]
@@ -205,3 +213,12 @@ def _check_lease(held: Held | None, lease: OpenLease) -> None:
         raise Broken("I5 exact accounting", f"lease {number}: said {said}, known {known}")
     if held.slip.denied != lease.denied:
         raise Broken("I5 exact accounting", f"lease {number}: {lease.denied} denials of {held.slip.denied}")
+
+
+def _check_buried(held: Held, lease: OpenLease) -> None:
+    """What a dead process may have spent is settled, what it did not is free."""
+    said = held.slip.lease
+    if not lease.closed:
+        raise Broken("I7 conservation", f"lease {lease.key[1]} of a process with a journal is not closed")
+    if lease.counters.settled != said.settled + max(0, said.held):
+        raise Broken("I5 exact accounting", f"lease {lease.key[1]}: the last word was {said}, known {lease.counters}")

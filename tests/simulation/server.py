@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+Hear = Callable[[Sent, dict[str, Any] | None, float], None]
+
+
 class Message(NamedTuple):
-    """A sync on its way. ``windows``: the numbers of those that it carries, and what their calls did cost."""
+    """A sync on its way. ``windows``: the numbers of those that it carries, and what their calls did cost.
+
+    ``hear`` is told of the answer; ``None``: that it was an error.
+    """
 
     process: Process
+    hear: Hear
     sent: Sent
     sent_at: float
     incarnation: UUID
@@ -43,13 +51,13 @@ class Network:
         self.healed = False
         self.cut: dict[tuple[int, str], float] = {}  # process and direction, until when nothing passes
 
-    def send(self, process: Process, body: dict[str, Any], sent: Sent) -> None:
+    def send(self, process: Process, body: dict[str, Any], sent: Sent, hear: Hear) -> None:
         """Carry a sync to the server, or not, or twice."""
         lines = tuple(msgspec.convert(line, LeaseLine) for line in body["leases"])
         windows = tuple(
             (window["number"], sum(row["cost_nusd"] for row in window["rows"])) for window in body["windows"]
         )
-        message = Message(process, sent, self._world.kernel.now, process.incarnation, lines, windows)
+        message = Message(process, hear, sent, self._world.kernel.now, process.incarnation, lines, windows)
         if self._arrives(process, "up"):
             self._world.kernel.after(self._delay(), self._world.server.arrive, message)
             if not self.healed and self._chance.random() < self._world.setup.repeat:
@@ -59,10 +67,10 @@ class Network:
         """Carry an answer back; ``None``: an error."""
         process = message.process
         if self._arrives(process, "down"):
-            heard = (process.heard, message.sent, answer, message.sent_at)
-            self._world.kernel.after(self._delay(), process.when_awake, *heard)
+            heard = (message.sent, answer, message.sent_at)
+            self._world.kernel.after(self._delay(), message.hear, *heard)
             if not self.healed and self._chance.random() < self._world.setup.repeat:
-                self._world.kernel.after(self._delay(), process.when_awake, *heard)
+                self._world.kernel.after(self._delay(), message.hear, *heard)
 
     def _arrives(self, process: Process, way: str) -> bool:
         if self.healed:
@@ -91,6 +99,8 @@ class Server:
         self._run = 0
         self.down_until = 0.0
         self.skew = 0.0
+        self._epoch = datetime.fromtimestamp(world.epoch, UTC)
+        self._told = 0.0, self._epoch  # the time that was asked for last
         self.interval = world.setup.interval
         self.healed = False
         self.acked: dict[UUID, int] = defaultdict(int)
@@ -100,7 +110,10 @@ class Server:
 
     def time(self) -> datetime:
         """Return what the server's clock says."""
-        return datetime.fromtimestamp(self._world.epoch, UTC) + timedelta(seconds=self._world.kernel.now + self.skew)
+        at = self._world.kernel.now + self.skew
+        if at != self._told[0]:
+            self._told = at, self._epoch + timedelta(seconds=at)
+        return self._told[1]
 
     def fail_over(self, seconds: float) -> None:
         """Lose everything but what was committed, and be away for ``seconds``; the next server's clock differs a little."""

@@ -28,6 +28,7 @@ class Setup:
     interval: float = 0.5  # between syncs
     ttl: float = 5.0  # of leases
     patience: float = 3.0  # of a client for an answer
+    journals: float = 0.0  # the part of processes of which a journal outlives them
     swift: float = 0.0  # the part of calls that may pass on credit lent to their kind
     burst: int = 1  # calls that come at once
     queue: int = 0  # calls of a route at once; 0: any number
@@ -83,7 +84,7 @@ FAULTS = {
     "drift": (0.002, 0.02), "skew": (1.0, 7200.0), "failures": (0.02, 0.2), "unknown": (0.02, 0.2), "failovers": (0.02, 0.1),
     "amounts": (0.05, 0.4), "nights": (0.03, 0.25), "cancels": (0.05, 0.4), "errors": (0.05, 0.3), "silent": (0.05, 0.3),
     "gives_up": (0.05, 0.3), "corrections": (0.2, 1.0), "hours": (0.2, 1.0), "rolling": (0.2, 1.0),
-    "carries": (0.3, 1.0),
+    "carries": (0.3, 1.0), "journals": (0.5, 1.0),
 }  # fmt: skip
 RARE_FAULTS = {
     "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.simulation.__main__ import main
+from tests.simulation.campaign import resumed
 from tests.simulation.many import outcomes, report_of
+from tests.simulation.mutants import broken, named
 from tests.simulation.run import Outcome, run
 from tests.simulation.setup import Setup, drawn
 from tests.simulation.shrink import replay_line, shrunk
@@ -79,3 +83,46 @@ def test_replay_line__a_shrunk_world__is_run_again_by_it(
 
     assert code == 0
     assert f"after {run(small).events} events" in capsys.readouterr().out
+
+
+def test_campaign__interrupted__goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole = resumed(5, 8, tmp_path)
+    for outcome in outcomes(whole.left, jobs=1):
+        whole.count(outcome)
+
+    part = resumed(5, 8, tmp_path)
+    for outcome in outcomes(range(5, 8), jobs=1):
+        part.count(outcome)
+    part.keep(tmp_path)
+    again = resumed(5, 8, tmp_path)
+
+    assert again.left == range(8, 13)
+    for outcome in outcomes(again.left, jobs=1):
+        again.count(outcome)
+    assert again == whole
+
+
+def test_campaign__other_code_or_at_its_end__begins_anew(tmp_path: Path) -> None:
+    old = replace(resumed(0, 5, tmp_path), code="other", done=3)
+    old.keep(tmp_path)
+    over = replace(resumed(0, 6, tmp_path), done=6)
+    over.keep(tmp_path)
+
+    assert resumed(0, 5, tmp_path).done == 0
+    assert resumed(0, 6, tmp_path).done == 0
+
+
+def test_main__a_failing_seed__is_printed_with_how_to_replay_it_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["simulation", "--seeds", "9", "--jobs", "1", "--failures", "1", "--folder", str(tmp_path)]
+    )
+
+    with broken(named("room_ignores_outstanding")):
+        code = main()
+
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "smallest:  python -m tests.simulation --replay" in said
+    assert resumed(0, 9, tmp_path).failed

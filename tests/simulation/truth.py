@@ -7,7 +7,7 @@ what providers were asked and what they billed.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,12 +15,14 @@ from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
 from tests.simulation.kernel import Broken
 from tests.simulation.store import AccountRow, Store, Written, key_of
+from tidegate.core.budget import Lease
 from tidegate.leasing import Slip
 
 if TYPE_CHECKING:
     from controlplane.budgets.schemas import LeaseReport
     from tests.simulation.process import Job, Process
     from tests.simulation.swift import Flight
+    from tidegate.journal import LastWord
 
 
 def charge(lease: OpenLease | None) -> int:
@@ -39,11 +41,25 @@ def rest(lease: OpenLease | None) -> int:
 class Held:
     """What is true of one lease: who holds it, what its calls settled at, what its open calls may cost."""
 
-    __slots__ = ("corrected", "finishes", "funded", "holds", "live_until", "over", "process", "settled", "slip")
+    __slots__ = (
+        "checked",
+        "corrected",
+        "finishes",
+        "funded",
+        "holds",
+        "live_until",
+        "over",
+        "process",
+        "settled",
+        "slip",
+    )
 
     def __init__(self, process: Process, slip: Slip) -> None:
         self.process = process
         self.slip = slip
+        self.checked: Lease | None = (
+            None  # what its holder believed when that was found right, and nothing has happened since
+        )
         self.settled = 0
         self.corrected = 0
         self.holds = 0
@@ -120,23 +136,27 @@ class Truth:
                 known = self.held[key] = Held(process, slip)
             elif known.slip is not slip:
                 raise Broken("I6 fencing", f"lease {number} is held by two processes")
-            self._check_client(key, known)
+            if known.checked is not slip.lease:
+                self._check_client(key, known)
 
     def _check_client(self, key: LeaseKey, held: Held) -> None:
         self.checks += 1
         lease = held.slip.lease
-        if held.process.guard.active:
-            self._check_lent(key, held)
-        else:
+        exact = not held.process.guard.active
+        if exact:
             self._check_exact(key, held)
+        else:
+            self._check_lent(key, held)
         committed = self.store.leases.get(key)
         granted, settled, returned = committed.counters[:3] if committed else (0, 0, 0)
         if lease.granted > granted:
             raise Broken("I3 views", f"lease {key[1]}: the client saw {lease.granted}, granted are {granted}")
-        if settled > lease.settled or returned > lease.returned:
+        said = lease.settled + (max(0, lease.held) if held.process.last else 0)
+        if settled > said or returned > lease.returned:
             raise Broken("I3 views", f"lease {key[1]}: the server knows more than its client said")
         if held.funded and lease.settled + lease.held + lease.returned > lease.granted + held.over:
             raise Broken("I2 client", f"lease {key[1]} spends more than was granted: {lease}")
+        held.checked = lease if exact else None
 
     def _check_exact(self, key: LeaseKey, held: Held) -> None:
         lease = held.slip.lease
@@ -150,6 +170,19 @@ class Truth:
         spent, due = lease.settled + lease.held, held.settled + held.holds
         if lease.settled > held.settled or lease.held < held.holds or spent + held.over < due:
             raise Broken("I5 exact accounting", f"lease {key[1]} has {lease}, truth is {held.settled} and {held.holds}")
+
+    def died(self, process: Process, words: Sequence[LastWord]) -> None:
+        """A process is dead: what its journal says is what its leases came to at most, and none is missing."""
+        said = {word.number: word.spent for word in words}
+        for number, slip in process.guard.leases.slips.items():
+            held = self.held.get((process.incarnation, number))
+            if held is None or held.slip is not slip:
+                continue
+            spent, due = slip.lease.settled + max(0, slip.lease.held), held.settled + held.holds
+            if said.get(number, 0) != spent or spent + held.over < due:
+                raise Broken(
+                    "I5 exact accounting", f"the journal says {said.get(number)} of lease {number}, not {spent}"
+                )
 
     def gathered(self, process: Process) -> None:
         """A process has taken all credit back and counted what ended: now its books are exact."""
@@ -177,6 +210,7 @@ class Truth:
         key = (process.incarnation, slip.number)
         held = self.held[key]
         held.holds += job.bound
+        held.checked = None
         lease = self.store.leases.get(key)
         if held.funded and not getattr(job, "lent_before_suspend", False):
             self._check_fencing(held, key, lease, now, slack)
@@ -224,6 +258,7 @@ class Truth:
             held = self.held[process.incarnation, job.slip.number]
             held.holds -= job.bound
             held.settled += cost
+            held.checked = None
             held.over += max(0, cost - job.bound)
 
     def _bill(self, account: int) -> Bill:

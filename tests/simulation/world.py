@@ -131,7 +131,7 @@ class World:
         return self._calls
 
     def send(self, process: Process, body: dict[str, Any], sent: Sent) -> None:
-        self.network.send(process, body, sent)
+        self.network.send(process, body, sent, process.hear)
 
     # What programs do
 
