@@ -41,6 +41,7 @@ from controlplane.state.atlas import Atlas
 from controlplane.state.changes import Changes
 from controlplane.state.counts import Counts
 from controlplane.state.keeper import Keeper
+from tidegate.core.ofrep import EVENTS as OFREP_EVENTS
 from tidegate.core.ofrep import PATH as OFREP
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,7 @@ class Edge:
         self._atlas, self._changes, counts = Atlas(self._pool), Changes(), Counts()
         self._keeper = Keeper(self._pool, self._atlas, counts, self._announcer.tell)
         state = State(self._mirror, self._atlas, self._changes, counts)
+        self._ofrep = Ofrep(self._mirror)
         self._answered: Counter[tuple[str, int]] = Counter()
         self._polls = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,7 +87,7 @@ class Edge:
             "/readyz": ("GET", self._readyz),
             "/metrics": ("GET", self._metrics),
         }
-        self._ofrep = Ofrep(self._mirror)
+        self._routes[OFREP_EVENTS] = ("GET", self._ofrep.events)
         self._prices: tuple[str, Handler] = ("GET", lambda request: prices(self._mirror, request))
 
     async def start(self) -> None:
@@ -102,6 +104,7 @@ class Edge:
     async def stop(self) -> None:
         """Stop keeping up and close the pool."""
         self._changes.close()
+        self._ofrep.close()
         pending = set(self._tasks)
         while pending:  # more than once: a client library may take a cancellation for the timeout of its own
             for task in pending:

@@ -24,7 +24,7 @@ async def config(mirror: Mirror, request: Request) -> Response:
     head = mirror.head_now(key.scope_id) or await mirror.head_of(key.scope_id)
     wait_s = _wait_of(request)
     if wait_s and known_already(head, request):
-        await _change_of(head, wait_s)
+        await change_of(head, wait_s)
         head = mirror.head_now(key.scope_id) or head
     rest = NO_REST if wait_s else REST
     if known_already(head, request):
@@ -52,7 +52,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-async def _change_of(head: Head, wait_s: float) -> None:
+async def change_of(head: Head, wait_s: float) -> None:
     """Wait until ``head`` is replaced, at most ``wait_s`` seconds."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()

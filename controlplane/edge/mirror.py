@@ -136,6 +136,15 @@ class Mirror:
                     log.warning("mirror.not_refreshed", error=str(error).strip())
                 await asyncio.sleep(UNKNOWN_REST_S)
 
+    def key_numbered(self, number: int) -> Key | None:
+        """Return a live key by its number."""
+        return next((key for key in self._keys.values() if key.id == number), None)
+
+    def release_all(self) -> None:
+        """Let go of everybody who waits for a change."""
+        for head in self._heads.values():
+            head.release()
+
     def unchanged(self, scope: Scope) -> dict[str, Any] | None:
         """Return the start of the 304 for a plain poll by a key that was seen before, ``None`` for all other requests."""
         authorization = known = b""

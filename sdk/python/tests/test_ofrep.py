@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from types import SimpleNamespace
 from typing import Any
 
 from sdk.python.tests.test_releases import snapshot
-from tidegate.core.ofrep import PATH
+from tidegate.core.ofrep import EVENTS, PATH
 from tidegate.ofrep import local_app
 
 
@@ -55,3 +57,32 @@ async def test_flag__elsewhere_or_ungoverned__is_an_error() -> None:
     assert (await ask(f"{PATH}/assistant", method="GET"))[0] == 404
     assert (await ask(f"{PATH}/assistant", governed=False))[0] == 503
     assert (await ask(f"{PATH}/assistant", [1]))[0] == 400
+
+
+async def test_events__new_release__is_told_until_the_client_goes() -> None:
+    guard = SimpleNamespace(snapshot=snapshot())
+    gate: Any = SimpleNamespace(guard=guard)
+    gone, pieces = asyncio.Event(), asyncio.Queue[bytes]()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            await pieces.put(message["body"])
+
+    scope = {"type": "http", "method": "GET", "path": EVENTS, "headers": [(b"last-event-id", b"older")]}
+    serving = asyncio.create_task(local_app(gate)(scope, receive, send))
+    first = await asyncio.wait_for(pieces.get(), 10)
+    guard.snapshot = snapshot(step=4)
+    second = await asyncio.wait_for(pieces.get(), 10)
+    gone.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait_for(serving, 10)
+
+    _, bulk, _ = await ask(PATH, {"targetingKey": "s-1"})
+    assert bulk["eventStreams"][0]["endpoint"]["requestUri"] == EVENTS
+    assert b"refetchEvaluation" in first
+    assert b"refetchEvaluation" in second
+    assert first != second

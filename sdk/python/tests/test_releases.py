@@ -19,7 +19,7 @@ def snapshot(*, shadow: bool = False, **parts: Any) -> Snapshot:
 
 
 def document(
-    *, shadow: bool, unit: str = "session", share: int = PARTS // 2, policy: dict[str, Any] | None = None
+    *, shadow: bool, unit: str = "session", share: int = PARTS // 2, step: int = 3, policy: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     rings = [{"share": share, "tenants": [], "users": [], "regions": []}]
     candidate = (
@@ -28,7 +28,7 @@ def document(
         else {"candidate": "new", "rings": rings}
     )
     deployment = {
-        "id": 7, "unit": unit, "salt": "s", "routes": ["chat"], "step": 3, "stable": "old", "window_s": 30,
+        "id": 7, "unit": unit, "salt": "s", "routes": ["chat"], "step": step, "stable": "old", "window_s": 30,
         "releases": {"old": {"version": "1", "config": {"m": "a"}}, "new": {"version": "2", "config": {"m": "b"}}},
         **candidate,
     }  # fmt: skip

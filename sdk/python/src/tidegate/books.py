@@ -5,6 +5,7 @@ One lock guards all of it. Nothing of the caller's runs under the lock, and ther
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 
@@ -28,6 +29,8 @@ from tidegate.report import Report, Row, RowKey, Spent
 from tidegate.reserving import Memory, lenient
 from tidegate.ticket import Ticket, Usage
 from tidegate.trace import Tracer
+
+_log = logging.getLogger("tidegate")
 
 MAX_LANES = 10_000
 LANE_IDLE_S = 600.0
@@ -53,6 +56,7 @@ class Books:
         self.tracer = Tracer(enabled=False)  # of the calls that cells pass, once they become calls of their own
         self.epoch = 0
         self.snapshot: Snapshot | None = None
+        self.followers: list[Callable[[Snapshot], None]] = []  # told of every snapshot, outside of the lock
         self.book = PriceBook({})
         self.cells: dict[CellKey, Cell] = {}  # read without the lock
         self.active: set[Cell] = set()  # those that hold credit or have calls in flight
@@ -399,6 +403,11 @@ class Books:
                 if lane.line.waiting:
                     self.promote(lane)
             self._wake(list(self.waiting))
+        for told in list(self.followers):
+            try:
+                told(snapshot)
+            except Exception:  # noqa: BLE001  (their fault stays theirs)
+                _log.exception("tidegate: somebody who was told of a new policy failed")
 
     def wake_overdue(self) -> None:
         """Wake those whose waiting is over, after the clock was moved by hand."""

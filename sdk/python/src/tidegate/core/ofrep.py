@@ -18,6 +18,8 @@ from tidegate.core.policy import Snapshot
 from tidegate.core.release import NOT_COMPARED, Assignment, Deployment, unit_of
 
 PATH = "/ofrep/v1/evaluate/flags"
+EVENTS = "/ofrep/v1/events"
+INACTIVITY_S = 120  # a page that nobody looks at for so long may let go of its stream
 MAX_BODY = 256 * 1024
 _NAMES = ("tenant", "user", "session", "region")
 
@@ -59,14 +61,18 @@ def read_context(body: bytes) -> Context:
     context = document.get("context", {}) if isinstance(document, dict) else None
     if not isinstance(context, dict):
         raise Refusal("INVALID_CONTEXT", 'The body is an object with a "context", which is an object.')
-    key = context.get("targetingKey", "")
+    return context_of(context.get("targetingKey", ""), context, said=json.dumps(context, sort_keys=True))
+
+
+def context_of(key: Any, attributes: Mapping[str, Any], *, said: str = "") -> Context:
+    """Return the context of a targeting key and attributes; ``Refusal`` when one that matters is no text."""
     if not isinstance(key, str):
         raise Refusal("INVALID_CONTEXT", "targetingKey is text.")
-    named = {name: context.get(name, "") for name in _NAMES}
+    named = {name: attributes.get(name, "") for name in _NAMES}
     for name, value in named.items():
         if not isinstance(value, str):
             raise Refusal("INVALID_CONTEXT", f"{name} is text.")
-    return Context(key, **named, said=json.dumps(context, sort_keys=True))
+    return Context(key, **named, said=said)
 
 
 def evaluate(snapshot: Snapshot, flag: str, context: Context) -> Answer:
@@ -83,9 +89,13 @@ def evaluate(snapshot: Snapshot, flag: str, context: Context) -> Answer:
     return Answer(200, _success(flag, entry, deployment, assignment))
 
 
-def evaluate_all(snapshot: Snapshot, context: Context, *, known: str = "", version: str) -> Answer:
-    """Answer for all flags; 304 when ``known`` is the ETag of the same releases and context. ``version`` names the releases."""
-    etag = '"' + hashlib.sha256(f"{version}\n{context.said}".encode("utf-8", "surrogatepass")).hexdigest()[:32] + '"'
+def evaluate_all(snapshot: Snapshot, context: Context, *, known: str = "", version: str, events: str = "") -> Answer:
+    """Answer for all flags; 304 when ``known`` is the ETag of the same releases and context.
+
+    ``version`` names the releases, ``events`` the address where changes of them are told.
+    """
+    covered = f"{version}\n{events}\n{context.said}".encode("utf-8", "surrogatepass")
+    etag = '"' + hashlib.sha256(covered).hexdigest()[:32] + '"'
     if known and etag in known:
         return Answer(304, None, etag)
     flags = []
@@ -99,7 +109,28 @@ def evaluate_all(snapshot: Snapshot, context: Context, *, known: str = "", versi
             ]
             continue
         flags += [_success(flag, entry, deployment, assignment) for flag, entry in _flags_of(deployment)]
-    return Answer(200, {"flags": flags, "metadata": {"revision": snapshot.revision}}, etag)
+    document: dict[str, Any] = {"flags": flags, "metadata": {"revision": snapshot.revision}}
+    if events:
+        stream = {"type": "sse", "endpoint": {"requestUri": events}, "inactivityDelaySec": INACTIVITY_S}
+        document["eventStreams"] = [stream]
+    return Answer(200, document, etag)
+
+
+def flags_that_differ(before: Snapshot, after: Snapshot) -> list[str]:
+    """Return the flags that somebody may get another value of: those of deployments that came, went or took a step."""
+    old, new = ({one.slug: one for one in each.deployments.values()} for each in (before, after))
+    moved = [slug for slug in {*old, *new} if slug not in old or slug not in new or old[slug].step != new[slug].step]
+    named = {flag for slug in moved for side in (old, new) if slug in side for flag, _ in _flags_of(side[slug])}
+    return sorted(named)
+
+
+def changed_event(version: str) -> bytes:
+    """Return the event that tells of releases of another ``version``, which a client that comes back names as the last it saw."""
+    data = json.dumps({"type": "refetchEvaluation", "etag": version})
+    return f"id: {version}\nevent: message\ndata: {data}\n\n".encode()
+
+
+STILL_THERE = b": still there\n\n"
 
 
 def _find(snapshot: Snapshot, flag: str) -> tuple[Deployment, str | None] | None:
