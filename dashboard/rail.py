@@ -22,6 +22,7 @@ ENTRIES = (
     Entry("tenants", "Tenants", "t", 1),
     Entry("budgets", "Budgets", "b", 1),
     Entry("accuracy", "Accuracy", "y", 1),
+    Entry("prices", "Prices", "p", 1),
     Entry("limits", "Limits", "l", 1),
     Entry("breakers", "Breakers", "r", 1),
     Entry("rollouts", "Rollouts", "u", 1),

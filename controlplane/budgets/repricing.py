@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import orjson
-
 from controlplane.budgets.models import PriceBook
+from controlplane.budgets.pricing import compiled
 from controlplane.problems import NotFound
 from controlplane.telemetry.queries.priced import Charged, charged
 from controlplane.tenancy.queries import Asker
 from tidegate.core.price import PriceBook as Prices
-from tidegate.core.price import compile_price_book
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +54,11 @@ def reprice(
     ``charged_by`` takes only what was charged by the book of that etag. The models that change most are first. ``NotFound`` when
     there is no such book.
     """
-    books = PriceBook.objects.order_by("-id")
+    books = PriceBook.objects.order_by("-id").defer("body")
     other = books.first() if book == "newest" else books.filter(etag__startswith=book).first() if book else None
     if other is None:
         raise NotFound(f"There is no price book {book!r}.")
-    prices = compile_price_book(orjson.loads(bytes(other.body)), etag=other.etag)
+    _, prices = compiled(other.etag)
     first = today - timedelta(days=days - 1)
     found = charged(asker, first_day=first, last_day=today, tenant=tenant, book=charged_by)
     models = sorted(

@@ -1,27 +1,22 @@
-"""Settings: operators and their tokens, prices, the installation's keys, and how programs connect."""
+"""Settings: operators and their tokens, the installation's keys, and how programs connect."""
 
 from __future__ import annotations
 
 from django.conf import settings
 
-from controlplane.budgets.models import PriceBook, PriceOverride
 from controlplane.tenancy import queries as tenancy
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
 MOST = 100
-CLASSES = ("input", "cached_input", "output")
 
 
 def build(asking: Asking, _params: Params) -> Context:
-    book = PriceBook.objects.order_by("-id").defer("body").first()
     return {
         "title": "Settings",
         "operators": list(tenancy.operators_seen_by(asking.asker)[:MOST]),
         "tokens": list(tenancy.tokens_seen_by(asking.asker)[:MOST]),
         "keys": list(tenancy.keys_seen_by(asking.asker).filter(tenant=None)[:MOST]),
-        "overrides": list(PriceOverride.objects.order_by("model")[:MOST]),
-        "book": book,
         "may_all": asking.asker.tenant is None,
         "span_days": settings.SPAN_RETENTION_DAYS,
         "window_hours": settings.WINDOW_RETENTION_HOURS,
@@ -37,7 +32,6 @@ PAGE = Page(
     parts={
         "operator_list": "settings/operators.html",
         "token_list": "settings/tokens.html",
-        "price_list": "settings/prices.html",
         "key_list": "settings/keys.html",
     },
     build=build,

@@ -94,6 +94,12 @@ def pretty(document: Any) -> str:
 
 
 @register.filter
+def clock(second: int) -> str:
+    """A second of the day as ``16:30``."""
+    return f"{second // 3600:02}:{second // 60 % 60:02}"
+
+
+@register.filter
 def span_s(seconds: float) -> str:
     """Seconds as ``12 min``."""
     return figures.span(seconds)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import template
 
+from controlplane.budgets.pricing import unit_of
 from dashboard.forms import Form
 
 register = template.Library()
@@ -39,6 +40,14 @@ def field(
     """An input. ``kind`` is its HTML type."""
     more = {"hint": hint, "kind": kind, "placeholder": placeholder, "required": required}
     return _field(form, name, label, initial, more)
+
+
+@register.inclusion_tag("components/field.html")
+def rate_field(form: object, name: str, own: Mapping[str, str]) -> dict[str, Any]:
+    """An input for the price of a class of usage, with what it is now."""
+    hint = f"per {unit_of(name)}" if unit_of(name) != "1M tokens" else ""
+    more = {"hint": hint, "kind": "text", "placeholder": "", "required": False}
+    return _field(form, f"rates.{name}", name.replace("_", " ").capitalize(), own.get(name, ""), more)
 
 
 @register.inclusion_tag("components/choice.html")

@@ -1,4 +1,4 @@
-"""Operators, tokens, installation keys and prices: made and taken back."""
+"""Operators, tokens and installation keys: made and taken back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
-from controlplane.budgets.actions import prices
 from controlplane.problems import Conflict, Invalid
 from controlplane.tenancy import queries
 from controlplane.tenancy.actions import demo, keys, operators, tokens
@@ -14,7 +13,7 @@ from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 from dashboard.forms import Form
 from dashboard.page import Context, Params
-from dashboard.pages.settings import CLASSES, PAGE
+from dashboard.pages.settings import PAGE
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind, page_response
 
@@ -94,31 +93,6 @@ def create_installation_key(request: HttpRequest) -> HttpResponse:
     except (Invalid, Conflict) as problem:
         return _page(request, {"key_form": form.failed(problem)}, problem.status)
     return _page(request, {"secret": text, "secret_name": f"Key {key.name}"})
-
-
-@acting
-def set_price(request: HttpRequest) -> HttpResponse:
-    asker = asker_behind(request)
-
-    def do(form: Form) -> str:
-        rates = {name: form.text(f"rates.{name}") for name in CLASSES if form.text(f"rates.{name}")}
-        override = prices.set_override(by=asker, model=form.text("model"), rates=rates)
-        say(request, f"{override.model} costs what you said, for calls from now on.")
-        return reverse("settings")
-
-    return submit(request, do, page="settings", form="price_form")
-
-
-@acting
-def delete_price(request: HttpRequest) -> HttpResponse:
-    asker = asker_behind(request)
-
-    def do(form: Form) -> str:
-        prices.delete_override(by=asker, model=form.text("model"))
-        say(request, f"{form.text('model')} costs what the price list says, for calls from now on.")
-        return reverse("settings")
-
-    return submit(request, do, page="settings", form="price_form")
 
 
 @acting

@@ -20,6 +20,7 @@ PAGES = (
     "/budgets/?budget=acme/support",
     "/budgets/new/",
     "/accuracy/",
+    "/prices/?model=gpt-4o",
     "/limits/?policy=acme/chat",
     "/limits/edit/?policy=acme/chat",
     "/breakers/",

@@ -21,9 +21,11 @@ def main() -> None:
     from django.db import connections
 
     call_command("migrate", verbosity=0)
+    from controlplane.budgets.actions.prices import refresh_price_book
     from tests.dashboard import world
 
     world.make()
+    refresh_price_book()
     connections.close_all()
     port = sys.argv[1] if len(sys.argv) > 1 else "8123"
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", port, "--workers", "1"]

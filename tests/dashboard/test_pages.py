@@ -25,6 +25,7 @@ MOST_QUERIES = {
     "/budgets/": 18,
     "/budgets/new/": 14,
     "/accuracy/": 20,
+    "/prices/?model=gpt-4o": 18,
     "/limits/?policy=acme/chat": 24,
     "/limits/edit/?policy=acme/chat": 14,
     "/breakers/": 14,

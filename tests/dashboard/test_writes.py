@@ -34,7 +34,9 @@ ADMINS = [
     ("/settings/operators/", {"username": "new", "password": "long enough for us", "role": "viewer"}),
     ("/settings/tokens/", {"name": "bot", "role": "viewer"}),
     ("/settings/keys/", {"name": "gateway"}),
-    ("/settings/prices/", {"model": "own", "rates.input": "1.5"}),
+    ("/prices/set/", {"model": "own", "rates.input": "1.5"}),
+    ("/prices/unknown/", {"policy": "refuse"}),
+    ("/prices/all/", {"do": "replace", "prices": '{"own": {"input": "2"}}'}),
 ]  # fmt: skip
 
 

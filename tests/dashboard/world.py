@@ -13,7 +13,14 @@ from controlplane.fleet.models import BreakerState, Instance
 from controlplane.policy.actions.breakers import set_mode
 from controlplane.policy.actions.policies import put_policy
 from controlplane.rollouts.models import Rollout
-from controlplane.telemetry.models import CallWindow1m, CallWindow10s, DailyUsage, DailyUserUsage, Span
+from controlplane.telemetry.models import (
+    CallWindow1m,
+    CallWindow10s,
+    DailyPricedUsage,
+    DailyUsage,
+    DailyUserUsage,
+    Span,
+)
 from controlplane.tenancy.actions import keys, operators, tenants
 from controlplane.tenancy.models import Operator, SdkKey, Tenant
 from controlplane.tenancy.queries import SYSTEM
@@ -223,6 +230,13 @@ def _calls(world: World) -> None:
         for number, day in enumerate(days) for tenant in world.tenants for route, model, category in ROUTES
     ]  # fmt: skip
     DailyUsage.objects.bulk_create(usage)
+    DailyPricedUsage.objects.bulk_create(
+        DailyPricedUsage(
+            day=day, tenant=tenant, model=model, book="", calls=900, unpriced_calls=900 * (model == "embed-small"),
+            cost_nusd=9 * USD, usage={"input": 3_000_000, "output": 500_000},
+        )
+        for day in days[:7] for tenant in world.tenants for _, model, _ in ROUTES
+    )  # fmt: skip
     DailyUserUsage.objects.bulk_create(
         DailyUserUsage(day=day, tenant=tenant, user=f"u-{user}", calls=90, tokens=50_000, cost_nusd=user * USD // 3)
         for day in days[:7] for tenant in world.tenants for user in range(1, 9)

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.db import transaction
 
-from controlplane.budgets.actions.prices import faults_of_rates, may_price, refresh_price_book
-from controlplane.budgets.models import UnknownModels
+from controlplane.budgets.actions.prices import costs_nothing, faults_of_rates, may_price, refresh_price_book
+from controlplane.budgets.models import UnknownModels, UnknownPolicy
 from controlplane.problems import Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.queries import Asker
@@ -31,6 +31,8 @@ def set_unknown_models(
     errors = {} if policy in UNKNOWN_POLICIES else {"policy": f"must be one of {', '.join(UNKNOWN_POLICIES)}"}
     errors |= faults_of_rates(rates) if rates else {}
     errors |= _faults_of_families(families)
+    if not errors and policy == UnknownPolicy.ESTIMATE:
+        errors |= _faults_of_nothing(rates, families)
     if errors:
         raise Invalid("The rule can't be set like this.", errors=errors)
     before = UnknownModels.objects.first()
@@ -47,6 +49,14 @@ def set_unknown_models(
         after=after,
     )
     return rule
+
+
+def _faults_of_nothing(rates: dict[str, str], families: list[dict[str, Any]]) -> dict[str, str]:
+    """An estimate of nothing would hide calls from every budget without saying so."""
+    fault = "is an estimate of nothing: no budget would see such calls. That is what the policy allow says"
+    faults = {"rates.input": fault} if rates and costs_nothing(rates) else {}
+    found = (number for number, family in enumerate(families) if costs_nothing(family["rates"]))
+    return faults | {f"families.{number}.rates": fault for number in found}
 
 
 def _faults_of_families(families: list[dict[str, Any]]) -> dict[str, str]:

@@ -71,10 +71,14 @@ class Provider(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A model of the list: ``entry`` is ``None`` when the list knows it and has no price; ``own``: it is the provider's own."""
+    """A model of the list: ``entry`` is ``None`` when the list knows it and has no price; ``own``: it is the provider's own.
+
+    ``provider`` is whose price it is, empty where no provider has it.
+    """
 
     entry: Entry | None
     own: bool
+    provider: str = ""
 
 
 class Catalog:
@@ -127,7 +131,7 @@ class Catalog:
             known = self._by_id.get(place)
             for matches, index in known.models if known is not None else ():
                 if matches(name):
-                    return Found(None if index is None else self.entries[index], place == provider.id)
+                    return Found(None if index is None else self.entries[index], place == provider.id, place)
         return None
 
 

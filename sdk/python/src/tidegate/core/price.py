@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tidegate.core.catalog import Catalog, Context, Entry, compile_catalog, read_entry
+from tidegate.core.catalog import Catalog, Context, Entry, Found, compile_catalog, read_entry
 from tidegate.core.matching import Matcher, compile_clause
 from tidegate.core.rates import Priced, Rate, Rates, multiply_out, read_rates, tiers_of, whole
 
@@ -97,14 +97,24 @@ class PriceBook:
         priced = self._found[key] = self._search(model.lower(), provider, context)
         return priced
 
-    def _search(self, name: str, provider: str | None, context: Context) -> Priced | None:
-        if name in self._own:
-            return self._own[name].priced(context, self._second)
+    def look_up(self, model: str, *, provider: str | None = None, own: bool = True) -> Found | None:
+        """Return where the price of ``model`` comes from and what it is; ``None`` for a name that nobody knows.
+
+        Without ``own`` the operators' own prices are passed over. A price of theirs, and one that is only spelled out, has no
+        provider.
+        """
+        name = model.lower()
+        if own and name in self._own:
+            return Found(self._own[name], own=True)
         found = self._catalog.find(name, provider) if self._catalog is not None else None
         if found is None and provider is None:
-            if name in self._models:
-                return multiply_out(self._models[name])
+            if name in self._models and (own or name not in self._own):
+                return Found(Entry(self._models[name]), own=True)
             found = self._catalog.find_anywhere(name) if self._catalog is not None else None
+        return found
+
+    def _search(self, name: str, provider: str | None, context: Context) -> Priced | None:
+        found = self.look_up(name, provider=provider)
         if found is None or found.entry is None:
             return None
         return found.entry.priced(context if found.own else (), self._second)
