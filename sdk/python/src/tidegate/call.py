@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tidegate")
 _current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
+_around: ContextVar[Traceparent | None] = ContextVar("tidegate_around", default=None)  # a span that is no call
 
 MAX_TOKENS = 10**9
 SHADOW_BEHIND = 5  # levels of priority
@@ -382,9 +384,8 @@ class Call(Ticket):
         if not self._tracer.enabled:
             return
         given = parse_traceparent(traceparent) if traceparent else None
-        around = _current.get()
-        if given is None and around is not None:
-            given = Traceparent(around.trace_id, around.span_id, around.trace_flags)
+        if given is None:
+            given = here()
         if given is None:
             given = Traceparent(self._tracer.new_trace_id(), 0, SAMPLED | RANDOM_ID)
         self.trace_id, self.parent_id, self.trace_flags = given
@@ -452,6 +453,23 @@ class OwnCall(Call):
 def current() -> Call | None:
     """Return the guarded call that this code runs in."""
     return _current.get()
+
+
+def here() -> Traceparent | None:
+    """Return the span that this code runs in: that of the guarded call around it, or what ``within`` says."""
+    call = _current.get()
+    return _around.get() if call is None else Traceparent(call.trace_id, call.span_id, call.trace_flags)
+
+
+@contextmanager
+def within(span: Traceparent) -> Iterator[None]:
+    """Make calls in the block children of a span that is no call."""
+    call, around = _current.set(None), _around.set(span)
+    try:
+        yield
+    finally:
+        _around.reset(around)
+        _current.reset(call)
 
 
 def nusd_of(value: Usd) -> int:

@@ -5,7 +5,7 @@
         gate = plane.connect()
 
 The fake speaks docs/protocol.md over HTTP on a port of its own: snapshots with long-poll, price books, syncs with leases granted
-from budgets by the rules of the protocol, and ``/v1/traces``. It keeps what it was sent for asserts.
+from budgets by the rules of the protocol, ``gate.state``, and ``/v1/traces``. It keeps what it was sent for asserts.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from tidegate.client import Gate, connect
 from tidegate.clock import Clock
 from tidegate.core.price import parse_usd
+from tidegate.fake_state import FakeState
 
 __all__ = ["FakeControlPlane", "FrozenClock"]
 
@@ -107,6 +108,7 @@ class FakeControlPlane:
         self.mangle: Callable[[str, dict[str, Any]], Any] = lambda _path, answer: answer
         self.syncs: list[dict[str, Any]] = []
         self.spans: list[dict[str, Any]] = []
+        self.state = FakeState()
         self.windows: dict[tuple[str, int], dict[str, Any]] = {}
         self._acked: dict[str, int] = {}
         self.revision = 1
@@ -369,6 +371,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.plane.book()
             self._reply(200, body, etag=hashlib.sha256(body).hexdigest())
             return
+        if url.path == "/sdk/v1/state/changes":  # without it callers ask each time
+            self._reply(404, b"")
+            return
         known = self.headers.get("If-None-Match", "").strip('"')
         wait_s = float(parse_qs(url.query).get("wait", ["0"])[0])
         etag, found = self.plane.answer_config(known, wait_s)
@@ -387,6 +392,11 @@ class _Handler(BaseHTTPRequestHandler):
                     self.plane.spans.extend(span for scope in resource["scopeSpans"] for span in scope["spans"])
                 self.plane.lock.notify_all()
             self._reply(200, b"{}")
+            return
+        if self.path == "/sdk/v1/state/ops":
+            with self.plane.lock:
+                answers = [self.plane.state.answer(op, self.plane.scope) for op in document["ops"]]
+            self._reply(200, json.dumps({"answers": answers}).encode())
             return
         answer = self.plane.mangle(self.path, self.plane.answer_sync(document))
         self._reply(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
