@@ -25,6 +25,7 @@ from controlplane.runtime.supervisor import Child, Supervisor
 LOOK_EVERY_S = 2.0
 SERVICE = "controlplane.runtime.demo.service"
 PROVIDER = "controlplane.runtime.demo.provider"
+EXAMPLES = Path(settings.BASE_DIR) / "sdk/python/examples"
 
 T = TypeVar("T")
 
@@ -62,6 +63,9 @@ async def _run(console: Console, options: Options, key: str) -> None:
     supervisor.keep(_child("provider", env, PROVIDER, str(port)))
     for service in world.SERVICES:
         supervisor.keep(_child(service.name, env, SERVICE, service.name))
+    if not options.trace:
+        for child in _patterns(env, port):
+            supervisor.keep(child)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -75,6 +79,38 @@ async def _run(console: Console, options: Options, key: str) -> None:
 
 def _child(name: str, env: dict[str, str], module: str, argument: str) -> Child:
     return Child(name, [sys.executable, "-m", module, argument], env=env, stop_s=7.0)
+
+
+def _patterns(env: dict[str, str], provider_port: int) -> list[Child]:
+    """Return the examples of the SDK as programs of the demo world, and the worker that one of them has work done by."""
+    if not EXAMPLES.is_dir():
+        return []
+    env = {
+        **{
+            name: value for name, value in env.items() if name != "DJANGO_SETTINGS_MODULE"
+        },  # they are not of the server
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{provider_port}/v1",
+        "OPENAI_API_KEY": "",
+        "CELERY_BROKER_URL": settings.CELERY_BROKER_URL,
+    }
+    worker = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "mesh_worker",
+        "worker",
+        "-P",
+        "threads",
+        "-c",
+        "4",
+        "-n",
+        "demo-mesh@%h",
+    ]
+    quiet = ["--loglevel", "warning", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    commands = {Path(one.script).stem: [sys.executable, one.script, *one.arguments] for one in world.PATTERNS}
+    commands["mesh-worker"] = [*worker, *quiet]
+    return [Child(name, command, env=env, cwd=str(EXAMPLES), stop_s=7.0) for name, command in commands.items()]
 
 
 async def _live(console: Console, stopped: asyncio.Event, port: int, began_at: float, *, incidents_on: bool) -> None:

@@ -189,3 +189,18 @@ SERVICES = (
         False,
     ),
 )
+
+
+class DemoPattern(NamedTuple):
+    """An example of the SDK that runs here: its file below ``sdk/python/examples``, and what it is told."""
+
+    script: str
+    arguments: tuple[str, ...]
+
+
+PATTERNS = (
+    DemoPattern("stateless.py", ("--every", "1", "--tenant", "demo-northwind", "--tenant", "demo-contoso")),
+    DemoPattern("conversation.py", ("--every", "0.5", "--tenant", "demo-northwind", "--tenant", "demo-adventure")),
+    DemoPattern("personal.py", ("--every", "1.5", "--tenant", "demo-northwind-shop")),
+    DemoPattern("mesh.py", ("--every", "8", "--at-once", "4", "--tenant", "demo-fabrikam-agents", "--celery")),
+)
