@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from controlplane.alerting import queries as alerting
+from controlplane.alerting.models import Alert
 from controlplane.budgets import queries as budgets
+from controlplane.domain.alerts import ON, State
 from controlplane.domain.rollout import OPEN
 from controlplane.fleet import queries as fleet
 from controlplane.fleet.models import Instance
@@ -15,6 +18,7 @@ from controlplane.rollouts.models import Rollout
 from controlplane.tenancy.queries import Asker
 
 MOST_INSTANCES = 500
+MOST_ALERTS = 300
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,16 @@ class Asking:
     def rollouts(self) -> list[Rollout]:
         """Those that are not over."""
         return list(rollouts.rollouts_seen_by(self.asker).filter(phase__in=OPEN)[:MOST_INSTANCES])
+
+    @cached_property
+    def alerts(self) -> list[Alert]:
+        """Those that are worth a look, and those resolved in the last hour; firing ones are among them."""
+        return list(alerting.alerts_seen_by(self.asker, now=self.now)[:MOST_ALERTS])
+
+    @cached_property
+    def firing(self) -> list[Alert]:
+        """Those that fire and are not silenced."""
+        return [each for each in self.alerts if State(each.state) in ON and not each.silenced]
 
     @cached_property
     def live_instances(self) -> list[Instance]:

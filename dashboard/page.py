@@ -18,6 +18,7 @@ from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import Asker
 from dashboard import rail
 from dashboard.asking import Asking
+from dashboard.incidents import incident_of
 
 Context = dict[str, Any]
 
@@ -57,7 +58,7 @@ class Page:
 
     @property
     def all_parts(self) -> dict[str, str]:
-        return {"rail_links": "parts/rail.html", **self.parts}
+        return {"rail_links": "parts/rail.html", "incidents": "parts/incidents.html", **self.parts}
 
 
 def context_of(page: Page, asker: Asker, params: Params, now: datetime) -> Context:
@@ -68,6 +69,7 @@ def context_of(page: Page, asker: Asker, params: Params, now: datetime) -> Conte
         "params": params,
         "now": now,
         "rail": rail.links(asking, page.section),
+        "incident": incident_of(asking),
         "may_operate": asker.may(Role.OPERATOR),
         "may_admin": asker.may(Role.ADMIN),
         **page.build(asking, params),

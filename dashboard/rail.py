@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlplane.domain.alerts import State
 from dashboard.asking import Asking
 
 
@@ -30,6 +31,7 @@ ENTRIES = (
     Entry("traces", "Traces", "x", 2),
     Entry("mesh", "Mesh", "m", 2),
     Entry("sessions", "Sessions", "e", 2),
+    Entry("alerts", "Alerts", "i", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("state", "State", "w", 3),
     Entry("audit", "Audit", "a", 4),
@@ -70,7 +72,10 @@ def _badges(asking: Asking) -> dict[str, Badge]:
     tone = "trouble" if any(standing.exhausted for standing in asking.standings) else "watch"
     waiting = sum(each.phase in {"held", "approval"} or each.asks for each in asking.rollouts)
     going = Badge(len(asking.rollouts), "can", "under way")
+    firing = sum(each.acknowledged_at is None for each in asking.firing)
+    pending = sum(each.state == State.PENDING for each in asking.alerts)
     found = {
+        "alerts": Badge(firing, "trouble", "firing") if firing else Badge(pending, "watch", "pending"),
         "rollouts": Badge(waiting, "watch", "wait for a person") if waiting else going,
         "breakers": Badge(broken, "trouble", "open"),
         "budgets": Badge(short, tone, "will not last"),

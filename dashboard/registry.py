@@ -5,6 +5,9 @@ from __future__ import annotations
 from dashboard.page import Page
 from dashboard.pages import (
     accuracy,
+    alert_channels,
+    alert_rules,
+    alerts,
     audit,
     breakers,
     budgets,
@@ -46,6 +49,10 @@ PAGES: dict[str, Page] = {
         metrics.PAGE,
         mesh.PAGE,
         sessions.PAGE,
+        alerts.PAGE,
+        alert_rules.PAGE,
+        alert_rules.EDIT,
+        alert_channels.PAGE,
         clients.PAGE,
         state.PAGE,
         state.OWNER,

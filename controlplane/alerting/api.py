@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Field, Router, Schema, Status
+from ninja import Router, Status
 
 from controlplane.alerting import past, queries
 from controlplane.alerting.actions import configuring, delivering
-from controlplane.alerting.models import Alert, Delivery, Rule, Silence
+from controlplane.alerting.shapes import (
+    AlertList,
+    AlertOut,
+    BacktestIn,
+    BacktestOut,
+    ChannelIn,
+    ChannelList,
+    ChannelMade,
+    DeliveryOut,
+    DeliveryPage,
+    RuleIn,
+    RuleList,
+    RuleOut,
+    SilenceIn,
+    SilenceList,
+    SilenceOut,
+    SloIn,
+    SloList,
+    SloOut,
+    SloStanding,
+)
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.paging import newest_first
 from controlplane.tenancy.bearer import asker
@@ -19,242 +38,6 @@ from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import Asker, tenant_seen_by
 
 router = Router(tags=["alerts"])
-Mode = Literal["ok", "alert", "keep"]
-
-
-class _Owned(Schema):
-    tenant: str | None
-
-    @staticmethod
-    def resolve_tenant(row: Any) -> str | None:
-        owner = row["tenant"] if isinstance(row, dict) else row.tenant
-        return owner.slug if isinstance(owner, Tenant) else owner
-
-
-class AlertOut(Schema):
-    id: int
-    rule: str
-    name: str
-    severity: str
-    label: str
-    state: str
-    since: datetime | None
-    value: float | None
-    summary: str
-    silenced: bool
-    told: str
-    acknowledged_by: str
-
-    @staticmethod
-    def resolve_rule(row: Alert) -> str:
-        return row.rule.full_name
-
-    @staticmethod
-    def resolve_name(row: Alert) -> str:
-        return row.rule.name
-
-    @staticmethod
-    def resolve_severity(row: Alert) -> str:
-        return row.rule.severity
-
-
-class AlertList(Schema):
-    items: list[AlertOut]
-
-
-class RuleIn(Schema):
-    """``spec`` by kind: docs/telemetry.md, "Rules"."""
-
-    tenant: str | None = None
-    slug: str
-    name: str = ""
-    kind: str
-    spec: dict[str, Any] = Field(default_factory=dict)
-    for_s: int = 0
-    keep_firing_s: int = 0
-    no_data: Mode = "ok"
-    severity: Literal["page", "ticket", "info"] = "ticket"
-    every_s: int = 15
-    channels: list[int] = Field(default_factory=list)
-    enabled: bool = True
-
-
-class RuleOut(_Owned):
-    slug: str
-    name: str
-    kind: str
-    spec: dict[str, Any]
-    for_s: int
-    keep_firing_s: int
-    no_data: str
-    severity: str
-    every_s: int
-    channels: list[int]
-    enabled: bool
-    evaluated_at: datetime | None
-    fault: str
-    states: dict[str, str]
-
-    @staticmethod
-    def resolve_channels(row: Rule) -> list[int]:
-        return [channel.pk for channel in row.channels.all()]
-
-    @staticmethod
-    def resolve_states(row: Rule) -> dict[str, str]:
-        return {alert.label: alert.state for alert in row.alerts.all()}
-
-
-class RuleList(Schema):
-    items: list[RuleOut]
-
-
-class BacktestIn(Schema):
-    kind: str
-    spec: dict[str, Any]
-    for_s: int = 0
-    keep_firing_s: int = 0
-    days: int = Field(past.DAYS, ge=1, le=14)
-
-
-class EpisodeOut(Schema):
-    begins: datetime
-    ends: datetime | None
-
-
-class BacktestOut(Schema):
-    episodes: list[EpisodeOut]
-    steps: int
-    measured: int
-
-
-class ChannelIn(Schema):
-    tenant: str | None = None
-    name: str
-    kind: Literal["webhook", "slack", "email"]
-    target: str
-    allow_private: bool = False
-
-
-class ChannelOut(_Owned):
-    id: int
-    name: str
-    kind: str
-    target: str
-    allow_private: bool
-
-
-class ChannelMade(ChannelOut):
-    """``secret`` signs what a webhook is sent: ``Tidegate-Signature: t=…,v1=HMAC-SHA-256(secret, t + "." + body)``."""
-
-    secret: str
-
-
-class ChannelList(Schema):
-    items: list[ChannelOut]
-
-
-class DeliveryOut(Schema):
-    id: int
-    channel: str
-    event: str
-    name: str
-    label: str
-    status: str
-    attempts: int
-    answer: str
-    created_at: datetime
-    sent_at: datetime | None
-
-    @staticmethod
-    def resolve_channel(row: Delivery) -> str:
-        return row.channel.name
-
-    @staticmethod
-    def resolve_event(row: Delivery) -> str:
-        return str(row.body.get("event", ""))
-
-    @staticmethod
-    def resolve_name(row: Delivery) -> str:
-        return str(row.body.get("name", ""))
-
-    @staticmethod
-    def resolve_label(row: Delivery) -> str:
-        return str(row.body.get("label", ""))
-
-
-class DeliveryPage(Schema):
-    items: list[DeliveryOut]
-    next: str | None
-
-
-class SilenceIn(Schema):
-    """Without ``rule`` (its slug) all rules of the tenant are silenced; without a tenant, those of the installation too."""
-
-    tenant: str | None = None
-    rule: str | None = None
-    label: str = "*"
-    starts_at: datetime | None = None
-    ends_at: datetime
-    reason: str
-
-
-class SilenceOut(_Owned):
-    id: int
-    rule: str | None
-    label: str
-    starts_at: datetime
-    ends_at: datetime
-    reason: str
-    created_by: str
-
-    @staticmethod
-    def resolve_rule(row: Silence) -> str | None:
-        return row.rule.slug if isinstance(row.rule, Rule) else None
-
-
-class SilenceList(Schema):
-    items: list[SilenceOut]
-
-
-class SloIn(Schema):
-    """``threshold``: milliseconds for ``latency``, dollars for ``cost``."""
-
-    tenant: str | None = None
-    slug: str
-    name: str = ""
-    kind: Literal["availability", "latency", "cost"] = "availability"
-    objective: float
-    threshold: float | None = None
-    route: str = ""
-    model: str = ""
-    days: int = 28
-
-
-class SloOut(_Owned):
-    slug: str
-    name: str
-    kind: str
-    objective: float
-    threshold: float | None
-    route: str
-    model: str
-    days: int
-
-
-class SloStanding(SloOut):
-    """``budget_left`` of 1 is all of the error budget; ``burn_rates`` by window in seconds; ``gone_in_s`` at the pace of 6 h."""
-
-    calls: int
-    bad: int
-    good: float | None
-    budget_left: float | None
-    burn_rates: dict[str, float | None]
-    burning: str | None
-    gone_in_s: float | None
-
-
-class SloList(Schema):
-    items: list[SloOut]
 
 
 def _owner(who: Asker, slug: str | None) -> Tenant | None:
@@ -286,9 +69,11 @@ def list_rules(request: HttpRequest) -> Any:
 def put_rule(request: HttpRequest, body: RuleIn) -> Any:
     """Make a rule, or change the one of that tenant and slug."""
     who = asker(request)
-    fields = body.model_dump(exclude={"tenant", "channels"})
-    channels = [queries.channel_seen_by(who, number) for number in body.channels]
-    rule = configuring.put_rule(by=who, tenant=_owner(who, body.tenant), channels=channels, **fields)
+    fields = body.model_dump(exclude={"tenant"})
+    for name in ("channels", "escalate_to"):
+        fields[name] = [queries.channel_seen_by(who, number) for number in fields[name]]
+    fields["inhibited_by"] = [queries.rule_seen_by(who, body.tenant, slug) for slug in body.inhibited_by]
+    rule = configuring.put_rule(by=who, tenant=_owner(who, body.tenant), **fields)
     return queries.rule_seen_by(who, body.tenant, rule.slug)
 
 
@@ -304,8 +89,14 @@ def archive_rule(request: HttpRequest, slug: str, tenant: str | None = None) -> 
 def backtest(request: HttpRequest, body: BacktestIn) -> Any:
     """Tell when such a rule would have fired in the last days."""
     timing = Timing(body.for_s, body.keep_firing_s, NoData.OK)
-    tried = past.try_on_past(asker(request), body.kind, body.spec, timing, timezone.now(), body.days)
-    episodes = [{"begins": begins, "ends": ends} for begins, ends in tried.episodes]
+    who = asker(request)
+    eyes = past.eyes_of(who, _owner(who, body.tenant))
+    tried = past.try_on_past(eyes, body.kind, body.spec, timing, timezone.now(), body.days)
+    episodes = [
+        {"label": track.label, "begins": begins, "ends": ends}
+        for track in tried.tracks
+        for begins, ends in track.episodes
+    ]
     return {"episodes": episodes, "steps": tried.steps, "measured": tried.measured}
 
 
@@ -362,6 +153,9 @@ def create_silence(request: HttpRequest, body: SilenceIn) -> Any:
         starts_at=body.starts_at or now,
         ends_at=body.ends_at,
         reason=body.reason,
+        kind=body.kind,
+        repeats=body.repeats,
+        repeats_until=body.repeats_until,
     )
     return Status(201, silence)
 

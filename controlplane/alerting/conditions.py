@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from django.db.models import Q
+
 from controlplane.alerting.levels import asker_for, burn_rates, slo_named
 from controlplane.alerting.models import Rule
 from controlplane.alerting.schemas import (
@@ -16,22 +18,23 @@ from controlplane.alerting.schemas import (
     FleetSpec,
     ForecastSpec,
     RatioSpec,
-    Spec,
     ThresholdSpec,
     spec_of,
 )
 from controlplane.budgets import queries as budgets
 from controlplane.domain.alerts import Comparison, compares, usual
 from controlplane.domain.presence import presence_of
+from controlplane.domain.rollout import OPEN
 from controlplane.domain.slo import BURNS, burns
 from controlplane.fleet import queries as fleet
+from controlplane.rollouts import queries as rollouts
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Measured
 from controlplane.tenancy.queries import Asker
 
 NANO = 1e9
 WEEKS = 5
-_WORDS = {"above": ">", "below": "<", "at_least": "≥", "at_most": "≤"}
+SIGNS = {"above": ">", "below": "<", "at_least": "≥", "at_most": "≤"}
 
 
 class Finding(NamedTuple):
@@ -87,19 +90,36 @@ def figure_text(metric: str, value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
 
 
-def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding]:
+def holds_threshold(spec: ThresholdSpec, measured: Measured) -> tuple[float | None, bool | None]:
+    """Return the figure, and whether it is beyond; ``None`` with too few calls to say."""
+    value = FIGURES[spec.metric](measured) if measured["calls"] + measured["refused"] >= spec.min_calls else None
+    return value, None if value is None else compares(value, Comparison(spec.op), spec.value)
+
+
+def holds_ratio(spec: RatioSpec, measured: Measured) -> tuple[float | None, bool | None]:
+    """Return one count over another, and whether it is beyond; ``None`` with too little to divide by."""
+    whole = _counted(measured, spec.denominator)
+    value = _share(_counted(measured, spec.numerator), whole) if whole >= max(spec.min_denominator, 1e-12) else None
+    return value, None if value is None else compares(value, Comparison(spec.op), spec.value)
+
+
+def leans(score: float, direction: str) -> float:
+    """Return a score in the direction that a rule looks: what is low counts when it looks down, either when at both."""
+    return {"up": score, "down": -score}.get(direction, abs(score))
+
+
+def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dict[str, Measured]:
     since = now - timedelta(seconds=spec.window_s)
     found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
-    if not spec.by:
-        found = found or {"": Measured(spec.window_s)}
+    return found if spec.by or found else {"": Measured(spec.window_s)}
+
+
+def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding]:
     findings = []
-    for label, measured in found.items():
-        value = FIGURES[spec.metric](measured)
-        if measured["calls"] + measured["refused"] < spec.min_calls:
-            value = None
-        holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
+    for label, measured in _groups(asker, spec, now).items():
+        value, holds = holds_threshold(spec, measured)
         words = (
-            f"{spec.metric} {figure_text(spec.metric, value)} {_WORDS[spec.op]} {figure_text(spec.metric, spec.value)}"
+            f"{spec.metric} {figure_text(spec.metric, value)} {SIGNS[spec.op]} {figure_text(spec.metric, spec.value)}"
         )
         findings.append(Finding(label, value, holds, words))
     return findings
@@ -110,17 +130,11 @@ def _counted(measured: Measured, name: str) -> float:
 
 
 def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
-    since = now - timedelta(seconds=spec.window_s)
-    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
-    if not spec.by:
-        found = found or {"": Measured(spec.window_s)}
     findings = []
-    for label, measured in found.items():
-        whole = _counted(measured, spec.denominator)
-        value = _share(_counted(measured, spec.numerator), whole) if whole >= max(spec.min_denominator, 1e-12) else None
-        holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
+    for label, measured in _groups(asker, spec, now).items():
+        value, holds = holds_ratio(spec, measured)
         said = "nothing to compare" if value is None else f"{value:.4g}"
-        words = f"{spec.numerator} ÷ {spec.denominator} {said} {_WORDS[spec.op]} {spec.value:.4g}"
+        words = f"{spec.numerator} ÷ {spec.denominator} {said} {SIGNS[spec.op]} {spec.value:.4g}"
         findings.append(Finding(label, value, holds, words))
     return findings
 
@@ -196,7 +210,7 @@ def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
     if value is None or known is None:
         return [Finding("", value, None, f"not enough is known of {spec.metric} at this hour of the week")]
     score = known.score(value)
-    holds = {"up": score >= spec.score, "down": score <= -spec.score, "both": abs(score) >= spec.score}[spec.direction]
+    holds = leans(score, spec.direction) >= spec.score
     words = (
         f"{spec.metric} was {figure_text(spec.metric, value)}, usual at this hour of the week is "
         f"{figure_text(spec.metric, known.median)} (score {score:+.1f})"
@@ -205,23 +219,73 @@ def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
 
 
 def _fleet(asker: Asker, spec: FleetSpec, now: datetime) -> list[Finding]:
-    if spec.what == "breakers_open":
-        found = fleet.breakers_seen_by(asker, now)
-        broken = [f"{each.route}/{each.model}" for each in found if each.open]
-        value, words = len(broken), f"open breakers: {', '.join(broken[:5]) or 'none'}"
-    else:
-        recent = fleet.instances_seen_by(asker).filter(seen_at__gte=now - timedelta(hours=1))
-        if spec.what == "clients_lost":
-            value = sum(
-                presence_of(seen_at=each.seen_at, closed_at=each.closed_at, now=now) == "lost" for each in recent[:2000]
-            )
-            words = f"{value} clients fell silent without a goodbye"
-        else:
-            value = recent.exclude(refused_etag="").count()
-            words = f"{value} clients refuse their config"
-    return [Finding("", float(value), compares(value, Comparison(spec.op), spec.value), words)]
+    value, words = _FLEET[spec.what](asker, spec, now)
+    holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
+    return [Finding("", value, holds, words)]
 
 
+Seen = tuple[float | None, str]
+_HOUR = timedelta(hours=1)
+
+
+def _named(what: str, names: list[str]) -> Seen:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return float(len(names)), f"{what}: {', '.join(names[:5]) or 'none'}{more}"
+
+
+def _breakers_open(asker: Asker, spec: FleetSpec, now: datetime) -> Seen:
+    found = [
+        each
+        for each in fleet.breakers_seen_by(asker, now)
+        if each.open and spec.route in ("", each.route) and spec.model in ("", each.model)
+    ]
+    return _named("open breakers", [f"{each.route}/{each.model}" for each in found])
+
+
+def _clients_lost(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
+    recent = fleet.instances_seen_by(asker).filter(seen_at__gte=now - _HOUR)[:2000]
+    lost = sum(presence_of(seen_at=each.seen_at, closed_at=each.closed_at, now=now) == "lost" for each in recent)
+    return float(lost), f"{lost} clients fell silent without a goodbye"
+
+
+def _clients_refusing(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
+    refusing = fleet.live_instances_seen_by(asker, now).exclude(refused_etag="").count()
+    return float(refusing), f"{refusing} clients refuse their config"
+
+
+def _clients_dropping(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
+    dropping = fleet.live_instances_seen_by(asker, now).filter(Q(dropped_windows__gt=0) | Q(dropped_spans__gt=0))
+    count = dropping.count()
+    return float(count), f"{count} clients have dropped telemetry"
+
+
+def _rollouts_waiting(asker: Asker, _spec: FleetSpec, _now: datetime) -> Seen:
+    waiting = rollouts.rollouts_seen_by(asker).filter(Q(phase__in=["held", "approval"]) | Q(phase__in=OPEN, asks=True))
+    return _named("wait for a person", [f"{each.deployment.slug} {each.release.version}" for each in waiting[:100]])
+
+
+def _rollouts_undone(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
+    undone = rollouts.rollouts_seen_by(asker).filter(phase__in=["rolled_back", "aborted"], ended_at__gte=now - _HOUR)
+    return _named("taken back", [f"{each.deployment.slug} {each.release.version}" for each in undone[:100]])
+
+
+def _ingest_lag(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
+    newest = telemetry.newest_window(asker, now - _HOUR, now)
+    if newest is None:
+        return None, "no telemetry arrived in the last hour"
+    lag = max(0.0, (now - newest).total_seconds() - 10)  # a window is of ten seconds
+    return lag, f"telemetry last arrived {lag:.0f} s ago"
+
+
+_FLEET: dict[str, Callable[[Asker, FleetSpec, datetime], Seen]] = {
+    "breakers_open": _breakers_open,
+    "clients_lost": _clients_lost,
+    "clients_refusing": _clients_refusing,
+    "clients_dropping": _clients_dropping,
+    "rollouts_waiting": _rollouts_waiting,
+    "rollouts_undone": _rollouts_undone,
+    "ingest_lag_s": _ingest_lag,
+}
 _LOOKS: dict[type[Any], Callable[[Asker, Any, datetime], list[Finding]]] = {
     ThresholdSpec: _threshold,
     RatioSpec: _ratio,
@@ -232,8 +296,3 @@ _LOOKS: dict[type[Any], Callable[[Asker, Any, datetime], list[Finding]]] = {
     AnomalySpec: _anomaly,
     FleetSpec: _fleet,
 }
-
-
-def window_of(spec: Spec) -> int | None:
-    """Return the window of a rule that can be tried on the past, ``None`` for one that can't."""
-    return spec.window_s if isinstance(spec, ThresholdSpec | RatioSpec | AbsenceSpec) and not spec.by else None

@@ -35,10 +35,27 @@ def slo_count(slo: Slo, since: datetime, until: datetime) -> Count:
     if slo.kind == SloKind.AVAILABILITY:
         found = telemetry.measured(asker, since, until, "", None, slo.route, slo.model).get("")
         return Count(found["calls"], found["errors"]) if found else Count(0, 0)
+    column, limit = beyond_what(slo)
+    return Count(*telemetry.beyond(asker, since, until, column, limit, None, slo.route, slo.model))
+
+
+def slo_steps(slo: Slo, since: datetime, until: datetime, step_s: int) -> list[Count]:
+    """Return the same for every step of that length, the oldest first."""
+    asker = asker_for(slo)
+    if slo.kind == SloKind.AVAILABILITY:
+        found = telemetry.measured_steps(asker, since, until, step_s, "", None, slo.route, slo.model).get("")
+        if found is None:
+            return [Count(0, 0)] * len(telemetry.slots_of(since, until, step_s))
+        return [Count(each["calls"], each["errors"]) for each in found]
+    column, limit = beyond_what(slo)
+    counts = telemetry.beyond_steps(asker, since, until, step_s, column, limit, None, slo.route, slo.model)
+    return [Count(*each) for each in counts]
+
+
+def beyond_what(slo: Slo) -> tuple[str, float]:
+    """Return which distribution of calls a service level looks at, and beyond which value of it a call is bad."""
     column, unit = ("latency_us", 1000.0) if slo.kind == SloKind.LATENCY else ("call_cost_nusd", NANO)
-    return Count(
-        *telemetry.beyond(asker, since, until, column, (slo.threshold or 0) * unit, None, slo.route, slo.model)
-    )
+    return column, (slo.threshold or 0) * unit
 
 
 def burn_rates(slo: Slo, now: datetime) -> dict[int, float | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from controlplane.domain.alert_mutes import Span, occurrence
 from controlplane.domain.alerts import NoData, State, Told
 from controlplane.tenancy.models import Tenant
 
@@ -73,6 +75,13 @@ class Rule(models.Model):
     channels: models.ManyToManyField[Channel, models.Model] = models.ManyToManyField(
         Channel, blank=True, related_name="rules"
     )
+    escalate_after_s = models.PositiveIntegerField(default=0)  # 0: never
+    escalate_to: models.ManyToManyField[Channel, models.Model] = models.ManyToManyField(
+        Channel, blank=True, related_name="+"
+    )
+    inhibited_by: models.ManyToManyField[Rule, models.Model] = models.ManyToManyField(
+        "self", blank=True, symmetrical=False, related_name="inhibits"
+    )
     enabled = models.BooleanField(default=True)
     evaluated_at = models.DateTimeField(null=True, blank=True)
     fault = models.CharField(max_length=500, default="", blank=True)  # why it could not be evaluated
@@ -110,7 +119,10 @@ class Alert(models.Model):
     value = models.FloatField(null=True, blank=True)
     summary = models.CharField(max_length=300, default="", blank=True)
     silenced = models.BooleanField(default=False)
+    muted_by = models.CharField(max_length=200, default="", blank=True)  # why nobody is told, in words
     told = models.CharField(max_length=12, default=Told.NOTHING)
+    told_at = models.DateTimeField(null=True, blank=True)
+    escalated_at = models.DateTimeField(null=True, blank=True)  # since it fires
     acknowledged_by = models.CharField(max_length=150, default="", blank=True)
     acknowledged_at = models.DateTimeField(null=True, blank=True)
 
@@ -168,14 +180,31 @@ class Delivery(models.Model):
         ]
 
 
+class SilenceKind(models.TextChoices):
+    SILENCE = "silence"
+    MAINTENANCE = "maintenance"  # planned; may repeat
+
+
+class Repeats(models.TextChoices):
+    NEVER = ""
+    DAY = "day"
+    WEEK = "week"
+
+
 class Silence(models.Model):
-    """A time in which nobody is told of some alerts. Without a rule it is for all of the scope; ``label`` is a pattern with ``*``."""
+    """A time in which nobody is told of some alerts. Without a rule it is for all of the scope; ``label`` is a pattern with ``*``.
+
+    One that repeats is over after ``repeats_until``.
+    """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     rule = models.ForeignKey(Rule, on_delete=models.CASCADE, null=True, blank=True, related_name="silences")
     label = models.CharField(max_length=200, default="*")
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
+    kind = models.CharField(max_length=12, choices=SilenceKind.choices, default=SilenceKind.SILENCE)
+    repeats = models.CharField(max_length=4, choices=Repeats.choices, default=Repeats.NEVER, blank=True)
+    repeats_until = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=300)
     created_by = models.CharField(max_length=150, default="")
     created_at = models.DateTimeField(db_default=Now())
@@ -183,7 +212,13 @@ class Silence(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(ends_at__gt=models.F("starts_at")), name="silence_ends_after_it_starts"),
+            models.CheckConstraint(condition=Q(kind__in=SilenceKind.values), name="silence_kind_known"),
+            models.CheckConstraint(condition=Q(repeats__in=Repeats.values), name="silence_repeats_known"),
         ]
+
+    def occurrence(self, now: datetime) -> Span | None:
+        """Return the span that is on, else the next one; ``None`` when it is over."""
+        return occurrence(Span(self.starts_at, self.ends_at), self.repeats, self.repeats_until, now)
 
 
 class SloKind(models.TextChoices):

@@ -1,80 +1,109 @@
-"""Trying a rule on the past: when would it have fired in the last days?"""
+"""Trying a rule on the past: what would it have measured in the last days, and when would it have fired?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.alerting.conditions import FIGURES, window_of
-from controlplane.alerting.schemas import AbsenceSpec, RatioSpec, ThresholdSpec, spec_of
-from controlplane.domain.alerts import Comparison, Episode, NoData, Timing, backtest, compares
+from controlplane.alerting.courses import STEP_S, Held, Sample, Tried, track_of
+from controlplane.alerting.levels import slo_named, slo_steps
+from controlplane.alerting.past_calls import absence_tracks, anomaly_tracks, ratio_tracks, threshold_tracks
+from controlplane.alerting.past_money import budget_tracks, forecast_tracks
+from controlplane.alerting.schemas import (
+    AbsenceSpec,
+    AnomalySpec,
+    BudgetSpec,
+    BurnRateSpec,
+    ForecastSpec,
+    RatioSpec,
+    ThresholdSpec,
+    spec_of,
+)
+from controlplane.domain.alerts import NoData, Timing
+from controlplane.domain.slo import BURNS, Count, burn_rate, burns, closeness
 from controlplane.problems import Invalid
-from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.queries import Measured, Point
+from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 
 DAYS = 7
-STEP_S = 300
-NANO = 1e9
 
 
-@dataclass(frozen=True)
-class Tried:
-    """When a rule would have fired, and how many of its evaluations had something to measure."""
-
-    episodes: list[Episode]
-    steps: int
-    measured: int
+def eyes_of(asker: Asker, tenant: Tenant | None) -> Asker:
+    """Return the eyes through which a rule of ``tenant`` would look, on behalf of ``asker``, who sees that tenant."""
+    return Asker(name=asker.name, role=Role.VIEWER, tenant=tenant or asker.tenant)
 
 
 def try_on_past(asker: Asker, kind: str, document: Any, timing: Timing, now: datetime, days: int = DAYS) -> Tried:
     """Return when a rule would have fired, evaluated every five minutes; ``Invalid`` for rules that can't be tried."""
     spec = spec_of(kind, document)
-    window = window_of(spec)
-    if window is None or not isinstance(spec, ThresholdSpec | RatioSpec | AbsenceSpec):
+    look = _PAST.get(type(spec))
+    if look is None:
         raise Invalid(
             "This rule can't be tried on the past.",
-            errors={"kind": "only thresholds, ratios and absences of one whole can"},
+            errors={"kind": "what breakers, clients and rollouts were at a time is not kept"},
         )
-    width = max(1, -(-window // STEP_S))
-    start = now.replace(minute=now.minute - now.minute % 5, second=0, microsecond=0) - timedelta(days=days)
-    points: list[Point] = []
-    for day in range(days):
-        since = start + timedelta(days=day)
-        points += telemetry.series(
-            asker, since, since + timedelta(days=1), STEP_S, spec.tenant or None, spec.route or None, spec.model or None
-        )
-    held: list[tuple[datetime, bool | None]] = []
-    for number in range(width - 1, len(points)):
-        inside = points[number - width + 1 : number + 1]
-        held.append((points[number].at + timedelta(seconds=STEP_S), _holds(spec, _together(inside))))
+    until = now.replace(minute=now.minute - now.minute % 5, second=0, microsecond=0)
+    held, limit, unit = look(asker, spec, until - timedelta(days=days), until)
     coarse = timing._replace(no_data=NoData.OK)
-    return Tried(backtest(held, coarse), len(held), sum(each is not None for _, each in held))
+    return Tried([track_of(label, samples, coarse) for label, samples in held.items()], limit, unit)
 
 
-def _together(points: list[Point]) -> Measured:
-    """Return what the steps of one window come to; the slowest of their percentiles stands for that of all."""
-    names = (
-        "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
-    )  # fmt: skip
-    counts = {name: sum(getattr(point, name) for point in points) for name in names}
-    slowest = max((point.p99_us for point in points if point.p99_us is not None), default=None)
-    p99 = None if slowest is None else slowest / 1000
-    depth = sum(point.queue_depth for point in points) / len(points)
-    return Measured(len(points) * STEP_S, counts, (None, None, p99), depth, 0.0)
+Looked = tuple[Held, float | None, str]
 
 
-def _holds(spec: ThresholdSpec | RatioSpec | AbsenceSpec, found: Measured) -> bool | None:
-    if isinstance(spec, AbsenceSpec):
-        return found["calls"] == 0
-    if isinstance(spec, RatioSpec):
-        whole = found["cost_nusd"] / NANO if spec.denominator == "cost_usd" else float(found[spec.denominator])
-        part = found["cost_nusd"] / NANO if spec.numerator == "cost_usd" else float(found[spec.numerator])
-        return (
-            compares(part / whole, Comparison(spec.op), spec.value)
-            if whole >= max(spec.min_denominator, 1e-12)
-            else None
-        )
-    value = FIGURES[spec.metric](found) if found["calls"] + found["refused"] >= spec.min_calls else None
-    return None if value is None else compares(value, Comparison(spec.op), spec.value)
+def _threshold(asker: Asker, spec: ThresholdSpec, since: datetime, until: datetime) -> Looked:
+    return threshold_tracks(asker, spec, since, until), spec.value, spec.metric
+
+
+def _ratio(asker: Asker, spec: RatioSpec, since: datetime, until: datetime) -> Looked:
+    return ratio_tracks(asker, spec, since, until), spec.value, "ratio"
+
+
+def _absence(asker: Asker, spec: AbsenceSpec, since: datetime, until: datetime) -> Looked:
+    return absence_tracks(asker, spec, since, until), None, "calls"
+
+
+def _anomaly(asker: Asker, spec: AnomalySpec, since: datetime, until: datetime) -> Looked:
+    return anomaly_tracks(asker, spec, since, until), spec.score, "score"
+
+
+def _burning(asker: Asker, spec: BurnRateSpec, since: datetime, until: datetime) -> Looked:
+    """The value is how near the nearest pair of windows is to its factor: at 1 it fires."""
+    slo = slo_named(asker, spec.slo)
+    lead = max(burn.long_s for burn in BURNS)
+    counts = slo_steps(slo, since - timedelta(seconds=lead), until, STEP_S)
+    totals, bads = [0], [0]
+    for count in counts:
+        totals.append(totals[-1] + count.total)
+        bads.append(bads[-1] + count.bad)
+    samples = []
+    for end in range(lead // STEP_S + 1, len(totals)):
+        rates: dict[int, float | None] = {}
+        for length in {each for burn in BURNS for each in (burn.long_s, burn.short_s)}:
+            begin = end - length // STEP_S
+            rates[length] = burn_rate(Count(totals[end] - totals[begin], bads[end] - bads[begin]), slo.objective)
+        known = any(rate is not None for rate in rates.values())
+        holds = burns(rates, slo.objective) is not None if known else None
+        at = since + timedelta(seconds=STEP_S * (end - lead // STEP_S))
+        samples.append(Sample(at, closeness(rates, slo.objective), holds))
+    return {"": samples}, 1.0, "burn"
+
+
+def _forecast(asker: Asker, spec: ForecastSpec, since: datetime, until: datetime) -> Looked:
+    return forecast_tracks(asker, spec, since, until), spec.within_h, "hours"
+
+
+def _budget(asker: Asker, spec: BudgetSpec, since: datetime, until: datetime) -> Looked:
+    return budget_tracks(asker, spec, since, until), spec.used, "used"
+
+
+_PAST: dict[type[Any], Callable[[Asker, Any, datetime, datetime], Looked]] = {
+    ThresholdSpec: _threshold,
+    RatioSpec: _ratio,
+    AbsenceSpec: _absence,
+    AnomalySpec: _anomaly,
+    BurnRateSpec: _burning,
+    ForecastSpec: _forecast,
+    BudgetSpec: _budget,
+}

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count as CountOf
+from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 
-from controlplane.alerting.levels import burn_rates, slo_count
-from controlplane.alerting.models import Alert, Channel, Delivery, Rule, Silence, Slo
+from controlplane.alerting.levels import burn_rates, slo_count, slo_steps
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence, Slo
+from controlplane.domain.alert_mutes import inhibitor
 from controlplane.domain.alerts import ON, State
 from controlplane.domain.slo import BURNS, Burn, Count, budget_left, burn_rate, burns, exhausted_in_s
 from controlplane.problems import NotFound
@@ -19,6 +21,8 @@ from controlplane.tenancy.queries import Asker
 
 M = TypeVar("M", bound=Model)
 SHOWN = (*ON, State.PENDING, State.NO_DATA, State.ERROR)
+_LIVE = Q(tenant=None) | Q(tenant__archived_at=None)
+_LIVE_RULE = Q(rule__tenant=None) | Q(rule__tenant__archived_at=None)
 _SINCE_RESOLVED = timedelta(hours=1)
 
 
@@ -28,7 +32,11 @@ def _seen(asker: Asker, rows: QuerySet[M], path: str = "tenant") -> QuerySet[M]:
 
 def rules_seen_by(asker: Asker) -> QuerySet[Rule]:
     """Return the live rules in the asker's scope; the unrestricted also see the installation's own."""
-    rules = Rule.objects.filter(archived_at=None).select_related("tenant").prefetch_related("channels", "alerts")
+    rules = (
+        Rule.objects.filter(_LIVE, archived_at=None)
+        .select_related("tenant")
+        .prefetch_related("channels", "escalate_to", "inhibited_by", "alerts")
+    )
     return _seen(asker, rules).order_by("tenant__slug", "slug")
 
 
@@ -42,7 +50,7 @@ def rule_seen_by(asker: Asker, tenant: str | None, slug: str) -> Rule:
 
 def alerts_seen_by(asker: Asker, *, now: datetime, every: bool = False) -> QuerySet[Alert]:
     """Return alerts that are in a state worth a look, those resolved in the last hour too; ``every`` one if asked for."""
-    alerts = Alert.objects.filter(rule__archived_at=None).select_related("rule", "rule__tenant")
+    alerts = Alert.objects.filter(_LIVE_RULE, rule__archived_at=None).select_related("rule", "rule__tenant")
     alerts = _seen(asker, alerts, "rule__tenant").order_by("-since", "id")
     if every:
         return alerts
@@ -60,15 +68,36 @@ def alert_seen_by(asker: Asker, pk: int) -> Alert:
     return found
 
 
+def history_of(alert: Alert, most: int) -> list[Change]:
+    """Return what changed in an alert, the newest first, each with what was sent because of it."""
+    changes = Change.objects.filter(alert=alert).prefetch_related("deliveries__channel").order_by("-at", "-id")
+    return list(changes[:most])
+
+
 def firing_count(asker: Asker) -> int:
     """Return how many alerts fire and are neither silenced nor acknowledged."""
-    alerts = Alert.objects.filter(rule__archived_at=None, rule__enabled=True, silenced=False, acknowledged_at=None)
+    alerts = Alert.objects.filter(
+        _LIVE_RULE, rule__archived_at=None, rule__enabled=True, silenced=False, acknowledged_at=None
+    )
     return _seen(asker, alerts.filter(state__in=[each.value for each in ON]), "rule__tenant").count()
 
 
 def channels_seen_by(asker: Asker) -> QuerySet[Channel]:
-    channels = Channel.objects.filter(archived_at=None).select_related("tenant")
+    channels = Channel.objects.filter(_LIVE, archived_at=None).select_related("tenant")
     return _seen(asker, channels).order_by("tenant__slug", "name")
+
+
+def channels_with_news(asker: Asker) -> list[Channel]:
+    """Return the channels, each with what became of the last delivery: ``last_status``, ``last_at``, ``last_answer``."""
+    newest = Delivery.objects.filter(channel=OuterRef("pk")).order_by("-id")
+    return list(
+        channels_seen_by(asker).annotate(
+            last_status=Subquery(newest.values("status")[:1]),
+            last_at=Subquery(newest.values("created_at")[:1]),
+            last_answer=Subquery(newest.values("answer")[:1]),
+            used=CountOf("rules", filter=Q(rules__archived_at=None), distinct=True),
+        )[:200]
+    )
 
 
 def channel_seen_by(asker: Asker, pk: int) -> Channel:
@@ -80,8 +109,9 @@ def channel_seen_by(asker: Asker, pk: int) -> Channel:
 
 def silences_seen_by(asker: Asker, now: datetime) -> QuerySet[Silence]:
     """Return silences that are in force or to come, those that end first at the top."""
-    silences = Silence.objects.filter(ends_at__gt=now).select_related("tenant", "rule")
-    return _seen(asker, silences).order_by("ends_at")
+    over = Q(repeats="", ends_at__lte=now) | Q(repeats_until__lt=now, ends_at__lte=now)
+    silences = Silence.objects.exclude(over).select_related("tenant", "rule")
+    return _seen(asker, silences).order_by("ends_at", "id")
 
 
 def silence_seen_by(asker: Asker, pk: int) -> Silence:
@@ -98,7 +128,7 @@ def deliveries_seen_by(asker: Asker) -> QuerySet[Delivery]:
 
 
 def slos_seen_by(asker: Asker) -> QuerySet[Slo]:
-    slos = Slo.objects.filter(archived_at=None).select_related("tenant")
+    slos = Slo.objects.filter(_LIVE, archived_at=None).select_related("tenant")
     return _seen(asker, slos).order_by("tenant__slug", "slug")
 
 
@@ -109,16 +139,34 @@ def slo_seen_by(asker: Asker, tenant: str | None, slug: str) -> Slo:
     return found
 
 
-def silenced(rule: Rule, label: str, silences: Sequence[Silence], now: datetime) -> bool:
-    """Return whether one of ``silences`` is in force for an alert."""
+def silences_in_force(rule: Rule, now: datetime) -> list[Silence]:
+    """Return the silences that are on and may be of alerts of a rule."""
     lineage = rule.tenant.lineage if rule.tenant else []
-    return any(
-        each.starts_at <= now < each.ends_at
-        and (each.rule_id is None or each.rule_id == rule.pk)
-        and (each.tenant_id is None or each.tenant_id in lineage)
-        and fnmatchcase(label, each.label or "*")
-        for each in silences
+    owners = Q(tenant=None) | Q(tenant__in=lineage)
+    begun = Silence.objects.filter(owners, Q(rule=rule) | Q(rule=None), starts_at__lte=now)
+    return [each for each in begun.exclude(repeats="", ends_at__lte=now) if _is_on(each, now)]
+
+
+def _is_on(silence: Silence, now: datetime) -> bool:
+    span = silence.occurrence(now)
+    return span is not None and span.starts_at <= now
+
+
+def inhibitors_of(rule: Rule) -> list[tuple[str, str]]:
+    """Return the alerts that fire of the rules that inhibit ``rule``: the rule's name and the alert's label."""
+    firing = Alert.objects.filter(
+        rule__inhibits=rule, rule__archived_at=None, rule__enabled=True, state__in=[each.value for each in ON]
     )
+    return list(firing.order_by("rule__name", "label").values_list("rule__name", "label"))
+
+
+def muted_by(label: str, silences: Sequence[Silence], inhibitors: Sequence[tuple[str, str]]) -> str:
+    """Return why nobody is to be told of an alert, in words; empty when people are."""
+    for each in silences:
+        if fnmatchcase(label, each.label or "*"):
+            return f"{each.get_kind_display().lower()}, {each.reason}"[:200]
+    source = inhibitor(label, inhibitors)
+    return f"{source} fires"[:200] if source is not None else ""
 
 
 @dataclass(frozen=True)
@@ -167,10 +215,12 @@ class BurnPoint:
 
 def burn_course(slo: Slo, now: datetime, steps: int = 56) -> list[BurnPoint]:
     """Return how the budget of the window was spent, the oldest step first."""
-    whole = timedelta(days=slo.days)
-    since = now - whole
-    length = whole / steps
-    counts = [slo_count(slo, since + length * number, since + length * (number + 1)) for number in range(steps)]
+    step_s = max(1, slo.days * 24 // steps) * 3600
+    length = timedelta(seconds=step_s)
+    steps = slo.days * 86_400 // step_s
+    until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    since = until - length * steps
+    counts = slo_steps(slo, since, until, step_s)
     total = sum(count.total for count in counts)
     allowed = total * (1 - slo.objective)
     points, bad = [], 0

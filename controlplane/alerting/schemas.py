@@ -97,9 +97,16 @@ class AnomalySpec(_Spec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many breakers are open, clients lost, or clients refusing their config."""
+    """How many breakers are open (``route`` and ``model`` narrow them), clients are lost, refuse their config or drop telemetry.
 
-    what: Literal["breakers_open", "clients_lost", "clients_refusing"]
+    Rollouts that wait for a person, or were taken back or aborted in the last hour; seconds since telemetry last arrived.
+    """
+
+    what: Literal[
+        "breakers_open", "clients_lost", "clients_refusing", "clients_dropping", "rollouts_waiting", "rollouts_undone", "ingest_lag_s",
+    ]  # fmt: skip
+    route: Name = ""
+    model: Name = ""
     op: Comparing = "at_least"
     value: float = 1
 

@@ -53,6 +53,18 @@ def burns(rates: dict[int, float | None], objective: float, burns_: tuple[Burn, 
     return None
 
 
+def closeness(rates: dict[int, float | None], objective: float, burns_: tuple[Burn, ...] = BURNS) -> float | None:
+    """Return how near the nearest pair of windows is to its factor: above 1 it burns. ``None`` when nothing is known."""
+    near = [
+        min(long, short) / burn.factor
+        for burn in burns_
+        if (long := rates.get(burn.long_s)) is not None
+        and (short := rates.get(burn.short_s)) is not None
+        and can_fire(burn, objective)
+    ]
+    return max(near, default=None)
+
+
 def exhausted_in_s(left: float | None, rate: float | None, period_s: float) -> float | None:
     """Return in how many seconds the budget is gone at this rate, 0 when it is; ``None`` when it lasts."""
     if left is None or rate is None or rate <= 0:

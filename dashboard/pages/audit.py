@@ -13,7 +13,20 @@ from dashboard.diffs import Line, lines_of
 from dashboard.page import Context, Page, Params
 
 SIZE = 50
-KINDS = ("budget", "policy", "breaker", "tenant", "key", "operator", "token", "price")
+KINDS = (
+    "budget",
+    "policy",
+    "breaker",
+    "tenant",
+    "key",
+    "operator",
+    "token",
+    "price",
+    "rule",
+    "channel",
+    "silence",
+    "slo",
+)
 
 
 def build(asking: Asking, params: Params) -> Context:

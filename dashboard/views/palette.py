@@ -32,6 +32,8 @@ def _actions(asker: Asker) -> list[Entry]:
             _entry("Action", "New policy", reverse("policy-edit")),
             _entry("Action", "New rollout", reverse("rollout-new")),
             _entry("Action", "New deployment", reverse("deployment-new")),
+            _entry("Action", "New alert rule", reverse("alert-rule-edit")),
+            _entry("Action", "Channels of alerts", reverse("alert-channels")),
         ]
     if asker.may(Role.ADMIN):
         found += [

@@ -41,16 +41,19 @@ async function copied(event) {
 
 function preview(form) {
   const target = document.getElementById(form.dataset.preview);
+  const wait = Number(form.dataset.previewWait ?? 150);
   let timer = 0;
   let asked = 0;
+  const show = async () => {
+    const number = (asked += 1);
+    const query = new URLSearchParams(new FormData(form));
+    query.delete("csrfmiddlewaretoken");
+    const answer = await fetch(`${form.dataset.previewFrom}?${query}`, { headers: { "X-Requested-With": "fetch" } });
+    if (answer.ok && number === asked) target.innerHTML = await answer.text();
+  };
   form.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(async () => {
-      const number = (asked += 1);
-      const query = new URLSearchParams(new FormData(form));
-      query.delete("csrfmiddlewaretoken");
-      const answer = await fetch(`${form.dataset.previewFrom}?${query}`, { headers: { "X-Requested-With": "fetch" } });
-      if (answer.ok && number === asked) target.innerHTML = await answer.text();
-    }, 150);
+    timer = setTimeout(show, wait);
   });
+  if ("previewNow" in form.dataset) show();
 }

@@ -20,12 +20,12 @@ from tests.dashboard.world import World
 MOST_QUERIES = {
     "/": 22,
     "/tenants/": 16,
-    "/tenants/of/acme/": 26,
+    "/tenants/of/acme/": 27,
     "/tenants/new/": 14,
     "/budgets/": 18,
     "/budgets/new/": 14,
-    "/accuracy/": 20,
-    "/prices/?model=gpt-4o": 18,
+    "/accuracy/": 21,
+    "/prices/?model=gpt-4o": 19,
     "/limits/?policy=acme/chat": 24,
     "/limits/edit/?policy=acme/chat": 14,
     "/breakers/": 14,
@@ -38,8 +38,14 @@ MOST_QUERIES = {
     "/traces/compare/": 14,
     "/mesh/": 18,
     "/sessions/": 24,
+    "/alerts/": 24,
+    "/alerts/?show=all&by=tenant": 24,
+    "/alerts/rules/": 22,
+    "/alerts/rules/edit/": 18,
+    "/alerts/rules/edit/?rule=acme/model-errors": 22,
+    "/alerts/channels/": 16,
     "/clients/": 16,
-    "/state/": 30,
+    "/state/": 31,
     "/state/of/": 16,
     "/audit/": 14,
     "/settings/": 18,
@@ -88,8 +94,9 @@ def test_page__operator_of_another_tenant__is_told_that_there_is_none(path: str,
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/tenants/", "/budgets/", "/limits/", "/breakers/", "/traces/", "/clients/", "/audit/", "/settings/"]
-)
+    "path", ["/", "/tenants/", "/budgets/", "/limits/", "/breakers/", "/traces/", "/clients/", "/audit/", "/settings/",
+             "/alerts/", "/alerts/rules/", "/alerts/channels/"]
+)  # fmt: skip
 def test_page__operator_of_another_tenant__names_nothing_of_the_others(path: str, sign_in: SignIn) -> None:
     html = sign_in("gus").get(path).content.decode()
 
@@ -97,7 +104,7 @@ def test_page__operator_of_another_tenant__names_nothing_of_the_others(path: str
     assert not re.search(r"acme|batch-summariser|installation ·", html.casefold())
 
 
-@pytest.mark.parametrize("path", ["/tenants/new/", "/budgets/new/", "/limits/edit/"])
+@pytest.mark.parametrize("path", ["/tenants/new/", "/budgets/new/", "/limits/edit/", "/alerts/rules/edit/"])
 def test_form__viewer__is_refused(path: str, sign_in: SignIn) -> None:
     assert sign_in("vera").get(path).status_code == 403
 
@@ -146,7 +153,8 @@ def test_page__hostile_parameters__are_only_text(sign_in: SignIn) -> None:
 
 @pytest.mark.parametrize(
     "path", ["/audit/?cursor=x", "/audit/?entry=99999999999999999999", "/?tenant=none", "/?range=9y", "/budgets/?budget=no",
-             "/limits/?policy=no/way", "/breakers/?route=none", "/clients/?state=odd", "/tenants/of/acme/?by=odd"]
+             "/limits/?policy=no/way", "/breakers/?route=none", "/clients/?state=odd", "/tenants/of/acme/?by=odd", "/alerts/?alert=x&by=odd&show=odd", "/alerts/?alert=99999999999999999999",
+             "/alerts/channels/?cursor=x&status=odd", "/alerts/rules/edit/?kind=odd"]
 )  # fmt: skip
 def test_page__parameters_that_fit_nothing__is_still_shown(path: str, sign_in: SignIn) -> None:
     assert sign_in("anna").get(path).status_code == 200

@@ -18,12 +18,20 @@ from tests.dashboard.world import USD, World
 
 SignIn = Callable[[str], Client]
 BUDGET = {"tenant": "acme", "slug": "new", "amount_usd": "12.50", "period": "calendar:month", "on_exhausted": "block"}
+RULE = {
+    "tenant": "acme", "slug": "new", "name": "New", "kind": "threshold", "spec.metric": "error_rate", "spec.op": "above",
+    "spec.value": "10 %", "spec.window_s": "300", "spec.by": "route", "no_data": "ok", "severity": "page",
+}  # fmt: skip
 OPERATORS = [
     ("/budgets/create/", BUDGET),
     ("/budgets/amount/", {"budget": "acme/support", "amount_usd": "3000"}),
     ("/budgets/archive/", {"budget": "acme/support"}),
     ("/limits/put/", {"tenant": "acme", "route": "chat", "document": "{}"}),
     ("/limits/delete/", {"policy": "acme/chat"}),
+    ("/alerts/rules/put/", RULE),
+    ("/alerts/rules/archive/", {"rule": "acme/slow"}),
+    ("/alerts/rules/enable/", {"rule": "off:acme/slow"}),
+    ("/alerts/channels/create/", {"tenant": "acme", "name": "mail", "kind": "email", "target": "a@acme.example"}),
     ("/breakers/hand/", {"tenant": "acme", "route": "chat", "do": "forced_open"}),
 ]
 ADMINS = [

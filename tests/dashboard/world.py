@@ -24,7 +24,7 @@ from controlplane.telemetry.models import (
 from controlplane.tenancy.actions import keys, operators, tenants
 from controlplane.tenancy.models import Operator, SdkKey, Tenant
 from controlplane.tenancy.queries import SYSTEM
-from tests.dashboard import rollout_world, state_world
+from tests.dashboard import alert_world, rollout_world, state_world
 from tidegate.core.window import Distribution
 
 PASSWORD = "correct horse battery"
@@ -65,6 +65,7 @@ def make(now: datetime | None = None, *, spans: bool = True) -> World:
     _calls(world)
     world.rollouts = rollout_world.make(world.tenants["acme"], world.tenants["globex"], world.now)
     state_world.make(world.tenants["acme"], world.now)
+    alert_world.make(world.tenants["acme"], world.tenants["globex"], world.now)
     if spans:
         _traces(world)
     return world

@@ -11,8 +11,21 @@ from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 
-from controlplane.alerting.models import Alert, Channel, ChannelKind, Rule, RuleKind, Severity, Silence, Slo, SloKind
+from controlplane.alerting.models import (
+    Alert,
+    Channel,
+    ChannelKind,
+    Repeats,
+    Rule,
+    RuleKind,
+    Severity,
+    Silence,
+    SilenceKind,
+    Slo,
+    SloKind,
+)
 from controlplane.alerting.schemas import spec_of
+from controlplane.domain.alert_mutes import REPEATS
 from controlplane.domain.alerts import ON, NoData, State
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
@@ -48,13 +61,14 @@ def _noted(by: Asker, verb: str, kind: str, row: Rule | Channel | Silence | Slo,
     )
 
 
-def _checked_timing(for_s: int, keep_firing_s: int, every_s: int) -> None:
+def _checked_timing(for_s: int, keep_firing_s: int, every_s: int, escalate_after_s: int) -> None:
     errors = {
         name: f"must be from {least} to {most} seconds"
         for name, value, least, most in (
             ("for_s", for_s, 0, 86_400),
             ("keep_firing_s", keep_firing_s, 0, 86_400),
             ("every_s", every_s, 5, 3_600),
+            ("escalate_after_s", escalate_after_s, 0, 7 * 86_400),
         )
         if not least <= value <= most
     }
@@ -85,12 +99,19 @@ def put_rule(
     severity: str = Severity.TICKET,
     every_s: int = 15,
     channels: Sequence[Channel] = (),
+    escalate_after_s: int = 0,
+    escalate_to: Sequence[Channel] = (),
+    inhibited_by: Sequence[Rule] = (),
     enabled: bool = True,
 ) -> Rule:
-    """Make a rule, or change the one of that name. A rule whose condition changed starts anew, with alerts at rest."""
+    """Make a rule, or change the one of that name. A rule whose condition changed starts anew, with alerts at rest.
+
+    What fires and is taken by nobody for ``escalate_after_s`` is told to ``escalate_to``. While a rule of ``inhibited_by``
+    fires for the same thing, nobody is told of this one.
+    """
     _owned(by, tenant)
     spec_of(_one_of(kind, RuleKind.values, "kind"), spec)
-    _checked_timing(for_s, keep_firing_s, every_s)
+    _checked_timing(for_s, keep_firing_s, every_s, escalate_after_s)
     fields = {
         "name": name.strip()[:120] or slug,
         "kind": kind,
@@ -100,6 +121,7 @@ def put_rule(
         "no_data": _one_of(no_data, [each.value for each in NoData], "no_data"),
         "severity": _one_of(severity, Severity.values, "severity"),
         "every_s": every_s,
+        "escalate_after_s": escalate_after_s,
         "enabled": enabled,
     }
     rule = Rule.objects.select_for_update().filter(tenant=tenant, slug=_slug(slug), archived_at=None).first()
@@ -114,6 +136,8 @@ def put_rule(
         if before is not None and (before["kind"], before["spec"]) != (kind, spec):
             rule.alerts.all().delete()
     rule.channels.set([channel for channel in channels if _fits(channel, rule)])
+    rule.escalate_to.set([channel for channel in escalate_to if _fits(channel, rule)])
+    rule.inhibited_by.set([other for other in inhibited_by if other.tenant_id == rule.tenant_id and other != rule])
     _noted(by, "changed" if before else "created", "rule", rule, rule.full_name, before=before, after=fields)
     return rule
 
@@ -205,9 +229,19 @@ def create_silence(
     starts_at: datetime,
     ends_at: datetime,
     reason: str,
+    kind: str = SilenceKind.SILENCE,
+    repeats: str = "",
+    repeats_until: datetime | None = None,
 ) -> Silence:
-    """Tell nobody of some alerts for a time. ``label`` is a pattern: ``*`` stands for anything."""
+    """Tell nobody of some alerts for a time. ``label`` is a pattern: ``*`` stands for anything.
+
+    With ``repeats`` ("day" or "week") that time comes again, the last time not after ``repeats_until``.
+    """
     _owned(by, rule.tenant if rule is not None else tenant)
+    _one_of(kind, SilenceKind.values, "kind")
+    length = REPEATS[_one_of(repeats, Repeats.values, "repeats")]
+    if length is not None and ends_at - starts_at >= length:
+        raise Invalid("It would never end.", errors={"repeats": "must be longer than what repeats"})
     if not starts_at < ends_at <= starts_at + MAX_SILENCE:
         raise Invalid("The silence has no sound end.", errors={"ends_at": "must be after its start, within 90 days"})
     if not reason.strip():
@@ -218,6 +252,9 @@ def create_silence(
         label=label.strip() or "*",
         starts_at=starts_at,
         ends_at=ends_at,
+        kind=kind,
+        repeats=repeats,
+        repeats_until=repeats_until if repeats else None,
         reason=reason.strip()[:300],
         created_by=by.name,
     )
@@ -227,13 +264,13 @@ def create_silence(
 
 @transaction.atomic
 def end_silence(*, by: Asker, silence: Silence, now: datetime) -> None:
-    """End a silence now; one that has not begun is taken away."""
+    """End a silence now, with all that it would repeat; one that has not begun is taken away."""
     _owned(by, silence.tenant)
     if silence.starts_at >= now:
         silence.delete()
     else:
-        silence.ends_at = now
-        silence.save(update_fields=["ends_at"])
+        silence.ends_at, silence.repeats, silence.repeats_until = now, "", None
+        silence.save(update_fields=["ends_at", "repeats", "repeats_until"])
     _noted(by, "ended", "silence", silence, silence.rule.full_name if silence.rule else "all rules")
 
 

@@ -7,29 +7,32 @@ from typing import Any
 
 import structlog
 from django.db import DatabaseError, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from controlplane import live
 from controlplane.alerting import conditions
 from controlplane.alerting.conditions import Finding
-from controlplane.alerting.models import Alert, Change, Delivery, Rule, Silence
-from controlplane.alerting.queries import silenced
-from controlplane.domain.alerts import NoData, Standing, State, Timing, Told, failed, step, to_tell
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
+from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force
+from controlplane.domain.alert_mutes import escalates
+from controlplane.domain.alerts import ON, NoData, Standing, State, Timing, Told, failed, step, to_tell
 from controlplane.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 MOST_LABELS = 500
+ESCALATED = "escalated"
 _FORGOTTEN_AFTER = timedelta(days=7)
 
 
 def due_rules(now: datetime) -> list[int]:
-    """Return the rules whose time has come."""
-    rules = Rule.objects.filter(archived_at=None, enabled=True)
+    """Return the rules whose time has come; those that inhibit others come before them."""
+    rules = Rule.objects.filter(Q(tenant=None) | Q(tenant__archived_at=None), archived_at=None, enabled=True)
     waited = Q(evaluated_at=None) | Q(
         evaluated_at__lte=now - F("every_s") * timedelta(seconds=1) + timedelta(seconds=1)
     )
-    return list(rules.filter(waited).order_by("evaluated_at", "id").values_list("id", flat=True))
+    inhibits = Exists(Rule.objects.filter(inhibited_by=OuterRef("pk")))
+    return list(rules.filter(waited).order_by(inhibits.desc(), "evaluated_at", "id").values_list("id", flat=True))
 
 
 @transaction.atomic
@@ -52,11 +55,11 @@ def evaluate(rule_id: int, *, now: datetime) -> int:
     found = {finding.label: finding for finding in findings}
     if fault and not alerts:
         alerts[""] = Alert(rule=rule)
-    silences = list(Silence.objects.filter(Q(rule=rule) | Q(rule=None), starts_at__lte=now, ends_at__gt=now))
+    silences, inhibitors = silences_in_force(rule, now), inhibitors_of(rule)
     changed = 0
     for label in sorted({*alerts, *found})[:MOST_LABELS]:
         alert = alerts.get(label) or Alert(rule=rule, label=label)
-        changed += _move(rule, alert, found.get(label), fault, silenced(rule, label, silences, now), now)
+        changed += _move(rule, alert, found.get(label), fault, muted_by(label, silences, inhibitors), now)
     if changed:
         live.changed("audit")
     return changed
@@ -73,51 +76,81 @@ def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
         return [], f"The database refused: {str(error).splitlines()[0]}"[:500]
 
 
-def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, silent: bool, now: datetime) -> int:
-    """Take one alert from its state to the next; return 1 when that is another one."""
+def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: str, now: datetime) -> int:
+    """Take one alert from its state to the next; return 1 when that is another one, or more people were told."""
     before = Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at)
-    if fault:
-        after = failed(before, now)
-    else:
-        timing = Timing(rule.for_s, rule.keep_firing_s, NoData(rule.no_data))
-        after = step(before, finding.holds if finding else None, timing, now)
-    news = to_tell(after.state, Told(alert.told), silenced=silent)
+    after = _stepped(rule, before, finding, fault, now)
+    if alert.pk is None and after.state is State.INACTIVE:
+        return 0  # nothing ever happened to it
+    news = to_tell(after.state, Told(alert.told), silenced=bool(muted))
     moved = after.state is not before.state
     alert.state, alert.since, alert.active_at, alert.gone_at = after
-    alert.silenced = silent
+    alert.silenced, alert.muted_by = bool(muted), muted
     if finding is not None:
         alert.value, alert.summary = finding.value, finding.summary[:300]
     elif fault:
         alert.summary = fault[:300]
-    if moved and after.state not in (State.FIRING, State.KEEP_FIRING):
+    if moved and after.state not in ON:
         alert.acknowledged_by, alert.acknowledged_at = "", None
+    louder = news is None and not muted and _escalates(rule, alert, now)
+    wider = alert.escalated_at is not None
     if news is not None:
-        alert.told = news
-    if alert.pk is None and after.state is State.INACTIVE:
-        return 0  # nothing ever happened to it
+        alert.told, alert.told_at = news, now
+    if louder:
+        alert.escalated_at = now
+    elif after.state not in ON:
+        alert.escalated_at = None
     alert.save()
     if moved or news is not None:
-        change = Change.objects.create(
-            alert=alert,
-            at=now,
-            before=before.state,
-            state=after.state,
-            told=news or "",
-            value=alert.value,
-            summary=alert.summary,
-        )
-        if news is not None:
-            _post(rule, alert, change, now)
-    return int(moved)
+        _post(rule, alert, _changed(alert, before.state, news or "", now), wider=wider, now=now)
+    if louder:
+        _post(rule, alert, _changed(alert, after.state, ESCALATED, now), wider=True, now=now)
+    return int(moved or louder)
 
 
-def _post(rule: Rule, alert: Alert, change: Change, now: datetime) -> None:
-    """Put a notification to every channel of the rule into the outbox."""
+def _stepped(rule: Rule, before: Standing, finding: Finding | None, fault: str, now: datetime) -> Standing:
+    if fault:
+        return failed(before, now)
+    timing = Timing(rule.for_s, rule.keep_firing_s, NoData(rule.no_data))
+    return step(before, finding.holds if finding else None, timing, now)
+
+
+def _escalates(rule: Rule, alert: Alert, now: datetime) -> bool:
+    return escalates(
+        State(alert.state), Told(alert.told), alert.told_at, rule.escalate_after_s,
+        taken=alert.acknowledged_at is not None, done=alert.escalated_at is not None, now=now,
+    )  # fmt: skip
+
+
+def _changed(alert: Alert, before: str, told: str, now: datetime) -> Change:
+    return Change.objects.create(
+        alert=alert,
+        at=now,
+        before=before,
+        state=alert.state,
+        told=told,
+        value=alert.value,
+        summary=alert.summary,
+    )
+
+
+def _post(rule: Rule, alert: Alert, change: Change, *, wider: bool, now: datetime) -> None:
+    """Put a notification into the outbox, if there is one: to every channel of the rule, once to each.
+
+    An escalation goes to those of the escalation; with ``wider``, what comes after it goes to them too.
+    """
+    if not change.told:
+        return
     body = body_of(rule, alert, change)
+    found = set[Channel]()
+    if change.told != ESCALATED:
+        found |= set(rule.channels.filter(archived_at=None))
+    if wider:
+        found |= set(rule.escalate_to.filter(archived_at=None))
     Delivery.objects.bulk_create(
         [
             Delivery(change=change, channel=channel, body=body, next_at=now)
-            for channel in rule.channels.filter(archived_at=None)
+            for channel in sorted(found, key=lambda each: each.pk)
         ]
     )
 

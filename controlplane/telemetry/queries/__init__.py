@@ -7,6 +7,7 @@ from controlplane.telemetry.queries.lines import Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
 from controlplane.telemetry.queries.shadow import Watched, watched
+from controlplane.telemetry.queries.steps import beyond_steps, measured_steps, newest_window, slots_of
 from controlplane.telemetry.queries.traces import (
     MOST_SPANS,
     logs_of,
@@ -45,6 +46,7 @@ __all__ = [
     "Usage",
     "Watched",
     "beyond",
+    "beyond_steps",
     "breakdown",
     "costs",
     "course_seen_by",
@@ -53,12 +55,15 @@ __all__ = [
     "figures",
     "logs_of",
     "measured",
+    "measured_steps",
     "mesh",
     "messages_of",
     "metric_seen_by",
     "metrics_seen_by",
+    "newest_window",
     "series",
     "sessions_seen_by",
+    "slots_of",
     "span_count",
     "span_seen_by",
     "trace_seen_by",

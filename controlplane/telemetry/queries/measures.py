@@ -11,10 +11,10 @@ from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE
 
-_COUNTS = (
+COUNTS = (
     "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
 )  # fmt: skip
-_QUANTILES = (0.5, 0.95, 0.99)
+QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ def measured(
     """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows."""
     clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     group = by if by in ("tenant", "route", "model") else "''"
-    sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
+    sums = ", ".join(f"sum({name})::bigint" for name in COUNTS)
     tails = ", ".join(
-        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}"
-        for place, share in enumerate(_QUANTILES)
+        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
     )
     sql = f"""
         WITH hit AS MATERIALIZED (
@@ -64,13 +63,15 @@ def measured(
     seconds = max(1.0, (until - since).total_seconds())
     found = {}
     for name, *rest in rows(sql, [since, until, *values]):
-        counts = dict(zip(_COUNTS, rest, strict=False))
-        p50, p95, p99, depth, sessions = rest[len(_COUNTS) :]
-        found[name] = Measured(seconds, counts, (_ms(p50), _ms(p95), _ms(p99)), depth, sessions / seconds)
+        counts = dict(zip(COUNTS, rest, strict=False))
+        p50, p95, p99, depth, sessions = rest[len(COUNTS) :]
+        found[name] = Measured(
+            seconds, counts, (milliseconds(p50), milliseconds(p95), milliseconds(p99)), depth, sessions / seconds
+        )
     return found
 
 
-def _ms(bucket: int | None) -> float | None:
+def milliseconds(bucket: int | None) -> float | None:
     return None if bucket is None else 2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE) / 1000
 
 

@@ -1,0 +1,121 @@
+"""What rules over calls would have measured, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from controlplane.alerting.conditions import FIGURES, WEEKS, holds_ratio, holds_threshold, leans
+from controlplane.alerting.courses import STEP_S, Held, Sample
+from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
+from controlplane.domain.alerts import usual
+from controlplane.telemetry import queries as telemetry
+from controlplane.telemetry.queries import Measured
+from controlplane.tenancy.queries import Asker
+
+_DAY_S = 86_400
+_WEEK_H = 7 * 24
+
+
+class _Sliding:
+    """Windows over steps: what the last ``width`` steps before each come to. Percentiles are those of the slowest step."""
+
+    def __init__(self, steps: list[Measured]) -> None:
+        self._steps = steps
+        names = sorted({name for step in steps for name in step.counts})
+        self._sums = {name: [0] for name in names}
+        for step in steps:
+            for name, sums in self._sums.items():
+                sums.append(sums[-1] + step[name])
+
+    def calls(self, end: int, width: int) -> int:
+        """Return the calls of the ``width`` steps before ``end``."""
+        sums = self._sums.get("calls")
+        return sums[end] - sums[max(0, end - width)] if sums else 0
+
+    def window(self, end: int, width: int) -> Measured:
+        begin = max(0, end - width)
+        inside = self._steps[begin:end]
+        if width == 1:
+            return inside[0]
+        counts = {name: sums[end] - sums[begin] for name, sums in self._sums.items()}
+        known = [step for step in inside if step.counts]
+        slowest = [
+            max((step.latency_ms[place] or 0.0 for step in known if step.latency_ms[place] is not None), default=None)
+            for place in range(3)
+        ]
+        depths = [step.queue_depth for step in known if step.queue_depth is not None]
+        depth = sum(depths) / len(depths) if depths else None
+        sessions = sum(step.sessions for step in inside) / len(inside)
+        seconds = sum(step.seconds for step in inside)
+        return Measured(seconds, counts, (slowest[0], slowest[1], slowest[2]), depth, sessions)
+
+
+def _over(
+    asker: Asker,
+    spec: ThresholdSpec | RatioSpec | AbsenceSpec,
+    since: datetime,
+    until: datetime,
+    look: Callable[[_Sliding, int, int], tuple[float | None, bool | None]],
+    lead_s: int = 0,
+) -> Held:
+    """Return what ``look`` sees at the end of each step: it is given the steps, the end and the width of the window."""
+    width = max(1, -(-spec.window_s // STEP_S))
+    lead = max(width - 1, lead_s // STEP_S)
+    start = since - timedelta(seconds=lead * STEP_S)
+    found = telemetry.measured_steps(asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model)
+    if not spec.by:
+        empty = [Measured(float(STEP_S)) for _ in telemetry.slots_of(start, until, STEP_S)]
+        found = {"": found.get("", empty)}
+    held: Held = {}
+    for label, steps in found.items():
+        sliding = _Sliding(steps)
+        held[label] = [
+            Sample(start + timedelta(seconds=STEP_S * end), *look(sliding, end, width))
+            for end in range(lead + 1, len(steps) + 1)
+        ]
+    return held
+
+
+def threshold_tracks(asker: Asker, spec: ThresholdSpec, since: datetime, until: datetime) -> Held:
+    """Return a figure of calls at each step."""
+    return _over(asker, spec, since, until, lambda steps, end, width: holds_threshold(spec, steps.window(end, width)))
+
+
+def ratio_tracks(asker: Asker, spec: RatioSpec, since: datetime, until: datetime) -> Held:
+    """Return one count over another at each step."""
+    return _over(asker, spec, since, until, lambda steps, end, width: holds_ratio(spec, steps.window(end, width)))
+
+
+def absence_tracks(asker: Asker, spec: AbsenceSpec, since: datetime, until: datetime) -> Held:
+    """Return the calls at each step; a group is expected to call when it did in the day before."""
+
+    def look(steps: _Sliding, end: int, width: int) -> tuple[float | None, bool | None]:
+        if spec.by and not steps.calls(end, _DAY_S // STEP_S):
+            return None, None
+        calls = steps.calls(end, width)
+        return float(calls), calls == 0
+
+    return _over(asker, spec, since, until, look, _DAY_S if spec.by else 0)
+
+
+def anomaly_tracks(asker: Asker, spec: AnomalySpec, since: datetime, until: datetime) -> Held:
+    """Return how unusual the last whole hour was at each step, in robust deviations in the direction of the rule."""
+    last = until.replace(minute=0)
+    days = -(-int((until - since).total_seconds()) // _DAY_S)
+    first = last - timedelta(days=days, weeks=WEEKS, hours=1)
+    hours = telemetry.measured_steps(asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model).get("")
+    if hours is None:
+        return {"": []}
+    values = [FIGURES[spec.metric](each) if each.counts else None for each in hours]
+    samples = []
+    for number in range(WEEKS * _WEEK_H + 1, len(values)):
+        before = [values[number - week * _WEEK_H + beside] for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
+        known, value = usual([each for each in before if each is not None]), values[number]
+        score = None if value is None or known is None else leans(known.score(value), spec.direction)
+        begins = first + timedelta(hours=number + 1)
+        for step in range(3600 // STEP_S):
+            at = begins + timedelta(seconds=step * STEP_S)
+            if at <= until:
+                samples.append(Sample(at, score, None if score is None else score >= spec.score))
+    return {"": samples}
