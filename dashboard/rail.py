@@ -31,7 +31,7 @@ ENTRIES = (
     Entry("traces", "Traces", "x", 2),
     Entry("mesh", "Mesh", "m", 2),
     Entry("sessions", "Sessions", "e", 2),
-    Entry("alerts", "Alerts", "i", 2),
+    Entry("alerts", "Alerts", "n", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("state", "State", "w", 3),
     Entry("audit", "Audit", "a", 4),
