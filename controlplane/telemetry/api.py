@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Router, Schema
+from ninja import Query, Router, Schema
 
 from controlplane.paging import limited
 from controlplane.problems import Invalid
+from controlplane.telemetry import exporting, exports
 from controlplane.telemetry.queries.daily import usage
+from controlplane.telemetry.queries.explore import Question
 from controlplane.telemetry.queries.traces import trace_seen_by, traces_seen_by
 from controlplane.telemetry.store import TraceFilter
 from controlplane.tenancy.bearer import asker
 
 router = Router(tags=["telemetry"])
+_FILES = {"responses": {200: {"description": "A file", "content": {kind: {} for kind in exporting.TYPES.values()}}}}
 
 
 class UsageOut(Schema):
@@ -144,6 +147,66 @@ def list_traces(
         raise Invalid("Pass the cursor as it was given.", errors={"cursor": "is not one of ours"}) from None
     more = len(found) > limit
     return {"items": found[:limit], "next": found[limit - 1].cursor if more else None}
+
+
+class SpanSelection(Schema):
+    """Which traces an export takes the spans of, as in the list of traces."""
+
+    tenant: str = ""
+    route: str = ""
+    model: str = ""
+    status: Literal["", "ok", "error"] = ""
+    text: str = ""
+    trace_id: str = ""
+    release: str = ""
+    service: str = ""
+    session: str = ""
+    user: str = ""
+    agent: str = ""
+    tool: str = ""
+    operation: str = ""
+    attribute: str = ""
+    min_ms: str = ""
+    max_ms: str = ""
+    min_tokens: str = ""
+    min_usd: str = ""
+
+
+@router.get("/traces/export", openapi_extra=_FILES)
+def export_spans(
+    request: HttpRequest,
+    selection: Query[SpanSelection],
+    since: datetime,
+    until: datetime,
+    format: exporting.Format = "csv",  # noqa: A002 - the name of the parameter
+) -> Any:
+    """The spans, all columns, of the traces that fit, in no order, as a stream of CSV or Parquet. Two exports go on at a time."""
+    statement = exports.spans_seen_by(asker(request), TraceFilter(**selection.dict()), _aware(since), _aware(until))
+    return exporting.response(statement, format, "spans")
+
+
+@router.get("/metrics/export", openapi_extra=_FILES)
+def export_metrics(
+    request: HttpRequest,
+    since: datetime,
+    until: datetime,
+    metric: str = "",
+    resolution: Literal["10s", "1m", "1h"] = "1m",
+    tenant: str = "",
+    route: str = "",
+    model: str = "",
+    release: str = "",
+    format: exporting.Format = "csv",  # noqa: A002 - the name of the parameter
+) -> Any:
+    """Windows of calls, or with ``metric`` the points of that OTLP metric (``*``: of all), as a stream of CSV or Parquet."""
+    asked = Question(_aware(since), _aware(until), 60, "", tenant, route, model, release)
+    if metric:
+        return exporting.response(exports.points_seen_by(asker(request), asked, metric), format, "points")
+    return exporting.response(exports.windows_seen_by(asker(request), asked, resolution), format, f"calls-{resolution}")
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @router.get("/traces/{trace_id}/", response=SpanList)

@@ -138,6 +138,12 @@ _FIRST = """(SELECT r.*, FALSE AS rootless FROM telemetry_span AS r WHERE r.pare
                 SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id AND c.parent_span_id = '') {order})"""
 
 
+def first_spans(wanted: Wanted) -> tuple[str, list[Any]]:
+    """Return SQL for the first spans of the traces that fit, and its parameters."""
+    clauses = _clauses(wanted)
+    return _FIRST.format(clause=clauses.text, order=""), [wanted.since, *clauses.values] * 2
+
+
 class PostgresSpans:
     """Implements ``SpanStore``."""
 
@@ -160,12 +166,10 @@ class PostgresSpans:
         return [Trace(*row) for row in patient_rows(sql, [*once, *once, limit])]
 
     def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
-        clauses = _clauses(wanted)
-        first = _FIRST.format(clause=clauses.text, order="")
-        once = [wanted.since, *clauses.values]
+        first, values = first_spans(wanted)
         sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, count(*), count(*) FILTER (WHERE status = 2)
                   FROM ({first}) AS first GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
-        return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *once, *once])]
+        return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *values])]
 
     def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
         found = Span.objects.filter(trace_id=trace_id)

@@ -6,9 +6,11 @@ import csv
 import io
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from controlplane.telemetry import exporting, exports
 from dashboard.asking import Asking
 from dashboard.metric_chart import chart_of
 from dashboard.page import Params
@@ -79,6 +81,19 @@ def figures(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{_file_name(view)}.csv"'
     return response
+
+
+@require_GET
+@signed_in
+def export(request: HttpRequest, form: str) -> HttpResponseBase:
+    """Answer what the lines are made of: the windows of calls, or the points of the metric, as a file."""
+    asking, view = _viewed(request)
+    if view.metric.kind:
+        statement = exports.points_seen_by(asking.asker, view.asked, view.metric.name)
+    else:
+        resolution = "10s" if view.asked.step_s < 60 else "1m" if view.asked.step_s < 3600 else "1h"
+        statement = exports.windows_seen_by(asking.asker, view.asked, resolution)
+    return exporting.response(statement, "parquet" if form == "parquet" else "csv", _file_name(view))
 
 
 def _file_name(view: View) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from controlplane.telemetry import exporting, exports
 from controlplane.telemetry import queries as telemetry
 from dashboard.asking import Asking
+from dashboard.page import Params
 from dashboard.pages.trace import detail_of
-from dashboard.pages.traces import FIELDS, PAGE
+from dashboard.pages.traces import FIELDS, PAGE, filter_of, window_of
 from dashboard.views.show import asker_behind, signed_in
 from dashboard.waterfall import as_columns, waterfall_of
 
@@ -28,6 +31,16 @@ def add_filter(request: HttpRequest) -> HttpResponse:
         kept[field] = request.GET.get("value", "")
     query = urlencode(sorted((name, value[:200]) for name, value in kept.items() if value))
     return HttpResponseRedirect(f"{reverse('traces')}?{query}")
+
+
+@require_GET
+@signed_in
+def export(request: HttpRequest, form: str) -> HttpResponseBase:
+    """Answer the spans of all traces that the address asks for, as a file."""
+    params = Params.taken(PAGE.params, request.GET.dict())
+    since, until, _ = window_of(params, timezone.now())
+    statement = exports.spans_seen_by(asker_behind(request), filter_of(params), since, until)
+    return exporting.response(statement, "parquet" if form == "parquet" else "csv", f"spans-{since:%Y%m%dT%H%M}")
 
 
 @require_GET
