@@ -11,6 +11,7 @@ from typing import Any
 from controlplane.domain.rollout import ENDED, OPEN, RingPlan, in_shadow
 from controlplane.rollouts import findings, queries
 from controlplane.rollouts.actions.rollouts import DEFAULTS
+from controlplane.rollouts.convergence import Convergence, convergence_of
 from controlplane.rollouts.findings import ArmFigures, Figures, Findings
 from controlplane.rollouts.models import Rollout
 from dashboard import figures
@@ -169,7 +170,7 @@ def card_of(
     """Return the card of one rollout."""
     tone, pill = _pill(rollout)
     live = _live(rollout)
-    convergence = findings.convergence_of(rollout, now=now) if live else None
+    convergence = convergence_of(rollout, now=now) if live else None
     return Card(
         rollout=rollout,
         tone=tone,
@@ -203,7 +204,7 @@ def _evidence(rollout: Rollout, now: datetime) -> Meter | None:
     return meter_of(rollout, findings.findings_of(rollout), now)
 
 
-def _converged(convergence: findings.Convergence) -> str:
+def _converged(convergence: Convergence) -> str:
     if not convergence.clients:
         return "No client is connected"
     refused = f", {len(convergence.refused)} refused it" if convergence.refused else ""

@@ -36,6 +36,7 @@ class Instance(models.Model):
     seq = models.BigIntegerField(default=0)
     windows_acked = models.BigIntegerField(default=0)
     config_etag = models.CharField(max_length=64, default="")
+    config_at = models.DateTimeField(null=True)  # it took that config, as far as it said
     refused_etag = models.CharField(max_length=64, default="")
     refused_reason = models.CharField(max_length=500, default="")
     clock_skew_ms = models.BigIntegerField(default=0)

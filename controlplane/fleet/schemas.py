@@ -17,9 +17,10 @@ Etag = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")]
 
 
 class ConfigLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Which snapshot runs, and which one was refused and why."""
+    """Which snapshot runs, since how long, and which one was refused and why."""
 
     etag: Etag | None = None
+    age_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     refused: Annotated[str, Meta(pattern=r"^[^\x00]*$")] | None = None
     refused_etag: Etag | None = None
 

@@ -13,6 +13,7 @@ from controlplane.domain.rollout import RingPlan
 from controlplane.paging import Page, newest_first
 from controlplane.rollouts import findings, queries
 from controlplane.rollouts.actions import deployments, freezes, rollouts
+from controlplane.rollouts.convergence import convergence_of
 from controlplane.rollouts.models import Deployment, Freeze, Release, Rollout
 from controlplane.tenancy.bearer import asker
 from controlplane.tenancy.queries import Asker, tenant_seen_by
@@ -25,7 +26,7 @@ Verb = Literal[
 
 
 class DeploymentIn(Schema):
-    """``unit``: what gets one release, and counts once: request, session, user or tenant."""
+    """``unit``: what gets one release, and counts once: request, session, user or tenant. ``notify``: names of channels."""
 
     slug: str
     tenant: str | None = None
@@ -36,6 +37,7 @@ class DeploymentIn(Schema):
     window_s: int = 30
     config_schema: Any = Field(None, alias="schema")
     needs_approval: bool = False
+    notify: tuple[str, ...] = ()
 
 
 class DeploymentPatch(Schema):
@@ -44,6 +46,7 @@ class DeploymentPatch(Schema):
     window_s: int = 0
     config_schema: Any = Field(None, alias="schema")
     needs_approval: bool = False
+    notify: tuple[str, ...] = ()
 
 
 class DeploymentOut(Schema):
@@ -54,6 +57,7 @@ class DeploymentOut(Schema):
     method: str
     window_s: int
     needs_approval: bool
+    notify: list[str]
     stable: str | None
     created_at: datetime
 
@@ -166,9 +170,14 @@ class EvidenceOut(Schema):
 
 
 class ConvergenceOut(Schema):
+    """``p99_ms``: how long 99 % of the clients took for the last change, as far as they said."""
+
     clients: int
     on_it: int
     refused: list[str]
+    laggards: list[str]
+    silent: int
+    p99_ms: int | None
 
 
 class RolloutOut(Schema):
@@ -273,9 +282,14 @@ def _one(row: Rollout, figures: findings.Figures, now: datetime | None) -> dict[
             "errors_to_rollback": found.errors_left,
             "units_to_promote": found.units_left,
         },
-        "convergence": findings.convergence_of(row, now=now)._asdict() if now is not None else None,
+        "convergence": _convergence(row, now) if now is not None else None,
         **{name: getattr(row, name) for name in plain},
     }
+
+
+def _convergence(row: Rollout, now: datetime) -> dict[str, Any]:
+    found = convergence_of(row, now=now)
+    return {**found._asdict(), "p99_ms": found.p99_ms if found.took_ms else row.applied.get("p99_ms")}
 
 
 def _of(who: Asker, slug: str, number: int | None = None) -> dict[str, Any]:
@@ -294,7 +308,7 @@ def create_deployment(request: HttpRequest, body: DeploymentIn) -> Any:
     who = asker(request)
     description = deployments.Description(
         routes=tuple(body.routes), unit=body.unit, method=body.method, salt=body.salt, window_s=body.window_s,
-        schema=body.config_schema, needs_approval=body.needs_approval,
+        schema=body.config_schema, needs_approval=body.needs_approval, notify=tuple(body.notify),
     )  # fmt: skip
     tenant = tenant_seen_by(who, body.tenant) if body.tenant else None
     return Status(201, deployments.create_deployment(by=who, slug=body.slug, tenant=tenant, description=description))

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
-
-from django.db.models import Q
 
 from controlplane.domain.arms import SPREADS, SUMS, Memory, Total, part_of, rates_of, remembered
 from controlplane.domain.verdict import Verdict, errors_to_rollback, judge, requests_to_promote
-from controlplane.fleet.models import Instance
-from controlplane.policy.models import Snapshot
 from controlplane.rollouts.models import ArmTotal, ArmWindow, Rollout
 from tidegate.core.bucketing import PARTS
 from tidegate.core.window import Distribution, quantile
 
 CANDIDATES = frozenset({"canary", "shadow"})  # the arms that have the candidate
-# An instance that was silent for longer does not count as one that should run the newest config.
-LIVE = timedelta(seconds=10)
 
 
 def totals_of(rollout: Rollout) -> list[Total]:
@@ -150,35 +144,3 @@ def course_of(rollout: Rollout, *, since: datetime) -> list[ArmWindow]:
     names = [rollout.release.name, rollout.previous.name]
     rows = ArmWindow.objects.filter(deployment_id=rollout.deployment_id, starts_at__gte=since, release__in=names)
     return list(rows.order_by("starts_at"))
-
-
-class Convergence(NamedTuple):
-    """How many live instances should run the newest config, how many do, and what those say that refused it."""
-
-    clients: int
-    on_it: int
-    refused: tuple[str, ...]
-
-    @property
-    def whole(self) -> bool:
-        return self.on_it >= self.clients
-
-
-def convergence_of(rollout: Rollout, *, now: datetime) -> Convergence:
-    """Return how far the rollout's last change has come among the clients that it concerns."""
-    heads = dict(Snapshot.objects.order_by("scope_id", "-id").distinct("scope_id").values_list("scope_id", "etag"))
-    live = Instance.objects.filter(closed_at=None, seen_at__gt=now - LIVE)
-    tenant = rollout.deployment.tenant
-    if tenant is not None:
-        live = live.filter(Q(scope=None) | Q(scope__lineage__contains=[tenant.pk]) | Q(scope_id__in=tenant.lineage))
-    rows = list(live.values_list("scope_id", "config_etag", "refused_etag", "refused_reason"))
-    accused = {row[2] for row in rows if row[2]}
-    guilty: set[str] = set()
-    if accused and rollout.revision:
-        newer = Snapshot.objects.filter(revision_id__gte=rollout.revision, etag__in=accused)
-        guilty = set(newer.values_list("etag", flat=True))
-    return Convergence(
-        clients=len(rows),
-        on_it=sum(etag == heads.get(scope_id) for scope_id, etag, _, _ in rows),
-        refused=tuple(reason or "no reason given" for _, _, etag, reason in rows if etag in guilty),
-    )

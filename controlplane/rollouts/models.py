@@ -31,6 +31,7 @@ class Deployment(models.Model):
     window_s = models.PositiveIntegerField(default=30)  # how long a unit's calls make up its outcome
     schema = models.JSONField(null=True, blank=True)  # that every config must fit
     needs_approval = models.BooleanField(default=False)
+    notify = ArrayField(models.CharField(max_length=64), default=list, blank=True)  # names of channels that are told
     stable = models.ForeignKey("Release", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     step = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now())
@@ -98,6 +99,7 @@ class Rollout(models.Model):
     attempt = models.PositiveSmallIntegerField(default=1)
     version = models.PositiveIntegerField(default=1)
     evidence = models.JSONField(default=dict)  # controlplane.domain.arms
+    applied = models.JSONField(default=dict)  # {"step", "clients", "p99_ms"}: how fast clients took its last change
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
@@ -149,9 +151,11 @@ class RolloutEvent(models.Model):
     ring = models.SmallIntegerField()
     version = models.PositiveIntegerField()
     reason = models.CharField(max_length=500, default="")
+    told = models.BooleanField(default=True)  # the deployment's channels know, or need not
 
     class Meta:
         ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [models.Index(fields=["id"], condition=Q(told=False), name="rollout_event_untold")]
 
 
 class Freeze(models.Model):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from controlplane.domain.rollout import OPEN, RingPlan
-from controlplane.rollouts import findings, queries
+from controlplane.rollouts import queries
 from controlplane.rollouts.actions.rollouts import DEFAULTS
+from controlplane.rollouts.convergence import convergence_of
 from controlplane.rollouts.models import Rollout
 from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
@@ -56,7 +57,7 @@ def _detail(asking: Asking, chosen: Rollout) -> Context:
         "course": arm_course(chosen, asking.now),
         "events": list(queries.history_of(chosen)[:MOST_EVENTS]),
         "diff": lines_of(chosen.previous.config, chosen.release.config),
-        "convergence": findings.convergence_of(chosen, now=asking.now),
+        "convergence": convergence_of(chosen, now=asking.now),
     }
 
 

@@ -53,7 +53,9 @@ def test_rollout__made__starts_in_its_first_ring(assistant: Program) -> None:
     assert (made["phase"], made["ring"], made["previous"], made["release"]) == ("running", 0, "7.2.4", "7.3.0")
     assert [ring["share"] for ring in made["rings"]] == [5.0, 25.0, 100.0]
     assert made["evidence"]["harm"] == 0
-    assert made["convergence"] == {"clients": 0, "on_it": 0, "refused": []}
+    assert made["convergence"] == {
+        "clients": 0, "on_it": 0, "refused": [], "laggards": [], "silent": 0, "p99_ms": None,
+    }  # fmt: skip
 
 
 def test_rollout__verb_sent_twice__is_done_once(assistant: Program) -> None:

@@ -12,7 +12,8 @@ from controlplane.rollouts import queries
 from controlplane.rollouts.actions.deployments import Description, archive_deployment, create_deployment, create_release
 from controlplane.rollouts.actions.freezes import add_freeze, end_freeze
 from controlplane.rollouts.actions.ticking import retain, tick
-from controlplane.rollouts.findings import convergence_of, figures_of, findings_of
+from controlplane.rollouts.convergence import convergence_of
+from controlplane.rollouts.findings import figures_of, findings_of
 from controlplane.rollouts.models import ArmTotal, Deployment, Release, Rollout
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import AuditEntry, Role, Tenant

@@ -6,7 +6,7 @@ Raw psycopg, many sightings in a fixed number of statements, inside the caller's
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from psycopg import AsyncConnection
 
 from controlplane.columns import moments, optional, plain, texts
 from controlplane.fleet.schemas import Sighting
+
+_LONGEST_AGE_MS = 366 * 86_400_000
 
 
 def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
@@ -33,19 +35,26 @@ async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
     return acked
 
 
+def _taken_at(seen: Sighting) -> datetime:
+    """Return when an instance took its config, by our clock: an instance that does not say took it just now."""
+    return seen.seen_at - timedelta(milliseconds=min(seen.config.age_ms or 0, _LONGEST_AGE_MS))
+
+
 async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
     """Note those that were seen before: what may differ from one sync to the next."""
     cursor = await connection.execute(
         b"""
         UPDATE fleet_instance AS kept
         SET key_id = seen.key_id, scope_id = seen.scope_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
+            config_at = CASE WHEN kept.config_etag = seen.config_etag THEN kept.config_at ELSE seen.config_at END,
             config_etag = seen.config_etag, refused_etag = seen.refused_etag, refused_reason = seen.refused_reason,
             active_sessions = seen.active_sessions, queue_depth = seen.queue_depth,
             dropped_windows = seen.dropped_windows, dropped_spans = seen.dropped_spans, seen_at = seen.seen_at,
             closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.seen_at END)
-        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-                    %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::boolean[])
-             AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, refused_etag, refused_reason,
+        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[],
+                    %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[],
+                    %s::boolean[])
+             AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, config_at, refused_etag, refused_reason,
                       active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final)
         WHERE kept.incarnation = seen.incarnation
         RETURNING kept.incarnation, kept.windows_acked
@@ -57,6 +66,7 @@ async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sig
             plain([seen.seq for seen in sightings]),
             plain([seen.skew_ms for seen in sightings]),
             texts([seen.config.etag or "" for seen in sightings]),
+            moments([_taken_at(seen) for seen in sightings]),
             texts([seen.config.refused_etag or "" for seen in sightings]),
             texts([(seen.config.refused or "")[:500] for seen in sightings]),
             plain([seen.active_sessions for seen in sightings]),

@@ -24,10 +24,15 @@ from tidegate.core.release import UNITS
 
 MAX_CONFIG = 64 * 1024
 MAX_ROUTES = 32
+MAX_CHANNELS = 16
+_LISTS = ("notify", "routes")
 
 
 class Description(NamedTuple):
-    """What a deployment is like. ``method`` and ``salt`` place units where another vendor's hash does; empty: our own."""
+    """What a deployment is like. ``method`` and ``salt`` place units where another vendor's hash does; empty: our own.
+
+    ``notify`` names the channels that are told when a rollout of it waits for a person, goes back or is complete.
+    """
 
     routes: tuple[str, ...] = ()
     unit: str = "session"
@@ -36,6 +41,7 @@ class Description(NamedTuple):
     window_s: int = 30
     schema: Any = None
     needs_approval: bool = False
+    notify: tuple[str, ...] = ()
 
 
 def may_change(by: Asker, tenant: Tenant | None) -> None:
@@ -57,10 +63,8 @@ def create_deployment(*, by: Asker, slug: str, tenant: Tenant | None, descriptio
     if Deployment.objects.filter(slug=slug).exists():
         raise Conflict(f"There is a deployment {slug!r} already, or was one.")
     salt = description.salt or (slug if description.method != "tidegate" else secrets.token_hex(8))
-    routes = sorted(set(description.routes))
-    made = Deployment.objects.create(
-        slug=slug, tenant=tenant, **{**description._asdict(), "routes": routes, "salt": salt}
-    )
+    lists = {name: sorted(set(getattr(description, name))) for name in _LISTS}
+    made = Deployment.objects.create(slug=slug, tenant=tenant, **{**description._asdict(), **lists, "salt": salt})
     _record(by, "deployment.created", made, f"Created the deployment {slug}", after=description._asdict())
     return made
 
@@ -71,12 +75,7 @@ def _faults(slug: str, description: Description) -> dict[str, str]:
         letter.isascii() and (letter.isalnum() or letter in "-_") for letter in slug
     ):
         faults["slug"] = "has 1 to 64 letters, digits, - and _"
-    for number, route in enumerate(description.routes):
-        fault = route_fault(route, wildcard=True)
-        if fault:
-            faults[f"routes[{number}]"] = fault
-    if len(description.routes) > MAX_ROUTES:
-        faults["routes"] = f"has at most {MAX_ROUTES} names"
+    faults |= _names_faults(description)
     if description.unit not in UNITS:
         faults["unit"] = f"must be one of {', '.join(UNITS)}"
     if description.method not in METHODS:
@@ -90,6 +89,19 @@ def _faults(slug: str, description: Description) -> dict[str, str]:
     return faults
 
 
+def _names_faults(description: Description) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    for number, route in enumerate(description.routes):
+        fault = route_fault(route, wildcard=True)
+        if fault:
+            faults[f"routes[{number}]"] = fault
+    if len(description.routes) > MAX_ROUTES:
+        faults["routes"] = f"has at most {MAX_ROUTES} names"
+    if len(description.notify) > MAX_CHANNELS or not all(1 <= len(name) <= 64 for name in description.notify):
+        faults["notify"] = f"has at most {MAX_CHANNELS} names of channels"
+    return faults
+
+
 @transaction.atomic
 def change_deployment(*, by: Asker, deployment: Deployment, description: Description) -> Deployment:
     """Describe a deployment anew. What places units (unit, method, salt) can't change while a rollout is on its way."""
@@ -99,14 +111,15 @@ def change_deployment(*, by: Asker, deployment: Deployment, description: Descrip
     if faults:
         raise Invalid("The deployment is not valid: nothing was changed.", errors=faults)
     before = description_of(deployment)
-    after = description._replace(routes=tuple(sorted(set(description.routes))), salt=description.salt or before.salt)
+    lists: dict[str, Any] = {name: tuple(sorted(set(getattr(description, name)))) for name in _LISTS}
+    after = description._replace(**lists, salt=description.salt or before.salt)
     if after == before:
         return deployment
     moves = (after.unit, after.method, after.salt) != (before.unit, before.method, before.salt)
     if moves and deployment.rollouts.filter(phase__in=OPEN).exists():
         raise Conflict(f"{deployment.slug} has a rollout that is not over: its units would change sides.")
     for name, value in after._asdict().items():
-        setattr(deployment, name, list(value) if name == "routes" else value)
+        setattr(deployment, name, list(value) if name in _LISTS else value)
     deployment.save()
     summary = f"Changed the deployment {deployment.slug}"
     publish(by=by, deployment=deployment, summary=summary, before=before._asdict(), after=after._asdict())
@@ -117,7 +130,7 @@ def change_deployment(*, by: Asker, deployment: Deployment, description: Descrip
 def description_of(deployment: Deployment) -> Description:
     """Return how a deployment is described now."""
     said = {name: getattr(deployment, name) for name in Description._fields}
-    return Description(**{**said, "routes": tuple(deployment.routes)})
+    return Description(**{**said, **{name: tuple(said[name]) for name in _LISTS}})
 
 
 @transaction.atomic

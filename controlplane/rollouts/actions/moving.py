@@ -22,6 +22,10 @@ _DECIDED = {
 }  # fmt: skip
 
 
+# What people want to hear of: it waits for somebody, goes back, is everybody's.
+TOLD = frozenset({"hold", "ask", "start", "rollback", "abort", "complete", "switch"})
+
+
 def locked(pk: int) -> Rollout:
     """Return the rollout with its deployment, both locked until the transaction ends, the deployment first."""
     Deployment.objects.select_for_update().get(rollouts=pk)
@@ -87,6 +91,7 @@ def note(rollout: Rollout, by: Asker, verb: str, reason: str, now: datetime) -> 
         ring=rollout.ring,
         version=rollout.version,
         reason=reason[:500],
+        told=not rollout.deployment.notify or verb not in TOLD,
     )
 
 

@@ -8,9 +8,10 @@ import structlog
 from django.db import transaction
 
 from controlplane.domain.arms import Memory, kept, remembered, ticked
-from controlplane.domain.rollout import OPEN, SERVED, Decision, Facts, decide
+from controlplane.domain.rollout import ENDED, OPEN, SERVED, Decision, Facts, decide
 from controlplane.rollouts.actions.moving import carry_out
-from controlplane.rollouts.findings import chances, compared_of, convergence_of, judged, totals_of
+from controlplane.rollouts.convergence import Convergence, convergence_of
+from controlplane.rollouts.findings import chances, compared_of, judged, totals_of
 from controlplane.rollouts.models import ArmTotal, ArmWindow, Deployment, Rollout
 from controlplane.rollouts.queries import frozen
 
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 WINDOWS_KEPT = timedelta(hours=24)
 STEPS_KEPT = 50
+WATCHED_AFTER = timedelta(seconds=60)  # its end: how fast the clients took it
 
 
 def tick(*, now: datetime) -> list[Decision]:
@@ -32,11 +34,16 @@ def tick(*, now: datetime) -> list[Decision]:
         if decision is not None:
             log.info("rollout.decided", deployment=rollout.deployment.slug, verb=decision.verb, reason=decision.reason)
             decisions.append(decision)
+    for rollout in Rollout.objects.filter(phase__in=ENDED, ended_at__gt=now - WATCHED_AFTER).select_related(
+        "deployment__tenant"
+    ):
+        _note_applied(rollout, convergence_of(rollout, now=now))
     return decisions
 
 
 def _one(rollout: Rollout, now: datetime) -> Decision | None:
     convergence = convergence_of(rollout, now=now)
+    _note_applied(rollout, convergence)
     memory = remembered(rollout.evidence)
     if rollout.phase in SERVED and rollout.strategy != "blue_green":
         copies = 1 if rollout.deployment.unit == "request" else max(1, convergence.clients)
@@ -52,6 +59,15 @@ def _one(rollout: Rollout, now: datetime) -> Decision | None:
     if decision is not None and carry_out(rollout=rollout, decision=decision, now=now) is None:
         return None
     return decision
+
+
+def _note_applied(rollout: Rollout, convergence: Convergence) -> None:
+    """Keep how fast the clients took the last change: later ones of other things hide it."""
+    known = rollout.applied if rollout.applied.get("step") == rollout.step else {}
+    clients = len(convergence.took_ms)
+    if clients > known.get("clients", 0):
+        rollout.applied = {"step": rollout.step, "clients": clients, "p99_ms": convergence.p99_ms}
+        Rollout.objects.filter(pk=rollout.pk, step=rollout.step).update(applied=rollout.applied)
 
 
 @transaction.atomic

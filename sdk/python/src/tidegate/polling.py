@@ -29,6 +29,7 @@ class Poller:
         self._guard = guard
         self._store = store
         self.config = kept
+        self._since = guard.clock.now()  # that configuration governs
         self.renew()
 
     def renew(self) -> None:
@@ -111,6 +112,7 @@ class Poller:
         self.config = Config(document.etag, snapshot, prices_etag, book, "server")
         await at_leisure(self._guard.ease())
         self._guard.follow(snapshot, book)
+        self._since = self._guard.clock.now()
         self.refused = None
         if prices_etag != snapshot.prices:
             raise ValueError("the price book could not be fetched; the last one known is used")
@@ -148,11 +150,12 @@ class Poller:
         except OSError as error:
             self._contact.say("cache", f"the last known good policy can't be kept on disk: {error}")
 
-    def said(self) -> dict[str, str | None]:
-        """Return what a sync says of the configuration: what governs, and what was refused."""
+    def said(self) -> dict[str, str | int | None]:
+        """Return what a sync says of the configuration: what governs, since when, and what was refused."""
         refused_etag, why = self.refused or (None, None)
         return {
             "etag": self.config.etag if self.config is not None else None,
+            "age_ms": max(0, int((self._guard.clock.now() - self._since) * 1000)),
             "refused": why,
             "refused_etag": refused_etag,
         }
