@@ -13,6 +13,7 @@ import pytest
 
 import tidegate
 from sdk.python.tests.bench import Bench
+from tidegate.core.breaker import View
 from tidegate.leasing import Leases
 from tidegate.swift import Caller, SwiftCall
 from tidegate.wrapping import Wrapped
@@ -92,7 +93,7 @@ def books(bench: Bench) -> dict[str, Any]:
         },
         "retries": {key: round(lane.retries.balance, 6) for key, lane in guard.lanes.items()},
         "breakers": {
-            key: (circuit.provider.phase, circuit.provider.recent.tally(), sorted(circuit.credentials))
+            key: (circuit.provider.view(circuit.rule, bench.clock.now()), sorted(circuit.credentials))
             for key, circuit in guard.breakers.items()
         },
         "unpriced": guard.unpriced_calls,
@@ -112,10 +113,12 @@ class Twins:
         self.asking, self.lending = Bench(), Lender()
         self.both: tuple[Bench, Bench] = (self.asking, self.lending)
         self.open: list[tuple[tidegate.Call, tidegate.Call]] = []
-        self.swift = 0
+        self.swift = self.hung = 0
         few = {**POLICY, "limits": [{**LIMIT, "amount": 10}]}
         chosen = few if self.chance.random() < 0.3 else POLICY
         policy = {part: rule for part, rule in chosen.items() if self.chance.random() < 0.7}
+        if "breaker" in policy and self.chance.random() < 0.6:
+            policy["breaker"] = {**BREAKER, "slow_call_ms": self.chance.choice([400, 700]), "slow_call_rate": 0.6}
         budget = self.chance.random() < 0.7
         for bench in self.both:
             bench.policy(policy)
@@ -136,6 +139,7 @@ class Twins:
                 with bench.guard.lock:
                     bench.guard.gather()
                 bench.clock.advance(0.5)
+            self.compare_now()
         elif what < 0.93:
             grant = self.chance.choice([0, 500_000, 5_000_000, 50_000_000])
             for bench in self.both:
@@ -173,9 +177,13 @@ class Twins:
     def compare(self) -> None:
         while self.open:
             self.end_one()
+        self.compare_now()
+
+    def compare_now(self) -> None:
         asked, lent = (books(bench) for bench in self.both)
         for part in asked:
             assert lent[part] == asked[part], part
+        self.hung += sum(view.hung for view, _ in asked["breakers"].values())
 
 
 def _begin(bench: Bench, call: tidegate.Call) -> str:
@@ -193,15 +201,17 @@ def _begin(bench: Bench, call: tidegate.Call) -> str:
 
 @pytest.mark.usefixtures("plenty")
 def test_lending__whatever_calls_come__same_answers_and_same_books_as_without() -> None:
-    swift = 0
+    swift = hung = 0
     for seed in range(60):
         twins = Twins(seed)
         for _ in range(80):
             twins.step()
         twins.compare()
         swift += twins.swift
+        hung += twins.hung
 
     assert swift > 300
+    assert hung > 10
 
 
 # Threads
@@ -694,3 +704,99 @@ def test_other_builds__no_gil_to_rely_on__nothing_is_lent(lender: Lender, monkey
 
     assert not lender.guard.cells
     assert lender.row().calls == 3
+
+
+# Breakers that time calls
+
+EXAMPLE: dict[str, Any] = {
+    "limits": [{"unit": "requests", "amount": 600, "per_s": 60, "burst": 600, "scope": "fleet"},
+               {"unit": "tokens", "amount": 900_000, "per_s": 60, "scope": "fleet"}],
+    "queue": {"max_concurrent": 16, "max_waiting": 64, "max_wait_ms": 2000},
+    "breaker": {"window_s": 30, "min_calls": 20, "failure_rate": 0.5, "slow_call_ms": 10_000, "slow_call_rate": 0.8,
+                "open_s": 20, "half_open_calls": 3, "mode": "auto"},
+    "retry": {"max_attempts": 3, "base_ms": 200, "max_ms": 8000, "jitter": "full", "budget_ratio": 0.2},
+    "timeout_ms": 30_000,
+    "fallbacks": [{"route": "chat-small"}, {"value": {"text": "We are busy, please try again."}}],
+    "enforcement": "enforce",
+}  # fmt: skip
+TIMED = {"min_calls": 4, "failure_rate": 0.5, "slow_call_ms": 1000, "slow_call_rate": 0.5, "open_s": 5}
+
+
+@pytest.mark.usefixtures("plenty")
+def test_policy__with_all_its_parts__calls_pass_on_credit(lender: Lender) -> None:
+    lender.policy(EXAMPLE)
+    lender.budget("all")
+    lender.fund(10**9, **PRICED)
+    swift = 0
+
+    for _ in range(40):
+        call = lender.call(**PRICED)
+        with call:
+            call.record(input_tokens=400, output_tokens=100)
+            swift += isinstance(call, SwiftCall) and call.cell is not None
+
+    assert swift > 20
+    assert sum(row["calls"] for row in books(lender)["rows"].values()) == 40
+
+
+def test_breaker__slow_calls_on_credit__opens_when_they_end(lender: Lender) -> None:
+    lender.policy({"breaker": TIMED})
+    calls = [lender.swift() for _ in range(4)]
+    lender.clock.advance(1.5)
+
+    for call in calls:
+        call.settle(None, last=True)
+
+    provider = lender.guard.breakers["chat", ""].provider
+    assert provider.phase == "open"
+    assert "calls took longer than 1000 ms" in provider.cause
+    with pytest.raises(tidegate.BreakerOpen):
+        lender.call().admit()
+
+
+def test_breaker__calls_on_credit_that_hang__opens_before_any_ends(lender: Lender) -> None:
+    lender.policy({"breaker": TIMED})
+    calls = [lender.swift() for _ in range(12)]
+    lender.clock.advance(1.1)
+
+    with pytest.raises(tidegate.BreakerOpen) as refused:
+        lender.call().admit()
+
+    assert "of them still hang" in str(refused.value)
+    for call in calls:
+        call.settle(None, last=True)  # late, and of no consequence
+    assert lender.guard.in_flight == 0
+    assert lender.guard.breakers["chat", ""].provider.phase == "open"
+
+
+def test_breaker__some_hang_while_others_come_and_go__counted_as_slow_until_they_end(lender: Lender) -> None:
+    lender.policy({"breaker": {**TIMED, "slow_call_rate": 1.0}})
+    hanging = [lender.swift() for _ in range(3)]
+    for _ in range(30):
+        lender.clock.advance(0.1)
+        lender.swift().settle(None, last=True)
+
+    assert view(lender).hung == 3
+
+    for call in hanging:
+        call.settle(None, last=True)
+    assert (view(lender).hung, view(lender).slow) == (0, 3)
+
+
+def test_breaker__call_on_credit_asked_for_its_traceparent__hangs_as_any_other(lender: Lender) -> None:
+    lender.policy({"breaker": TIMED})
+    call = lender.swift()
+    lender.clock.advance(0.6)
+    assert call.traceparent
+    lender.clock.advance(0.6)
+
+    assert view(lender).hung == 1
+    call.settle(None, last=True)
+    assert (view(lender).hung, view(lender).slow) == (0, 1)
+
+
+def view(lender: Lender) -> View:
+    with lender.guard.lock:
+        lender.guard.gather()
+    circuit = lender.guard.breakers["chat", ""]
+    return circuit.provider.view(circuit.rule, lender.clock.now())

@@ -2,9 +2,12 @@
 
 The slow path pays for some calls at once, under the guard's lock: it takes their requests from the limits, holds their cost on the
 lease, counts them as running in the line, and asks the breaker. It writes their number into ``credit``. The fast path takes one off
-and looks whether there was one; when it ends, it appends to ``times`` or ``calls``. Whatever has to stop calls (a breaker that
-opens, a new policy, a budget or limit that has no room for somebody else, closing) takes the credit away and gives what was not
-used back, and the exact code of ``Guard`` goes on with exact books. So no bound is ever passed: what is lent was taken before.
+and looks whether there was one; when it ends, it appends to the ``times`` or ``calls`` of the loan that it began on. Whatever has to
+stop calls (a breaker that opens, a new policy, a budget or limit that has no room for somebody else, closing) takes the credit away
+and gives what was not used back, and the exact code of ``Guard`` goes on with exact books. So no bound is ever passed: what is lent
+was taken before.
+
+Nobody knows when a call in flight has begun, but its loan tells: those that have not ended of a loan that was over long ago hang.
 
 Why that is safe without a lock: CPython with a GIL changes threads only where a function begins, after a call, and on a jump
 backwards. A line that loads, computes and stores, without a call in between, is one step for all other threads. Every place that
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+LOAN_PART = 1 / 16  # of the time after which a call hangs: how well it is known since when it does
 NONE = -math.inf  # no credit; taking some off leaves it as it is
 
 CellKey = tuple[Any, ...]  # what the caller said, in an order that Gate.call knows
@@ -82,16 +86,33 @@ class Refusal:
         return made
 
 
+class Loan:
+    """Calls that began on credit while it lasted."""
+
+    __slots__ = ("begun", "calls", "ended", "since", "times", "until")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.until = math.inf  # none began later
+        self.begun = 0  # calls, and those that may begin still
+        self.ended = 0  # calls that ended and were counted, or went on as calls of their own
+        self.times: list[float] = []  # seconds that calls took of which nothing was said
+        self.calls: list[SwiftCall] = []  # those with something to say
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have not ended. Right while there is no credit."""
+        return self.begun - self.ended - len(self.times) - len(self.calls)
+
+
 class Cell:
     """What calls have in common, what the fast path works with, and what belongs to who holds the guard's lock, in this order."""
 
     __slots__ = (
         "adopted",
-        "alert",
         "allowance",
         "book",
         "bound",
-        "calls",
         "cell_key",
         "chunk",
         "circuit",
@@ -116,9 +137,12 @@ class Cell:
         "lent",
         "lent_tokens",
         "limits_tokens",
+        "loan",
+        "loans",
         "now",
         "owed",
         "path",
+        "patience",
         "people",
         "per_input",
         "per_output",
@@ -127,11 +151,11 @@ class Cell:
         "refusal",
         "reserve",
         "slip",
+        "slow_s",
         "taken",
         "target",
         "tenant",
         "timeout_s",
-        "times",
         "turned_away",
         "typical",
         "unit",
@@ -174,6 +198,9 @@ class Cell:
         self.typical: int | None = None  # output tokens that such calls used to need, where that is what they hold
         timeout_ms = ticket.policy.timeout_ms
         self.timeout_s = None if timeout_ms is None else timeout_ms / 1000
+        breaker = ticket.policy.breaker if ticket.circuit is not None else None
+        slow_ms = breaker.slow_call_ms if breaker is not None else None
+        self.slow_s = math.inf if slow_ms is None else slow_ms / 1000
 
         self.credit = NONE
         self.funds = 0  # nano-USD that calls which weigh may still hold
@@ -181,9 +208,9 @@ class Cell:
         self.learned = 0
         self.until = -math.inf  # of ``now``; the credit is worth nothing after it
         self.people = False  # calls name users or sessions
-        self.alert = False  # somebody waits for a call of the lane to end
-        self.times: list[float] = []  # seconds that calls took of which nothing was said
-        self.calls: list[SwiftCall] = []  # those with something to say
+        self.patience = self.slow_s  # calls that took longer say so at once; all do while somebody waits for one to end
+        self.loan = Loan(-math.inf)  # on which calls begin
+        self.loans: list[Loan] = []  # older ones, with calls in flight
 
         self.lent = 0  # calls paid for since the last recall
         self.lent_tokens = 0.0
@@ -211,6 +238,31 @@ class Cell:
             and self.book is book
             and (self.weighs or (self.bound == ticket.bound and self.estimate == ticket.estimate))
         )
+
+    @property
+    def ended(self) -> int:
+        """Calls that ended, ever."""
+        loans = (*self.loans, self.loan)
+        return self.harvested + sum([len(loan.times) + len(loan.calls) for loan in loans])
+
+    def turn(self, now: float) -> None:
+        """Begin a new loan, where it matters since when calls are in flight and those of the last began long ago."""
+        loan = self.loan
+        if loan.begun == loan.ended:
+            loan.since = now
+        elif now - loan.since > self.slow_s * LOAN_PART:
+            self.loans = [each for each in (*self.loans, loan) if each.begun > each.ended]
+            self.loan = Loan(now)
+
+    def hung(self, now: float) -> int:
+        """Return how many calls are in flight for longer than the breaker likes."""
+        loans = (*self.loans, self.loan)
+        return sum([each.in_flight for each in loans if now - min(each.until, self.until) > self.slow_s])
+
+    def good_until(self, now: float) -> float:
+        """Return how long a loan may last that begins now: it must tell since when its calls run, and is over when others hang."""
+        ends = [each.until + self.slow_s for each in self.loans if each.in_flight]
+        return min([now + self.slow_s * LOAN_PART, *(at for at in ends if at >= now)])
 
     @property
     def in_flight(self) -> int:

@@ -120,6 +120,8 @@ class Guard(Lending):
         ticket.circuit = circuit
         if rule.mode == "metrics_only" and circuit.provider.cause:
             self._watch(ticket, BreakerOpen.reason)
+        if self.active and rule.slow_call_ms is not None:
+            self.mind_hanging(circuit, now)
         closed = circuit.refusing(ticket.payer, now)
         if closed is not None:
             ticket.circuit = None  # what only watches asks no further

@@ -6,13 +6,14 @@ After ``gather`` the books say what they would say if every call had taken the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tidegate.books import Books
 from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Refusal
 from tidegate.core.backoff import earned
-from tidegate.core.circuit import Circuit
+from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.outcome import Failure
 from tidegate.lanes import Lane
 from tidegate.report import Row, Spent
@@ -20,6 +21,7 @@ from tidegate.swift import NOTHING_TOLD, OVER, SwiftCall
 from tidegate.ticket import Ticket
 
 FEW = 64  # cells that are gathered in no time
+ALARMED = -1.0  # a patience that each call has overtaxed
 NOBODY = -1  # an epoch of no incarnation
 T = TypeVar("T")
 
@@ -49,7 +51,8 @@ class Harvest(Books):
     def call_back(self, cells: Iterable[Cell]) -> None:
         """Call the credit of ``cells`` back and count what ended in them."""
         now = self.clock.now()
-        for cell in list(cells):
+        cells = list(cells)
+        for cell in cells:
             self._recall(cell, now)
             self.harvest(cell, now)
             refusing = cell.refusal
@@ -59,6 +62,17 @@ class Harvest(Books):
             elif not cell.in_flight:
                 self.active.discard(cell)
                 cell.lane.cells.discard(cell)
+        for circuit in {cell.circuit for cell in cells if cell.slow_s < math.inf and cell.circuit is not None}:
+            self.mind_hanging(circuit, now)
+
+    def mind_hanging(self, circuit: Circuit, now: float) -> None:
+        """Have a breaker know how many calls on credit hang; nobody has credit once it opens."""
+        provider, cells = circuit.provider, self._of(circuit)
+        generation = provider.generation
+        mine = [cell for cell in cells if cell.leave is not None and cell.leave.permit.generation == generation]
+        provider.hang(generation, circuit.rule, now=now, calls=sum([cell.hung(now) for cell in mine]))
+        if provider.generation != generation:
+            self.call_back(cells)
 
     def _count_refused(self, cell: Cell, refusal: Refusal, now: float) -> None:
         """Count the calls that were refused without asking, as if they had."""
@@ -93,6 +107,8 @@ class Harvest(Books):
             cell.owed -= nusd_back
         lane.line.running -= idle
         cell.given -= idle
+        cell.loan.begun -= idle
+        cell.loan.until = now
         cell.lent = cell.reserve = cell.funds = 0
         cell.lent_tokens = cell.allowance = 0.0
         cell.used += used
@@ -112,7 +128,7 @@ class Harvest(Books):
 
     def harvest(self, cell: Cell, now: float) -> None:
         """Count what ended."""
-        times, calls = _taken(cell.times), _taken(cell.calls)
+        times, calls = _ended(cell)
         ended = len(times) + len(calls)
         if not ended:
             return
@@ -130,10 +146,18 @@ class Harvest(Books):
         for _ in range(min(ended, 20)):  # its average remembers no more
             cell.lane.line.took(middle)
         if cell.circuit is not None and cell.leave is not None:
-            cell.circuit.succeeded(cell.leave, now=now, calls=ended)
-            if not cell.circuit.lends(cell.leave):
-                self.call_back(self._of(cell.circuit))
+            self._tell_circuit(cell.circuit, cell.leave, times, now, slow_s=cell.slow_s)
         self._teach(cell.lane, now)
+
+    def _tell_circuit(self, circuit: Circuit, leave: Pass, times: list[float], now: float, *, slow_s: float) -> None:
+        """Count calls that went well, and have no more lent where that may open the breaker."""
+        slow = sum([took > slow_s for took in times]) if max(times) > slow_s else 0
+        if slow:
+            self.mind_hanging(circuit, now)  # those that ended hang no longer
+        circuit.succeeded(leave, now=now, calls=len(times) - slow)
+        circuit.succeeded(leave, now=now, calls=slow, slow=True)
+        if not circuit.lends(leave):
+            self.call_back(self._of(circuit))
 
     def _teach(self, lane: Lane, now: float) -> None:
         """Call back what was lent to calls that have to hold more, now that one did cost more than any lately."""
@@ -225,6 +249,9 @@ class Harvest(Books):
         with self.lock:
             if cell.epoch == self.epoch:
                 cell.adopted += 1
+                call.loan.ended += 1
+                if call.circuit is not None and call.leave is not None:
+                    call.leave = call.circuit.joined(call.leave, call.since)
                 if cell.slip is not None:
                     cell.owed -= call.bound
                 self.running.add(call)
@@ -241,14 +268,14 @@ class Harvest(Books):
     def alarm(self, lane: Lane) -> None:
         """Have every call of ``lane`` that ends say so at once, and look who has ended already."""
         for cell in lane.cells:
-            cell.alert = True
+            cell.patience = ALARMED
         self.call_back(lane.cells)
 
     def calm(self, lane: Lane) -> None:
         """Nobody may be waiting any more."""
         if not lane.line.waiting:
             for cell in lane.cells:
-                cell.alert = False
+                cell.patience = cell.slow_s
 
     # Breakers: what went well is counted before what did not
 
@@ -325,6 +352,19 @@ class _Sums:
         self.unpriced += not cost
         self.costs.append(cost)
         self.tokens.append(0)
+
+
+def _ended(cell: Cell) -> tuple[list[float], list[SwiftCall]]:
+    """Take what is said of calls that ended."""
+    loan = cell.loan
+    times, calls = _taken(loan.times), _taken(loan.calls)
+    loan.ended += len(times) + len(calls)
+    for loan in cell.loans:
+        quiet, told = _taken(loan.times), _taken(loan.calls)
+        loan.ended += len(quiet) + len(told)
+        times += quiet
+        calls += told
+    return times, calls
 
 
 def _taken(items: list[T]) -> list[T]:

@@ -124,10 +124,11 @@ class Lending(Harvest):
         tokens = calls * sum(amount for (_, unit, _), amount in ticket.taken if unit == "tokens")
         cell.lane.lend(cell.policy, "requests", float(calls), now)
         cell.lane.lend(cell.policy, "tokens", tokens, now)
+        cell.turn(now)
         cell.lent = cell.chunk = cell.reserve = calls
         cell.lent_tokens = cell.allowance = tokens
         boot = self.clock.boot()
-        cell.until = now + min(LEND_S, cell.lane.shares_until - boot)
+        cell.until = min(now + min(LEND_S, cell.lane.shares_until - boot), cell.good_until(now))
         if cell.slip is not None and cell.path is not None:
             nusd = calls * (max(ticket.bound, cell.path.typical) if cell.weighs else cell.bound)
             self.leases.lend(cell.slip, nusd)
@@ -138,7 +139,7 @@ class Lending(Harvest):
             cell.typical = self.outputs.bound(cell.key, None) if cell.lenient else None
         else:
             cell.funds = MAX_CALL_NUSD * calls
-        cell.used, cell.drawn_at, cell.alert = 0, now, False
+        cell.used, cell.drawn_at, cell.patience = 0, now, cell.slow_s
         self.active.add(cell)
         cell.lane.cells.add(cell)
         self._release_some(cell)
@@ -150,6 +151,8 @@ class Lending(Harvest):
             return False
         cell.reserve -= room
         cell.given += room
+        cell.loan.begun += room
+        cell.loan.until = math.inf
         cell.lane.line.running += room
         cell.credit = float(room)
         return True
@@ -180,5 +183,5 @@ class Lending(Harvest):
                 return True  # somebody else has just seen to it
             if not cell.reserve or cell.lane.line.waiting:
                 return False
-            self._free(cell, cell.harvested + len(cell.times) + len(cell.calls))
+            self._free(cell, cell.ended)
             return self._release_some(cell)

@@ -15,11 +15,11 @@ from tidegate.core.queue import Entry
 from tidegate.ticket import Usage
 
 if TYPE_CHECKING:
-    from tidegate.cells import Cell, CellKey, Told, Used
+    from tidegate.cells import Cell, CellKey, Loan, Told, Used
     from tidegate.guard import Guard
     from tidegate.trace import Tracer
 
-_SLOTS = ("bound", "cell", "estimate", "rest", "since", "told", "used")
+_SLOTS = ("bound", "cell", "estimate", "loan", "rest", "since", "told", "used")
 NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that took no time; less what it took
 _OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
@@ -35,6 +35,7 @@ class SwiftCall(Call):
         __slots__ = _SLOTS
 
     cell: Cell | None
+    loan: Loan
     rest: dict[str, Any]
     told: Told | None
     used: Used | None
@@ -57,8 +58,9 @@ class SwiftCall(Call):
                         self.since = since
                         return self
                 else:
-                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
                     if credit >= 0.0:
+                        self.loan = cell.loan  # to here
                         self.since = since
                         return self
         if not self._taken():
@@ -78,13 +80,13 @@ class SwiftCall(Call):
         took = now() - self.since
         if self.told is None:
             self.since = OVER
-            cell.times.append(took)
+            self.loan.times.append(took)
         else:
             self.since = OVER - took
-            cell.calls.append(self)
+            self.loan.calls.append(self)
             if cell.learns and cell.teaches(self.used):
                 cell.guard.attend(cell)
-        if cell.alert:
+        if took > cell.patience:
             cell.guard.attend(cell)
 
     async def __aenter__(self) -> Self:
@@ -110,9 +112,10 @@ class SwiftCall(Call):
             if not self._pay(cell):
                 return False
         else:
-            credit = cell.credit = cell.credit - 1.0  # ATOMIC
+            credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
             if credit < 0.0:
                 return False
+            self.loan = cell.loan  # to here
         self.since = since
         return True
 
@@ -129,6 +132,7 @@ class SwiftCall(Call):
         funds = cell.funds  # ATOMIC from here
         if cell.credit >= 1.0 and bound <= funds and tokens <= cell.allowance:
             cell.credit -= 1.0
+            self.loan = cell.loan
             cell.funds = funds - bound
             cell.allowance -= tokens
             return True  # to here

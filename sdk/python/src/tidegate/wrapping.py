@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from tidegate.call import Call, CallOptions
-from tidegate.cells import Cell, CellKey
+from tidegate.cells import Cell, CellKey, Loan
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
 from tidegate.swift import Caller, SwiftCall
 
@@ -26,7 +26,6 @@ class _NoCell:
 
     until = -math.inf
     credit = -math.inf
-    alert = False
 
 
 NO_CELL = cast("Cell", _NoCell())
@@ -87,8 +86,9 @@ class Wrapped:
             while True:
                 since = now()
                 if since < cell.until:
-                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
                     if credit >= 0.0:
+                        loan = cell.loan  # to here
                         break
                 cell = known = cell_with_credit()
                 if cell is NO_CELL:
@@ -96,10 +96,10 @@ class Wrapped:
             try:
                 answer = fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
-                return resume(plan, caught(cell, since), bind(args, kwargs), error)
+                return resume(plan, caught(cell, loan, since), bind(args, kwargs), error)
             took = now() - since
-            cell.times.append(took)
-            if cell.alert:
+            loan.times.append(took)
+            if took > cell.patience:
                 guard.attend(cell)
             return answer
 
@@ -116,8 +116,9 @@ class Wrapped:
             while True:
                 since = now()
                 if since < cell.until:
-                    credit = cell.credit = cell.credit - 1.0  # ATOMIC
+                    credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
                     if credit >= 0.0:
+                        loan = cell.loan  # to here
                         break
                 cell = known = cell_with_credit(timed=False)
                 if cell is NO_CELL:
@@ -125,10 +126,10 @@ class Wrapped:
             try:
                 answer = await fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
-                return await aresume(plan, caught(cell, since), bind(args, kwargs), error)
+                return await aresume(plan, caught(cell, loan, since), bind(args, kwargs), error)
             took = now() - since
-            cell.times.append(took)
-            if cell.alert:
+            loan.times.append(took)
+            if took > cell.patience:
                 guard.attend(cell)
             return answer
 
@@ -149,10 +150,10 @@ class Wrapped:
         return cell
 
 
-def caught(cell: Cell, since: float) -> Call:
+def caught(cell: Cell, loan: Loan, since: float) -> Call:
     """Return the call that failed, as a call of its own."""
     call = SwiftCall()
-    call.cell, call.since, call.told = cell, since, None
+    call.cell, call.loan, call.since, call.told = cell, loan, since, None
     call.own()
     return call
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +54,28 @@ def test_check__buckets_that_do_not_add_up__says_so() -> None:
 
     assert fault is not None
     assert "add up" in fault
+
+
+@pytest.mark.parametrize("spread", [1e-9, 1e-6, 1e-3, 1.0, 100.0])
+def test_add_seconds__many_durations__each_in_its_bucket(spread: float) -> None:
+    chance = random.Random(7)
+    times = [chance.choice([1e-7, 1e-6, 0.25, 1.0]) + chance.random() * spread for _ in range(1000)]
+
+    found = Distribution()
+    found.add_seconds(times[:400])
+    found.add_seconds(times[400:])
+
+    micros = [took * 1_000_000 for took in times]
+    expected = Counter(max(0, math.ceil(64 * math.log2(each))) for each in micros)
+    assert found.buckets == expected
+    assert (found.count, found.least, found.greatest) == (1000, int(min(micros)), int(max(micros)))
+    assert abs(found.total - sum(micros)) <= 1000
+    assert check(found.packed()) is None
+
+
+def test_add_seconds__a_clock_that_stood_still__counts_as_nothing() -> None:
+    found = Distribution()
+
+    found.add_seconds([0.0, -0.5, 0.000002])
+
+    assert found.packed()[:4] == [3, 2, 0, 2]

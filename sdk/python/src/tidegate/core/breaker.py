@@ -51,7 +51,8 @@ class Breaker:
     """The state of one breaker. The rule is an argument each time, so that a new one holds at once and the window stays."""
 
     __slots__ = (
-        "_asked_until", "_flight", "_hung", "_probes", "cause", "generation", "phase", "recent", "refused", "resets", "since",
+        "_asked_until", "_flight", "_hung", "_hung_on_credit", "_probes", "cause", "generation", "phase", "recent", "refused",
+        "resets", "since",
     )  # fmt: skip
 
     def __init__(self, *, since: float = 0.0, resets: int = 0) -> None:
@@ -68,6 +69,7 @@ class Breaker:
         self.refused = 0
         self._flight: OrderedDict[Permit, float] = OrderedDict()  # when each began, oldest first
         self._hung: dict[Permit, float] = {}
+        self._hung_on_credit = 0
         self._probes: OrderedDict[Permit, float] = OrderedDict()  # when each was given
         if phase == "closed":
             self._asked_until = 0.0
@@ -118,6 +120,22 @@ class Breaker:
         if permit in self._flight:
             self._flight[permit] = now
             self._flight.move_to_end(permit)
+
+    def joined(self, rule: BreakerRule, since: float) -> Permit:
+        """Return a permit for a call that is out already, ``since`` then."""
+        permit = Permit(self.generation)
+        if rule.slow_call_ms is not None:
+            self._flight[permit] = since
+            self._flight = OrderedDict(sorted(self._flight.items(), key=lambda item: item[1]))
+        return permit
+
+    def hang(self, generation: int, rule: BreakerRule, *, now: float, calls: int) -> None:
+        """So many calls of a generation that have no permits of their own hang now."""
+        if generation == self.generation and calls != self._hung_on_credit:
+            more = calls > self._hung_on_credit
+            self._hung_on_credit = calls
+            if more and self.phase == "closed":
+                self._judge(rule, now, "")
 
     def _permit(self, rule: BreakerRule, now: float) -> Permit:
         permit = Permit(self.generation)
@@ -192,8 +210,12 @@ class Breaker:
         counts = self._counts()
         return self.phase == "closed" and (counts.calls >= rule.min_calls or not (counts.failures or counts.slow))
 
-    def succeeded(self, generation: int, rule: BreakerRule, *, now: float, calls: int) -> None:
-        """Count so many calls of one generation that went well and were not slow, as ``finish`` does one by one."""
+    def succeeded(self, generation: int, rule: BreakerRule, *, now: float, calls: int, slow: bool = False) -> None:
+        """Count so many calls of one generation that went well, all of them slow or none, as ``finish`` does one by one."""
+        while slow and calls and generation == self.generation:
+            self.recent.add(rule, now, failed=False, slow=True)
+            self._judge(rule, now, "")
+            calls -= 1
         while calls and generation == self.generation:
             steady = self.steady(rule)
             self.recent.add_good(rule, now, 1)
@@ -217,22 +239,26 @@ class Breaker:
         if rule.mode == "metrics_only":
             self.cause = f"would be open: {cause}" if cause else ""
         elif rule.mode == "auto" and cause:
-            for _ in self._hung:
+            for _ in range(self._hanging):
                 self.recent.add(rule, now, failed=False, slow=True)  # evidence, also when they never come back
             self._begin("open", now, f"when probed, {cause}" if self.phase == "half_open" else cause)
         elif rule.mode == "auto" and self.phase == "half_open":
             self.recent.clear()
             self._begin("closed", now)
 
+    @property
+    def _hanging(self) -> int:
+        return len(self._hung) + self._hung_on_credit
+
     def _counts(self) -> Tally:
-        counts, hung = self.recent.tally(), len(self._hung)
+        counts, hung = self.recent.tally(), self._hanging
         return counts._replace(calls=counts.calls + hung, slow=counts.slow + hung) if hung else counts
 
     def _fault(self, counts: Tally, rule: BreakerRule, why: str) -> str:
         if counts.failures and counts.failures >= rule.failure_rate * counts.calls:
             return f"{counts.failures} of {counts.calls} calls failed" + (f" ({why})" if why else "")
         if rule.slow_call_ms is not None and counts.slow and counts.slow >= rule.slow_call_rate * counts.calls:
-            hanging = f", {len(self._hung)} of them still hang" if self._hung else ""
+            hanging = f", {self._hanging} of them still hang" if self._hanging else ""
             return f"{counts.slow} of {counts.calls} calls took longer than {rule.slow_call_ms:g} ms{hanging}"
         return ""
 
@@ -268,7 +294,7 @@ class Breaker:
             mode=rule.mode,
             since=self.since,
             cause=self.cause,
-            hung=len(self._hung),
+            hung=self._hanging,
             failure_rate=counts.failures / counts.calls if known else None,
             slow_rate=counts.slow / counts.calls if known else None,
             refused=self.refused,

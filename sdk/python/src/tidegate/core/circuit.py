@@ -107,17 +107,24 @@ class Circuit:
         outcome = "success" if fault is None else "failure" if turned_down else "neutral"
         known.finish(permit, self._rule, now=now, outcome=outcome, took_ms=0.0, why=why, retry_after_s=retry_after_s)
 
-    def succeeded(self, leave: Pass, *, now: float, calls: int) -> None:
-        """Count so many calls with one and the same leave that went well and were not slow."""
-        self.provider.succeeded(leave.permit.generation, self.rule, now=now, calls=calls)
+    def succeeded(self, leave: Pass, *, now: float, calls: int, slow: bool = False) -> None:
+        """Count so many calls with one and the same leave that went well, all of them slow or none."""
+        self.provider.succeeded(leave.permit.generation, self.rule, now=now, calls=calls, slow=slow)
         known = self.credentials.get(leave.credential) if self.credentials else None
         if known is not None and leave.of_credential is not None:
             known.succeeded(leave.of_credential.generation, self._rule, now=now, calls=calls)
 
+    def joined(self, leave: Pass, since: float) -> Pass:
+        """Return leave of its own for a call that went out on ``leave``, which others share, ``since`` then."""
+        permit, mine = leave.permit, leave.of_credential
+        if permit.generation == self.provider.generation:
+            permit = self.provider.joined(self.rule, since)
+        return Pass(permit, leave.credential, mine)
+
     def lends(self, leave: Pass) -> bool:
-        """Whether more calls may have the same leave: nothing is probed, and nobody watches for calls that hang."""
+        """Whether more calls may have the same leave: nothing is probed."""
         known = self.credentials.get(leave.credential) if self.credentials else None
-        if self.rule.slow_call_ms is not None or (known is None) != (leave.of_credential is None):
+        if (known is None) != (leave.of_credential is None):
             return False
         if self.rule.mode == "metrics_only":
             return not self.provider.cause  # else each call is counted that would have been refused

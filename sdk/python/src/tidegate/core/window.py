@@ -7,6 +7,7 @@ index << 40 | count, …]`` in order of index, is the one of docs/protocol.md an
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,8 +15,6 @@ BUCKETS_PER_OCTAVE = 64
 _SHIFT = 40
 _COUNT = (1 << _SHIFT) - 1
 _HEAD = 4
-_ROUND = 1.5 * 2.0**52  # a double of this size has no place for fractions: adding it rounds
-_MICRO_INDEX = BUCKETS_PER_OCTAVE * math.log2(1_000_000) + 0.5  # rounded after adding a half: up
 
 
 def index_of(value: int) -> int:
@@ -63,17 +62,20 @@ class Distribution:
         """Add many durations as microseconds, without making a whole number of each."""
         if not times:
             return
-        least, greatest = min(times), max(times)
+        ordered = sorted(times)
+        least, greatest, count = ordered[0], ordered[-1], len(ordered)
         if least <= 0:  # a clock that stood still, or was moved by hand
             self.add_all([max(0, int(took * 1_000_000)) for took in times])
             return
-        whole_least, whole_greatest, count = int(least * 1_000_000), int(greatest * 1_000_000), len(times)
+        whole_least, whole_greatest = int(least * 1_000_000), int(greatest * 1_000_000)
         total = min(whole_greatest * count, max(whole_least * count, int(sum(times) * 1_000_000)))
         self._widen(count, total, whole_least, whole_greatest)
-        log2, octave, micro, rounded = math.log2, float(BUCKETS_PER_OCTAVE), _MICRO_INDEX, _ROUND
-        for index, times_seen in Counter([log2(took) * octave + micro + rounded for took in times]).items():
-            place = max(0, int(index - _ROUND))
-            self.buckets[place] = self.buckets.get(place, 0) + times_seen
+        begins = 0
+        while begins < count:  # a bucket at a time
+            place = max(0, math.ceil(BUCKETS_PER_OCTAVE * math.log2(ordered[begins] * 1_000_000)))
+            ends = bisect_right(ordered, 2.0 ** (place / BUCKETS_PER_OCTAVE) / 1_000_000, begins + 1)
+            self.buckets[place] = self.buckets.get(place, 0) + ends - begins
+            begins = ends
 
     def _widen(self, count: int, total: int, least: int, greatest: int) -> None:
         self.least = min(self.least, least) if self.count else least
