@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Case, F, When
+from django.db.models import Case, Count, F, Max, Q, QuerySet, Sum, When
 
 from controlplane.budgets.models import Account, Budget, Lease, LedgerProof, OnDisconnect, OnExhausted, PeriodKind
 from controlplane.budgets.queries import Standing, budgets_seen_by, standings
@@ -134,6 +134,55 @@ def leases_seen_by(asker: Asker, now: datetime, *, most: int = MOST_LEASES) -> l
         )
         for lease in found
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """One client's open leases on a budget. ``left_nusd`` it may still spend, of which ``held_nusd`` by calls in flight."""
+
+    incarnation: UUID
+    leases: int
+    left_nusd: int
+    held_nusd: int
+    revoked: int
+    seen_at: datetime
+    lost: bool
+
+
+def holders_of(standing: Standing, now: datetime) -> list[Holder]:
+    """Return who holds leases on a budget in its present period, the greatest first."""
+    left = Sum(F("granted_nusd") - F("returned_nusd") - F("settled_nusd"))
+    leases = Lease.objects.filter(closed=False, path__contains=[standing.account_id])
+    rows = leases.values("incarnation").annotate(
+        leases=Count("pk"),
+        left=left,
+        held=Sum("held_nusd"),
+        gone=Count("pk", filter=Q(revoked=True)),
+        seen=Max("seen_at"),
+    )
+    since = now - lost_after()
+    return [
+        Holder(
+            incarnation=row["incarnation"],
+            leases=row["leases"],
+            left_nusd=max(0, row["left"]),
+            held_nusd=min(row["held"], max(0, row["left"])),
+            revoked=row["gone"],
+            seen_at=row["seen"],
+            lost=row["seen"] < since,
+        )
+        for row in (rows.order_by("-left", "incarnation")[:MOST_LEASES] if standing.account_id else [])
+    ]
+
+
+def open_leases_of(asker: Asker, incarnation: UUID) -> QuerySet[Lease]:
+    """Return one client's open leases whose leaf budget the asker sees."""
+    leases = Lease.objects.filter(incarnation=incarnation, closed=False).order_by("pk")
+    if asker.tenant is None:
+        return leases
+    return leases.filter(
+        path__0__in=list(Account.objects.filter(budget__in=budgets_seen_by(asker)).values_list("pk", flat=True))
+    )
 
 
 def lease_seen_by(asker: Asker, incarnation: UUID, number: int) -> Lease:

@@ -96,6 +96,18 @@ class ReservationIn(Schema):
     on_overrun: str = "finish"
 
 
+class OptionsIn(Schema):
+    """What is left out stays as it is."""
+
+    on_exhausted: str | None = None
+    on_disconnect: str | None = None
+    carry: CarryIn | None = None
+    strict: bool | None = None
+    on_overrun: str | None = None
+    thresholds: list[int] | None = None
+    reason: str = ""
+
+
 class PriceIn(Schema):
     rates: dict[str, str]
 
@@ -164,6 +176,21 @@ def _reserve(who: Asker, slug: str | None, name: str, body: ReservationIn) -> di
     return _out(queries.standing_of(budget, timezone.now()))
 
 
+def _options(who: Asker, slug: str | None, name: str, body: OptionsIn) -> dict[str, Any]:
+    budget = queries.budget_seen_by(who, slug, name)
+    now = timezone.now()
+    said = body.dict(exclude_none=True, exclude={"carry", "reason"})
+    kept = {
+        field: getattr(budget, field)
+        for field in ("on_exhausted", "on_disconnect", "strict", "on_overrun", "thresholds")
+    }
+    carry = budget.carry
+    if body.carry is not None:
+        carry = CarryRule(as_nusd(body.carry.unused_up_to_usd, "carry.unused_up_to_usd"), body.carry.debt)
+    budgets.change_options(by=who, budget=budget, carry=carry, reason=body.reason, now=now, **{**kept, **said})
+    return _out(queries.standing_of(budget, now))
+
+
 def _effect(who: Asker, slug: str | None, name: str, amount_usd: str) -> dict[str, Any]:
     budget = queries.budget_seen_by(who, slug, name)
     effect = queries.preview_amount(budget, as_nusd(amount_usd), timezone.now())
@@ -221,6 +248,18 @@ def change_reservation(request: HttpRequest, slug: str, budget: str, body: Reser
 def change_installation_reservation(request: HttpRequest, budget: str, body: ReservationIn) -> Any:
     """The same for one of the installation's own budgets."""
     return _reserve(asker(request), None, budget, body)
+
+
+@router.patch("/tenants/{slug}/budgets/{budget}/", response=BudgetOut)
+def change_options(request: HttpRequest, slug: str, budget: str, body: OptionsIn) -> Any:
+    """Change everything of a budget but its amount, its period and what it matches."""
+    return _options(asker(request), slug, budget, body)
+
+
+@router.patch("/budgets/{budget}/", response=BudgetOut)
+def change_installation_options(request: HttpRequest, budget: str, body: OptionsIn) -> Any:
+    """The same for one of the installation's own budgets."""
+    return _options(asker(request), None, budget, body)
 
 
 @router.get("/tenants/{slug}/budgets/{budget}/effect", response=EffectOut)

@@ -159,6 +159,13 @@ def revoke_lease(request: HttpRequest, incarnation: UUID, number: int, body: Rea
     return Status(204, None)
 
 
+@router.post("/leases/{uuid:incarnation}/revoke", response={204: None})
+def revoke_leases_of(request: HttpRequest, incarnation: UUID, body: ReasonIn) -> Any:
+    """Close every lease of one client that you may see: they grant no more."""
+    lease_acts.revoke_leases_of(by=asker(request), incarnation=incarnation, reason=body.reason, now=timezone.now())
+    return Status(204, None)
+
+
 @router.post("/leases/{uuid:incarnation}/{int:number}/resolve", response={204: None})
 def resolve_lease(request: HttpRequest, incarnation: UUID, number: int, body: ResolveIn) -> Any:
     """End the lease of a lost holder: charge what it spent, all that is left if you don't know, and free the rest."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -18,6 +20,11 @@ def instances_seen_by(asker: Asker) -> QuerySet[Instance]:
     """Return the instances whose key is scoped to the asker's subtree, the last heard of first. Slice it."""
     instances = Instance.objects.select_related("key", "scope").order_by("-seen_at", "incarnation")
     return instances.filter(scope__lineage__contains=[asker.tenant.pk]) if asker.tenant else instances
+
+
+def instances_named(incarnations: Iterable[UUID]) -> dict[UUID, Instance]:
+    """Return instances by incarnation; for those whom the asker saw by other means, such as a lease."""
+    return Instance.objects.in_bulk(list(incarnations), field_name="incarnation")
 
 
 def live_instances_seen_by(asker: Asker, now: datetime) -> QuerySet[Instance]:

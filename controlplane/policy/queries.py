@@ -76,6 +76,16 @@ def effective_policy(asker: Asker, tenant_slug: str | None, route: str) -> dict[
     return effective_document(current_intent(), lineage, route)
 
 
+def previewed_policy(asker: Asker, tenant_slug: str | None, route: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Return what would govern calls of a tenant on a route if ``document``, which must be valid, were its own. Changes nothing."""
+    tenant = tenant_seen_by(asker, tenant_slug) if tenant_slug is not None else None
+    if tenant is None and asker.tenant:
+        raise NotFound("The installation's own policies are not yours to see.")
+    intent = current_intent()
+    documents = {**intent.documents, (tenant.pk if tenant else None, route): document}
+    return effective_document(intent._replace(documents=documents), tenant.lineage if tenant else (), route)
+
+
 def revisions_seen_by(asker: Asker, *, kind: str | None = None, subject: str | None = None) -> QuerySet[Revision]:
     """Return the changes of intent in the asker's scope, the newest first."""
     revisions = Revision.objects.select_related("tenant").order_by("-id")

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from controlplane.budgets.accuracy import Holder, holders_of
 from controlplane.budgets.queries import Standing
+from controlplane.fleet import queries as fleet
+from controlplane.fleet.models import Instance
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
 from dashboard.budget_course import course_of, period_days
+from dashboard.budget_words import CHOICES, zones
 from dashboard.page import Context, Page, Params
+from tidegate.core.price import parse_usd
 
 MOST_SHARES = 8
-PERIODS = (
-    *((f"calendar:{unit}", f"Calendar {unit}") for unit in ("month", "week", "day", "hour", "year")),
-    ("rolling", "Rolling days"),
-    ("total", "For all time"),
-)
+SHARES_BY: tuple[telemetry.Dimension, ...] = ("category", "model", "route", "user", "tenant")
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who holds leases; ``instance`` is ``None`` for one whose reports are no longer kept."""
+
+    holder: Holder
+    instance: Instance | None
+
+
+@dataclass(frozen=True)
+class Affordable:
+    """Whether one budget on the path has room for a call that costs so much."""
+
+    standing: Standing
+    fits: bool
 
 
 def build(asking: Asking, params: Params) -> Context:
@@ -29,7 +50,10 @@ def build(asking: Asking, params: Params) -> Context:
         "amount": sum(each.amount_nusd for each in found),
         "leased": sum(each.leased_nusd for each in found),
         "over": sum(each.exhausted for each in found),
-        **(_detail(asking, chosen) if chosen else {}),
+        "shares_choices": SHARES_BY,
+        "choices": CHOICES,
+        "lease_s": settings.LEASE_TTL_MS / 1000,
+        **(_detail(asking, params, chosen) if chosen else {}),
     }
 
 
@@ -43,10 +67,15 @@ def _chosen(found: list[Standing], name: str) -> Standing | None:
     return next((each for each in found if each.budget.name == name), None)
 
 
-def _detail(asking: Asking, chosen: Standing) -> Context:
+def _shares_by(chosen: Standing, params: Params) -> telemetry.Dimension:
+    wanted = next((each for each in SHARES_BY if each == params.value("by")), None)
+    return wanted or ("model" if "category" in chosen.budget.match else "category")
+
+
+def _detail(asking: Asking, params: Params, chosen: Standing) -> Context:
     budget = chosen.budget
     owner = budget.tenant.slug if budget.tenant else None
-    by: telemetry.Dimension = "model" if "category" in budget.match else "category"
+    by = _shares_by(chosen, params)
     days = period_days(chosen, asking.now)
     shares = telemetry.usage(
         asking.asker, by, owner, days=days, today=asking.now.date(), limit=MOST_SHARES, match=budget.match
@@ -57,7 +86,41 @@ def _detail(asking: Asking, chosen: Standing) -> Context:
         "shares_by": by,
         "shares_top": max((share.cost_nusd for share in shares), default=0),
         "shares_days": days,
+        **_holders(asking, params, chosen),
+        **_afford(asking, params, chosen),
     }
+
+
+def _holders(asking: Asking, params: Params, chosen: Standing) -> Context:
+    held = holders_of(chosen, asking.now)
+    instances = fleet.instances_named(each.incarnation for each in held)
+    clients = [Client(each, instances.get(each.incarnation)) for each in held]
+    wanted = params.value("client")
+    return {
+        "clients": clients,
+        "client": next((each for each in clients if str(each.holder.incarnation) == wanted), None),
+    }
+
+
+def _afford(asking: Asking, params: Params, chosen: Standing) -> Context:
+    """Return whether a call of the chosen budget that costs ``afford`` dollars would find room on every budget of its path."""
+    text = params.value("afford").replace("$", "").replace(",", "")
+    path = [each for each in asking.standings if _covers(each, chosen)]
+    if not text:
+        return {"path": path, "afford_nusd": None}
+    try:
+        cost = parse_usd(text)
+    except ValueError as error:
+        return {"path": path, "afford_nusd": None, "afford_fault": str(error)}
+    found = [Affordable(each, each.budget.on_exhausted != "block" or each.free_nusd >= cost) for each in path]
+    return {"path": path, "afford_nusd": cost, "afford": found, "affords": all(each.fits for each in found)}
+
+
+def _covers(standing: Standing, chosen: Standing) -> bool:
+    """Tell whether every call that the chosen budget covers is also covered by ``standing``."""
+    owner, tenant = standing.budget.tenant_id, chosen.budget.tenant
+    above = owner is None or (tenant is not None and owner in tenant.lineage)
+    return above and all(chosen.budget.match.get(part) == value for part, value in standing.budget.match.items())
 
 
 PAGE = Page(
@@ -69,9 +132,11 @@ PAGE = Page(
         "budget_list": "budgets/list.html",
         "budget_course": "budgets/course.html",
         "budget_shares": "budgets/shares.html",
+        "budget_holders": "budgets/holders.html",
+        "budget_afford": "budgets/afford.html",
     },
     build=build,
-    params=frozenset({"tenant", "budget"}),
+    params=frozenset({"tenant", "budget", "by", "client", "afford"}),
 )
 
 
@@ -81,7 +146,8 @@ def build_new(asking: Asking, params: Params) -> Context:
         "title": "New budget",
         "may_all": asking.asker.tenant is None,
         "preset": params.value("tenant"),
-        "periods": PERIODS,
+        "choices": CHOICES,
+        "zones": zones(),
     }
 
 

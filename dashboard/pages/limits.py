@@ -12,6 +12,7 @@ from controlplane.problems import NotFound
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
+from dashboard import policy_form
 from dashboard.asking import Asking
 from dashboard.diffs import lines_of
 from dashboard.page import Context, Page, Params
@@ -123,6 +124,10 @@ def build_edit(asking: Asking, params: Params) -> Context:
         "route": route,
         "may_all": asking.asker.tenant is None,
         "document": own.document if own else EXAMPLE,
+        "values": policy_form.flat(own.document if own else {}),
+        "says": policy_form.SAYS,
+        "enforcements": policy_form.ENFORCEMENTS,
+        "fallback_rows": range(policy_form.FALLBACKS),
     }
 
 

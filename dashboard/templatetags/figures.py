@@ -94,6 +94,13 @@ def pretty(document: Any) -> str:
 
 
 @register.filter
+def kind_words(name: str) -> str:
+    """A kind of outcome as people write it: ``error.timeout`` is "timeout", ``refused.budget`` "refused: budget"."""
+    head, _, rest = name.replace("_", " ").partition(".")
+    return rest if head == "error" and rest else f"{head}: {rest}" if rest else head
+
+
+@register.filter
 def clock(second: int) -> str:
     """A second of the day as ``16:30``."""
     return f"{second // 3600:02}:{second // 60 % 60:02}"

@@ -1,10 +1,11 @@
-"""Budgets: created, adjusted after a look at the effect, archived."""
+"""Budgets: created, adjusted after a look at the effect, archived; the leases of a client revoked."""
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -13,13 +14,15 @@ from django.views.decorators.http import require_GET
 
 from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets as actions
-from controlplane.budgets.models import Budget, OnDisconnect
+from controlplane.budgets.actions.lease_acts import revoke_leases_of
+from controlplane.budgets.models import Budget, PeriodKind
 from controlplane.domain.carry import CarryRule
-from controlplane.problems import Invalid
+from controlplane.problems import Conflict, Invalid, NotFound
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import Asker
 from dashboard import figures
+from dashboard.budget_words import ROWS, carry_of_form, match_of_form, options_of_form, period_of_form, suffix_of
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind, signed_in
@@ -81,46 +84,89 @@ def archive(request: HttpRequest) -> HttpResponse:
 
 
 @acting
+def change_options(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+    name = request.POST.get("budget", "")
+
+    def do(form: Form) -> str:
+        budget = _named(asker, name)
+        carry = carry_of_form(form) if budget.period_kind == PeriodKind.CALENDAR else CarryRule()
+        actions.change_options(
+            by=asker,
+            budget=budget,
+            carry=carry,
+            reason=form.text("reason"),
+            now=timezone.now(),
+            **options_of_form(form),
+        )
+        say(request, f"The rules of {budget.name} are as you said. Clients hear of it within a second.")
+        return _address(budget)
+
+    return submit(request, do, page="budgets", params={"budget": name}, form="options_form")
+
+
+@acting
+def revoke(request: HttpRequest) -> HttpResponse:
+    """Revoke all leases of one client."""
+    asker = asker_behind(request)
+    name, client = request.POST.get("budget", ""), request.POST.get("client", "")
+
+    def do(form: Form) -> str:
+        budget = _named(asker, name)
+        try:
+            incarnation = UUID(client)
+        except ValueError:
+            raise NotFound("There is no such client.") from None
+        count = revoke_leases_of(by=asker, incarnation=incarnation, reason=form.text("reason"), now=timezone.now())
+        say(
+            request,
+            f"{count} lease{'s are' if count != 1 else ' is'} revoked. The client gives back what is left with its next sync.",
+        )
+        return _address(budget)
+
+    return submit(request, do, page="budgets", params={"budget": name, "client": client}, form="revoke_form")
+
+
+@acting
 def create(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        owner = form.text("tenant")
-        budget = actions.create_budget(
+        with transaction.atomic():
+            made = [_create(asker, form, row) for row in ROWS if not row or form.text(f"amount_usd{row}")]
+        names = " and ".join(f"{budget.name} is {figures.usd(budget.amount_nusd)}" for budget in made)
+        say(request, f"{names}. {'They govern' if len(made) > 1 else 'It governs'} calls within a second.")
+        return _address(made[0])
+
+    return submit(request, do, page="budget-new", params={"tenant": request.POST.get("tenant", "")})
+
+
+def _create(asker: Asker, form: Form, row: str) -> Budget:
+    """Create the budget of one row of the form; what is wrong is named by the fields of the row."""
+    owner = form.text("tenant")
+    period = period_of_form(form, row)
+    carries = not row or period["kind"] == "calendar"
+    try:
+        return actions.create_budget(
             by=asker,
             tenant=tenancy.tenant_seen_by(asker, owner) if owner else None,
-            slug=form.text("slug"),
-            amount_nusd=form.nusd("amount_usd"),
-            period=_period(form),
-            match={part: form.text(f"match.{part}") for part in actions.MATCHES if form.text(f"match.{part}")},
-            on_exhausted=form.text("on_exhausted"),
-            on_disconnect=form.text("on_disconnect") or OnDisconnect.STOP,
-            carry=_carry(form),
-            thresholds=_thresholds(form),
+            slug=f"{form.text('slug')}-{suffix_of(period)}" if row else form.text("slug"),
+            amount_nusd=form.nusd(f"amount_usd{row}"),
+            period=period,
+            match=match_of_form(form),
+            carry=carry_of_form(form) if carries else CarryRule(),
             now=timezone.now(),
+            **options_of_form(form),
         )
-        say(request, f"{budget.name} is {figures.usd(budget.amount_nusd)}. It governs calls within a second.")
-        return _address(budget)
-
-    return submit(request, do, page="budget-new")
-
-
-def _period(form: Form) -> dict[str, Any]:
-    kind, _, unit = form.text("period").partition(":")
-    if kind == "calendar":
-        return {"kind": kind, "unit": unit, "timezone": form.text("period.timezone") or "UTC"}
-    return {"kind": kind, "days": form.whole("period.days")} if kind == "rolling" else {"kind": kind}
+    except (Invalid, Conflict) as problem:
+        errors = {_field_of(name, row): text for name, text in problem.errors.items()}
+        raise type(problem)(problem.detail, errors=errors) from None
 
 
-def _carry(form: Form) -> CarryRule:
-    field = "carry.unused_up_to_usd"
-    return CarryRule(form.nusd(field) if form.text(field) else 0, form.text("carry.debt") == "yes")
-
-
-def _thresholds(form: Form) -> list[int]:
-    parts = form.text("thresholds").replace(",", " ").replace("%", " ").split()
-    if not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise Invalid(
-            "A threshold is not readable.", errors={"thresholds": "must be whole percentages, like 50 80 100"}
-        )
-    return [int(part) for part in parts]
+def _field_of(name: str, row: str) -> str:
+    """Return the field of the form that a rule means."""
+    if name in ("period.kind", "period.unit"):
+        return f"period{row}"
+    if name == "carry":
+        return "carry.unused_up_to_usd"
+    return f"{name}{row}" if name in ("amount_usd", "period.days") else name

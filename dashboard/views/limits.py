@@ -7,17 +7,24 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
+from django.views.decorators.http import require_GET
 
 from controlplane.policy import queries
 from controlplane.policy.actions import policies as actions
 from controlplane.policy.actions import revisions
 from controlplane.problems import Invalid
 from controlplane.tenancy import queries as tenancy
+from controlplane.tenancy.models import Role, Tenant
+from controlplane.tenancy.queries import Asker
 from dashboard.forms import Form
 from dashboard.pages.limits import name_of, split
+from dashboard.policy_form import by_fields, document_of
+from dashboard.policy_words import parts_of
 from dashboard.views.acts import acting, say, submit
-from dashboard.views.show import asker_behind
+from dashboard.views.show import asker_behind, signed_in
+from tidegate.core.policy import PolicyError, parse_policy, route_fault
 
 
 def _address(name: str) -> str:
@@ -31,6 +38,45 @@ def _document(text: str) -> Any:
         raise Invalid("The document is not JSON: nothing was changed.", errors={"document": str(error)}) from None
 
 
+def _put(form: Form, *, by: Asker, tenant: Tenant | None, route: str) -> None:
+    """Put what the fields say, or the JSON; what is wrong is named by the fields."""
+    if form.text("do") != "fields":
+        document = _document(form.text("document"))
+        actions.put_policy(by=by, tenant=tenant, route=route, document=document, reason=form.text("reason"))
+        return
+    try:
+        actions.put_policy(by=by, tenant=tenant, route=route, document=document_of(form), reason=form.text("reason"))
+    except Invalid as problem:
+        raise Invalid(problem.detail, errors=by_fields(form, problem.errors)) from None
+
+
+@require_GET
+@signed_in
+def preview(request: HttpRequest) -> HttpResponse:
+    """Answer the fragment that says what would be in force if the fields were put."""
+    asker = asker_behind(request)
+    asker.must(Role.OPERATOR)
+    form = Form.of(request.GET.dict())
+    owner, route = form.text("tenant") or None, form.text("route")
+    fault = route_fault(route, wildcard=True)
+    try:
+        document = document_of(form)
+        parse_policy(document)
+    except PolicyError as error:
+        return render(request, "limits/preview.html", {"errors": by_fields(form, error.errors)})
+    except Invalid as problem:
+        return render(request, "limits/preview.html", {"errors": problem.errors})
+    if fault:
+        return render(request, "limits/preview.html", {"errors": {"route": fault}})
+    would = queries.previewed_policy(asker, owner, route, document)
+    now = queries.effective_policy(asker, owner, route)
+    return render(
+        request,
+        "limits/preview.html",
+        {"would": parts_of(would), "same": would == now, "shadow": would["enforcement"] == "shadow"},
+    )
+
+
 @acting
 def put(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
@@ -39,8 +85,7 @@ def put(request: HttpRequest) -> HttpResponse:
     def do(form: Form) -> str:
         owner, route = form.text("tenant"), form.text("route")
         tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
-        document = _document(form.text("document"))
-        actions.put_policy(by=asker, tenant=tenant, route=route, document=document, reason=form.text("reason"))
+        _put(form, by=asker, tenant=tenant, route=route)
         say(request, f"{name_of(owner, route)} is in force. Clients obey within a second.")
         return _address(name_of(owner, route))
 

@@ -299,3 +299,22 @@ def test_address__with_a_nul__is_turned_down(admin: Program, address: str) -> No
 def test_body__with_what_json_does_not_know__is_turned_down(admin: Program, number: str) -> None:
     answer = admin("put", "prices/my-model", f'{{"input": {number}}}')
     assert answer.status_code == 400
+
+
+def test_budget__options_patched__change_what_is_said_and_keep_the_rest(admin: Program, acme: Tenant) -> None:
+    document = {"slug": "support", "amount_usd": "10", "period": MONTH, "thresholds": [50]}
+    admin("post", "tenants/acme/budgets/", document)
+
+    changed = admin("patch", "tenants/acme/budgets/support/", {"on_exhausted": "warn", "carry": {"debt": True}})
+    refused = admin("patch", "tenants/acme/budgets/support/", {"on_overrun": "explode"})
+
+    told = changed.json()
+    assert (changed.status_code, told["on_exhausted"], told["carry"]["debt"]) == (200, "warn", True)
+    assert (told["thresholds"], told["amount_usd"], told["strict"]) == ([50], "10.00", True)
+    assert (refused.status_code, list(refused.json()["errors"])) == (422, ["on_overrun"])
+
+
+def test_leases__of_a_client_without_any__are_not_there_to_be_revoked(admin: Program) -> None:
+    answer = admin("post", "leases/00000000-0000-0000-0000-000000000001/revoke", {"reason": "a loop"})
+
+    assert answer.status_code == 409

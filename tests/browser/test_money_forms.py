@@ -47,3 +47,60 @@ def test_all_prices__not_a_number__is_refused_and_kept_to_be_corrected(signed_in
 
     expect(page.locator("#price_own")).to_contain_text("ours")
     assert [said for said in watched.complaints if "422" not in said] == []
+
+
+def test_budget__bad_then_several_periods__is_refused_at_the_field_then_made(signed_in: Open) -> None:
+    page = (watched := signed_in("otto")).page
+    page.goto("/budgets/new/?tenant=acme")
+    page.get_by_label("Name").fill("night-work")
+
+    page.get_by_label("Amount in dollars").fill("NaN")
+    page.get_by_role("button", name="Create budget").click()
+    expect(page.get_by_label("Amount in dollars")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Amount in dollars").fill("300")
+    page.get_by_label("Time zone of calendar periods").fill("Asia/Kathmandu")
+    page.get_by_label("Second amount").fill("20")
+    page.get_by_label("When it is used up").select_option("warn")
+    page.get_by_label("Calls hold").select_option("no")
+    page.get_by_role("button", name="Create budget").click()
+
+    expect(page.locator(".said").last).to_contain_text("acme/night-work is $300.00 and acme/night-work-day is $20.00")
+    expect(page.locator("#budget_list tr[aria-selected=true]")).to_contain_text("only watches, not strict")
+    assert [said for said in watched.complaints if "422" not in said] == []
+
+
+def test_budget__lowered__shows_the_worst_first_and_a_client_is_revoked(signed_in: Open) -> None:
+    page = (watched := signed_in("otto")).page
+    page.goto("/budgets/?budget=acme/support&afford=600")
+    expect(page.locator("#budget_afford")).to_contain_text("Can’t afford $600.00")
+
+    page.get_by_label("New amount in dollars").fill("1850")
+    expect(page.locator("#effect .note strong").first).to_have_text("At worst")
+    page.locator("#budget_holders a.cover").first.click()
+    panel = page.locator("#revoke")
+    panel.get_by_label("Reason").fill("a loop")
+    panel.get_by_role("button", name="Revoke its leases").click()
+
+    expect(page.locator(".said").last).to_contain_text("revoked")
+    expect(page.locator("#budget_holders")).to_contain_text("Revoked")
+    assert watched.complaints == []
+
+
+def test_policy__by_fields__is_refused_at_the_field_previewed_and_put(signed_in: Open) -> None:
+    page = (watched := signed_in("otto")).page
+    page.goto("/limits/edit/?tenant=globex")
+    page.get_by_label("Route", exact=True).fill("chat")
+    breaker = page.locator('[data-part="breaker"]')
+
+    breaker.get_by_label("Opens at this share failed").fill("7")
+    expect(breaker.get_by_label("The breaker is")).to_have_value("own")
+    expect(page.locator("#policy-preview")).to_contain_text("breaker.failure_rate")
+    breaker.get_by_label("Opens at this share failed").fill("0.25")
+    breaker.get_by_label("Mode").select_option("metrics_only")
+    page.locator('[data-part="queue"]').get_by_label("Permits: calls at once").fill("8")
+    expect(page.locator("#policy-preview")).to_contain_text("8 at once")
+    page.get_by_role("button", name="Put policy").click()
+
+    expect(page.locator(".said").last).to_contain_text("globex/chat is in force")
+    expect(page.locator("#policy_effective")).to_contain_text("metrics only")
+    assert watched.complaints == []

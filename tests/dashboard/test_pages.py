@@ -28,7 +28,7 @@ MOST_QUERIES = {
     "/prices/?model=gpt-4o": 19,
     "/limits/?policy=acme/chat": 24,
     "/limits/edit/?policy=acme/chat": 14,
-    "/breakers/": 14,
+    "/breakers/": 22,
     "/rollouts/": 40,
     "/rollouts/new/": 18,
     "/rollouts/deployments/new/": 14,

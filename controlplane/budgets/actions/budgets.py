@@ -122,6 +122,67 @@ def _open_account(budget: Budget, now: datetime) -> None:
 
 
 @transaction.atomic
+def change_options(
+    *,
+    by: Asker,
+    budget: Budget,
+    on_exhausted: str,
+    on_disconnect: str,
+    strict: bool,
+    on_overrun: str,
+    carry: CarryRule,
+    thresholds: Any,
+    reason: str = "",
+    now: datetime,
+) -> Budget:
+    """Change everything of a budget but its amount, its period and what it matches. ``Invalid`` names every wrong field."""
+    _may(by, budget.tenant)
+    errors = _choice_faults(on_exhausted, on_disconnect) | _overrun_fault(on_overrun)
+    errors |= _carry_faults(carry, budget.rule) | _threshold_faults(thresholds)
+    if errors:
+        raise Invalid("The budget can't be changed like this.", errors=errors)
+    _open_account(
+        budget, now
+    )  # the same locks as for another amount: a sync grants by the old rules or by the new ones
+    accounts = list(Account.objects.select_for_update().filter(budget=budget).order_by("pk"))
+    current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
+    if current.archived_at is not None:
+        raise Conflict(f"Budget {budget.name} is archived.")
+    before = document_of(current, tenant=budget.tenant)
+    budget.on_exhausted, budget.on_disconnect = on_exhausted, on_disconnect
+    budget.strict, budget.on_overrun = strict, on_overrun
+    budget.carry_up_to_nusd, budget.carries_debt = carry.up_to, carry.debt
+    budget.thresholds = sorted(thresholds)
+    after = document_of(budget)
+    if after == before:
+        return budget
+    budget.save()
+    if current.on_exhausted == OnExhausted.WARN and on_exhausted == OnExhausted.BLOCK:
+        _note_exposure(accounts, now)
+    changed = ", ".join(name for name in after if after[name] != before[name])
+    _tell(
+        by,
+        budget,
+        "budget.options_changed",
+        f"Changed {changed} of budget {budget.name}",
+        before=before,
+        after=after,
+        reason=reason,
+    )
+    return budget
+
+
+def _note_exposure(accounts: list[Account], now: datetime) -> None:
+    """Keep what a budget that only warned was exposed to already: as a hard cap it is answerable for what comes after."""
+    for account in accounts:
+        if account.ends_at is None or account.ends_at > now:
+            exposure = account.outstanding_nusd + account.settled_nusd
+            account.highest_nusd = max(account.highest_nusd, exposure)
+            account.lowered_at = now
+            account.save(update_fields=["highest_nusd", "lowered_at"])
+
+
+@transaction.atomic
 def change_reservation(*, by: Asker, budget: Budget, strict: bool, on_overrun: str) -> Budget:
     """Say what calls hold of a budget, and what becomes of those that need more where nothing is left."""
     _may(by, budget.tenant)
@@ -206,12 +267,16 @@ def _faults(slug: str, amount_nusd: int, match: Any, thresholds: Any) -> dict[st
                 faults[f"match.{part}"] = f"is not known; known are {', '.join(MATCHES)}"
             elif not isinstance(value, str) or not 1 <= len(value) <= 120:
                 faults[f"match.{part}"] = "must be text of 1 to 120 characters"
+    return {field: fault for field, fault in faults.items() if fault} | _threshold_faults(thresholds)
+
+
+def _threshold_faults(thresholds: Any) -> dict[str, str]:
     percents = isinstance(thresholds, list) and all(
         isinstance(percent, int) and not isinstance(percent, bool) and 1 <= percent <= 1000 for percent in thresholds
     )
-    if not percents or len(thresholds) > MAX_THRESHOLDS:
-        faults["thresholds"] = f"must be at most {MAX_THRESHOLDS} whole percentages from 1 to 1000"
-    return {field: fault for field, fault in faults.items() if fault}
+    if percents and len(thresholds) <= MAX_THRESHOLDS:
+        return {}
+    return {"thresholds": f"must be at most {MAX_THRESHOLDS} whole percentages from 1 to 1000"}
 
 
 def _choice_faults(on_exhausted: str, on_disconnect: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from controlplane import live
-from controlplane.budgets.accuracy import lease_seen_by, lost_after
+from controlplane.budgets.accuracy import lease_seen_by, lost_after, open_leases_of
 from controlplane.budgets.actions.lease_writes import INSERT_ENTRIES, entry_columns
 from controlplane.budgets.models import Account, AccountSlot, Lease, OnDisconnect, PeriodKind
 from controlplane.domain.grants import Counters
@@ -48,6 +48,19 @@ def revoke_lease(*, by: Asker, incarnation: UUID, number: int, reason: str, now:
     summary = f"Revoked lease {number} of {str(incarnation)[:8]} with {_usd(_left(lease))} left"
     _tell(by, lease, "lease.revoked", summary, reason)
     return lease
+
+
+@transaction.atomic
+def revoke_leases_of(*, by: Asker, incarnation: UUID, reason: str, now: datetime) -> int:
+    """Revoke every open lease of one client whose budgets the asker sees; return how many were still granting."""
+    by.must(Role.OPERATOR)
+    reason = _given(reason)
+    numbers = list(open_leases_of(by, incarnation).filter(revoked=False).values_list("number", flat=True))
+    if not numbers:
+        raise Conflict("This client holds no lease that is not revoked.")
+    for number in numbers:
+        revoke_lease(by=by, incarnation=incarnation, number=number, reason=reason, now=now)
+    return len(numbers)
 
 
 @transaction.atomic

@@ -3,6 +3,7 @@
 from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, breakdown, costs, figures, series
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
 from controlplane.telemetry.queries.explore import Exemplar, Question, course_seen_by, exemplars_seen_by
+from controlplane.telemetry.queries.kinds import kinds
 from controlplane.telemetry.queries.lines import Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
@@ -53,6 +54,7 @@ __all__ = [
     "daily_costs",
     "exemplars_seen_by",
     "figures",
+    "kinds",
     "logs_of",
     "measured",
     "measured_steps",
