@@ -140,7 +140,7 @@ def _subject(kind: str, spec: dict[str, Any]) -> str:
         case "forecast":
             return f"Budget {spec.get('budget') or 'of any name'} is used up"
         case "budget":
-            return f"Budget {spec.get('budget') or 'of any name'} is spent"
+            return f"Budget {spec.get('budget') or 'of any name'} passes"
         case _:
             return WHATS[spec["what"]]
 
@@ -198,7 +198,8 @@ def evidence_of(alert: Alert) -> tuple[str, str]:
     if rule.kind in ("forecast", "budget"):
         return reverse("budgets"), "See budgets"
     if rule.kind == "burn_rate":
-        return reverse("alerts"), "See alerts"
+        owner = rule.tenant.slug if rule.tenant else ""
+        return f"{reverse('slos')}?{urlencode({'slo': f'{owner}/' + spec['slo']})}", "See service level"
     if rule.kind == "fleet":
         name = {"breakers": "breakers", "rollouts": "rollouts"}.get(spec["what"].partition("_")[0], "clients")
         return reverse(name), f"See {name}"

@@ -32,6 +32,7 @@ ENTRIES = (
     Entry("mesh", "Mesh", "m", 2),
     Entry("sessions", "Sessions", "e", 2),
     Entry("alerts", "Alerts", "n", 2),
+    Entry("slos", "Service levels", "v", 2),
     Entry("clients", "Clients", "c", 3),
     Entry("state", "State", "w", 3),
     Entry("audit", "Audit", "a", 4),

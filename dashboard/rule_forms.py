@@ -59,7 +59,7 @@ _NARROW = (
     Field("spec.route", "Only of route", placeholder="any"),
     Field("spec.model", "Only of model", placeholder="any"),
 )
-_VALUE = Field("spec.value", "Limit", "number", required=True, placeholder="10 %", hint="shares as 10 % or 0.1")
+_VALUE = Field("spec.value", "Limit", "number", "10 %", required=True, hint="shares as 10 % or 0.1")
 _OP = Field("spec.op", "Compared", choices=OPS)
 _BY = Field("spec.by", "For", choices=BYS, hint="one alert for each")
 FIELDS: dict[str, tuple[Field, ...]] = {

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Router, Status
 
-from controlplane.alerting import past, queries
+from controlplane.alerting import past, queries, standings
 from controlplane.alerting.actions import configuring, delivering
 from controlplane.alerting.shapes import (
     AlertList,
@@ -185,7 +185,7 @@ def put_slo(request: HttpRequest, body: SloIn) -> Any:
 def get_slo(request: HttpRequest, slug: str, tenant: str | None = None) -> Any:
     """One service level with its error budget and how fast it burns."""
     slo = queries.slo_seen_by(asker(request), tenant, slug)
-    found = queries.standing_of(slo, timezone.now())
+    found = standings.standing_of(slo, timezone.now())
     plain = {
         name: getattr(slo, name)
         for name in ("slug", "name", "kind", "objective", "threshold", "route", "model", "days")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 
 from controlplane.alerting.models import Rule, Slo, SloKind
 from controlplane.domain.slo import BURNS, Count, burn_rate
@@ -29,21 +30,19 @@ def slo_named(asker: Asker, name: str) -> Slo:
     return slo
 
 
-def slo_count(slo: Slo, since: datetime, until: datetime) -> Count:
-    """Return how many calls a service level saw, and how many were bad."""
-    asker = asker_for(slo)
-    if slo.kind == SloKind.AVAILABILITY:
-        found = telemetry.measured(asker, since, until, "", None, slo.route, slo.model).get("")
-        return Count(found["calls"], found["errors"]) if found else Count(0, 0)
-    column, limit = beyond_what(slo)
-    return Count(*telemetry.beyond(asker, since, until, column, limit, None, slo.route, slo.model))
+def slo_counts(slo: Slo, lengths_s: Sequence[int], now: datetime) -> dict[int, Count]:
+    """Return how many calls a service level saw in windows of those lengths up to ``now``, and how many were bad."""
+    column, limit = ("", 0.0) if slo.kind == SloKind.AVAILABILITY else beyond_what(slo)
+    found = telemetry.counts_over(asker_for(slo), now, lengths_s, column, limit, slo.route, slo.model)
+    return {length: Count(*each) for length, each in found.items()}
 
 
 def slo_steps(slo: Slo, since: datetime, until: datetime, step_s: int) -> list[Count]:
-    """Return the same for every step of that length, the oldest first."""
+    """Return the counts of every step of that length, the oldest first."""
     asker = asker_for(slo)
     if slo.kind == SloKind.AVAILABILITY:
-        found = telemetry.measured_steps(asker, since, until, step_s, "", None, slo.route, slo.model).get("")
+        steps = telemetry.measured_steps(asker, since, until, step_s, "", None, slo.route, slo.model, latency=False)
+        found = steps.get("")
         if found is None:
             return [Count(0, 0)] * len(telemetry.slots_of(since, until, step_s))
         return [Count(each["calls"], each["errors"]) for each in found]
@@ -52,15 +51,28 @@ def slo_steps(slo: Slo, since: datetime, until: datetime, step_s: int) -> list[C
     return [Count(*each) for each in counts]
 
 
+def offenders(slo: Slo, since: datetime, until: datetime, by: str) -> dict[str, Count]:
+    """Return the counts of a service level per tenant, route or model: those with most bad calls first."""
+    asker = asker_for(slo)
+    if slo.kind == SloKind.AVAILABILITY:
+        measured = telemetry.measured(asker, since, until, by, None, slo.route, slo.model)
+        found = {name: Count(each["calls"], each["errors"]) for name, each in measured.items()}
+        return dict(sorted(found.items(), key=lambda item: (-item[1].bad, item[0])))
+    column, limit = beyond_what(slo)
+    counts = telemetry.beyond_by(asker, since, until, by, column, limit, slo.route, slo.model)
+    return {name: Count(*each) for name, each in counts.items()}
+
+
 def beyond_what(slo: Slo) -> tuple[str, float]:
     """Return which distribution of calls a service level looks at, and beyond which value of it a call is bad."""
     column, unit = ("latency_us", 1000.0) if slo.kind == SloKind.LATENCY else ("call_cost_nusd", NANO)
     return column, (slo.threshold or 0) * unit
 
 
+WINDOWS_S = tuple(sorted({length for burn in BURNS for length in (burn.long_s, burn.short_s)}))
+
+
 def burn_rates(slo: Slo, now: datetime) -> dict[int, float | None]:
     """Return how fast the budget burns in each of the windows, by their length in seconds."""
-    lengths = sorted({length for burn in BURNS for length in (burn.long_s, burn.short_s)})
-    return {
-        length: burn_rate(slo_count(slo, now - timedelta(seconds=length), now), slo.objective) for length in lengths
-    }
+    counts = slo_counts(slo, WINDOWS_S, now)
+    return {length: burn_rate(count, slo.objective) for length, count in counts.items()}

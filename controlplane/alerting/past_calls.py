@@ -77,6 +77,10 @@ def _over(
     return held
 
 
+def _needs_latency(spec: ThresholdSpec | RatioSpec | AbsenceSpec | AnomalySpec) -> bool:
+    return isinstance(spec, ThresholdSpec | AnomalySpec) and spec.metric.startswith("latency")
+
+
 def threshold_tracks(asker: Asker, spec: ThresholdSpec, since: datetime, until: datetime) -> Held:
     """Return a figure of calls at each step."""
     return _over(asker, spec, since, until, lambda steps, end, width: holds_threshold(spec, steps.window(end, width)))
@@ -104,7 +108,9 @@ def anomaly_tracks(asker: Asker, spec: AnomalySpec, since: datetime, until: date
     last = until.replace(minute=0)
     days = -(-int((until - since).total_seconds()) // _DAY_S)
     first = last - timedelta(days=days, weeks=WEEKS, hours=1)
-    hours = telemetry.measured_steps(asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model).get("")
+    hours = telemetry.measured_steps(
+        asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model, latency=_needs_latency(spec)
+    ).get("")
     if hours is None:
         return {"": []}
     values = [FIGURES[spec.metric](each) if each.counts else None for each in hours]

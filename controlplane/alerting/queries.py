@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -11,11 +10,9 @@ from typing import TypeVar
 from django.db.models import Count as CountOf
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 
-from controlplane.alerting.levels import burn_rates, slo_count, slo_steps
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence, Slo
 from controlplane.domain.alert_mutes import inhibitor
 from controlplane.domain.alerts import ON, State
-from controlplane.domain.slo import BURNS, Burn, Count, budget_left, burn_rate, burns, exhausted_in_s
 from controlplane.problems import NotFound
 from controlplane.tenancy.queries import Asker
 
@@ -167,65 +164,3 @@ def muted_by(label: str, silences: Sequence[Silence], inhibitors: Sequence[tuple
             return f"{each.get_kind_display().lower()}, {each.reason}"[:200]
     source = inhibitor(label, inhibitors)
     return f"{source} fires"[:200] if source is not None else ""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a service level is in its window: ``left`` of 1 is all of the error budget, below 0 is overspent."""
-
-    slo: Slo
-    count: Count
-    left: float | None
-    rates: dict[int, float | None]
-    burn: Burn | None
-    gone_in_s: float | None
-
-    @property
-    def good(self) -> float | None:
-        """The share of calls that were good."""
-        return 1 - self.count.bad / self.count.total if self.count.total else None
-
-    @property
-    def tone(self) -> str:
-        if self.left is None:
-            return "mute"
-        if self.left <= 0 or (self.burn is not None and self.burn.severity == "page"):
-            return "trouble"
-        return "watch" if self.left < 0.25 or self.burn is not None else "ok"
-
-
-def standing_of(slo: Slo, now: datetime) -> Standing:
-    """Return where a service level stands."""
-    count = slo_count(slo, now - timedelta(days=slo.days), now)
-    rates = burn_rates(slo, now)
-    left = budget_left(count, slo.objective)
-    pace = rates[BURNS[1].long_s]
-    return Standing(slo, count, left, rates, burns(rates, slo.objective), exhausted_in_s(left, pace, slo.days * 86_400))
-
-
-@dataclass(frozen=True)
-class BurnPoint:
-    """One step of the course of a budget: what was left of it, and how fast it burned in that step."""
-
-    at: datetime
-    left: float | None
-    rate: float | None
-    count: Count
-
-
-def burn_course(slo: Slo, now: datetime, steps: int = 56) -> list[BurnPoint]:
-    """Return how the budget of the window was spent, the oldest step first."""
-    step_s = max(1, slo.days * 24 // steps) * 3600
-    length = timedelta(seconds=step_s)
-    steps = slo.days * 86_400 // step_s
-    until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    since = until - length * steps
-    counts = slo_steps(slo, since, until, step_s)
-    total = sum(count.total for count in counts)
-    allowed = total * (1 - slo.objective)
-    points, bad = [], 0
-    for number, count in enumerate(counts, 1):
-        bad += count.bad
-        left = 1 - bad / allowed if allowed else None
-        points.append(BurnPoint(since + length * number, left, burn_rate(count, slo.objective), count))
-    return points

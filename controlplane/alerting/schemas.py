@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -135,5 +136,8 @@ def spec_of(kind: str, document: Any) -> Spec:
         spec: Spec = msgspec.convert(document, known)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$")
+        missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
+        if missing:
+            raise Invalid("The rule does not say enough.", errors={f"spec.{missing[1]}": "is missing"}) from None
         raise Invalid("The rule can't say that.", errors={f"spec{path.rstrip('`')}": text}) from None
     return spec

@@ -97,7 +97,10 @@ def build_edit(asking: Asking, params: Params) -> Context:
         "bys": BYS,
         "no_data_choices": NO_DATA,
         "severity_choices": SEVERITY_CHOICES,
-        "escalations": times(0, 300, 900, 1800, 3600, more=rule.escalate_after_s if rule else None),
+        "escalations": (
+            ("0", "Never"),
+            *times(300, 900, 1800, 3600, more=rule.escalate_after_s or None if rule else None),
+        ),
         "channels": list(queries.channels_seen_by(asking.asker)[:100]),
         "told": {channel.pk for channel in rule.channels.all()} if rule else set(),
         "escalated": {channel.pk for channel in rule.escalate_to.all()} if rule else set(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.alerting import queries
+from controlplane.alerting import queries, standings
 from controlplane.alerting.actions import configuring, delivering, evaluation
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
 from controlplane.alerting.senders import signature
@@ -261,8 +261,8 @@ def test_slo__its_standing_and_course__follow_the_calls(calls: Calls, acme: Tena
     )
     calls(NOW, 3600, latency_us=packed(*[50_000] * 95, *[200_000] * 5))
 
-    standing = queries.standing_of(slo, NOW)
-    course = queries.burn_course(slo, NOW, steps=24)
+    standing = standings.standing_of(slo, NOW)
+    course = standings.burn_course(slo, NOW, steps=24)
 
     assert (standing.count, standing.good) == ((100, 5), 0.95)
     assert standing.left == pytest.approx(0.5)

@@ -44,6 +44,9 @@ MOST_QUERIES = {
     "/alerts/rules/edit/": 18,
     "/alerts/rules/edit/?rule=acme/model-errors": 22,
     "/alerts/channels/": 16,
+    "/slos/": 48,
+    "/slos/?slo=acme/quick&pair=1&by=model": 48,
+    "/slos/edit/": 14,
     "/clients/": 16,
     "/state/": 31,
     "/state/of/": 16,
@@ -95,7 +98,7 @@ def test_page__operator_of_another_tenant__is_told_that_there_is_none(path: str,
 
 @pytest.mark.parametrize(
     "path", ["/", "/tenants/", "/budgets/", "/limits/", "/breakers/", "/traces/", "/clients/", "/audit/", "/settings/",
-             "/alerts/", "/alerts/rules/", "/alerts/channels/"]
+             "/alerts/", "/alerts/rules/", "/alerts/channels/", "/slos/"]
 )  # fmt: skip
 def test_page__operator_of_another_tenant__names_nothing_of_the_others(path: str, sign_in: SignIn) -> None:
     html = sign_in("gus").get(path).content.decode()
@@ -104,7 +107,9 @@ def test_page__operator_of_another_tenant__names_nothing_of_the_others(path: str
     assert not re.search(r"acme|batch-summariser|installation ·", html.casefold())
 
 
-@pytest.mark.parametrize("path", ["/tenants/new/", "/budgets/new/", "/limits/edit/", "/alerts/rules/edit/"])
+@pytest.mark.parametrize(
+    "path", ["/tenants/new/", "/budgets/new/", "/limits/edit/", "/alerts/rules/edit/", "/slos/edit/"]
+)
 def test_form__viewer__is_refused(path: str, sign_in: SignIn) -> None:
     assert sign_in("vera").get(path).status_code == 403
 
@@ -154,7 +159,8 @@ def test_page__hostile_parameters__are_only_text(sign_in: SignIn) -> None:
 @pytest.mark.parametrize(
     "path", ["/audit/?cursor=x", "/audit/?entry=99999999999999999999", "/?tenant=none", "/?range=9y", "/budgets/?budget=no",
              "/limits/?policy=no/way", "/breakers/?route=none", "/clients/?state=odd", "/tenants/of/acme/?by=odd", "/alerts/?alert=x&by=odd&show=odd", "/alerts/?alert=99999999999999999999",
-             "/alerts/channels/?cursor=x&status=odd", "/alerts/rules/edit/?kind=odd"]
+             "/alerts/channels/?cursor=x&status=odd", "/alerts/rules/edit/?kind=odd",
+             "/slos/?slo=no/no&pair=x&by=odd"]
 )  # fmt: skip
 def test_page__parameters_that_fit_nothing__is_still_shown(path: str, sign_in: SignIn) -> None:
     assert sign_in("anna").get(path).status_code == 200

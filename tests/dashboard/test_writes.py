@@ -35,6 +35,18 @@ OPERATORS = [
     ("/alerts/rules/archive/", {"rule": "acme/slow"}),
     ("/alerts/rules/enable/", {"rule": "off:acme/slow"}),
     ("/alerts/channels/create/", {"tenant": "acme", "name": "mail", "kind": "email", "target": "a@acme.example"}),
+    (
+        "/slos/put/",
+        {
+            "slo": "acme/chat",
+            "tenant": "acme",
+            "name": "Chat",
+            "kind": "availability",
+            "objective": "99.5",
+            "days": "28",
+        },
+    ),
+    ("/slos/archive/", {"slo": "acme/quick"}),
     ("/breakers/hand/", {"tenant": "acme", "route": "chat", "do": "forced_open"}),
 ]
 ADMINS = [

@@ -8,7 +8,14 @@ from controlplane.telemetry.queries.lines import Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
 from controlplane.telemetry.queries.shadow import Watched, watched
-from controlplane.telemetry.queries.steps import beyond_steps, measured_steps, newest_window, slots_of
+from controlplane.telemetry.queries.steps import (
+    beyond_by,
+    beyond_steps,
+    counts_over,
+    measured_steps,
+    newest_window,
+    slots_of,
+)
 from controlplane.telemetry.queries.traces import (
     MOST_SPANS,
     logs_of,
@@ -47,9 +54,11 @@ __all__ = [
     "Usage",
     "Watched",
     "beyond",
+    "beyond_by",
     "beyond_steps",
     "breakdown",
     "costs",
+    "counts_over",
     "course_seen_by",
     "daily_costs",
     "exemplars_seen_by",
