@@ -22,7 +22,7 @@ test: setup
 	@.ci/chromium
 	$(BIN)/python -m pytest
 
-# The guard is measured in an environment of its own, beside what people use today.
+# The guard and its memory are measured in an environment of its own, beside what people use today.
 .venv-bench/ready: requirements/bench.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.txt
@@ -30,4 +30,4 @@ test: setup
 
 bench: setup .venv-bench/ready
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; \
-	  case $$script in *guard.py) python=.venv-bench/bin/python;; *) python=$(BIN)/python;; esac; $$python "$$script"; done
+	  case $$script in *guard.py|*memory.py) python=.venv-bench/bin/python;; *) python=$(BIN)/python;; esac; $$python "$$script"; done
