@@ -18,7 +18,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
-class LeaseLine(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseLine(msgspec.Struct, frozen=True):
     """One lease in a sync request. Amounts are nano-USD; ``budgets`` are the ids of the path, leaf first."""
 
     number: Count
@@ -36,7 +36,7 @@ class LeaseLine(msgspec.Struct, frozen=True, kw_only=True):
 
     def reported_by(self, incarnation: UUID, *, seq: int, allowed: frozenset[str] | None) -> LeaseReport:
         """Return this line with what the rest of the request says of its sender."""
-        return LeaseReport(incarnation=incarnation, seq=seq, allowed=allowed, **msgspec.structs.asdict(self))
+        return LeaseReport(*msgspec.structs.astuple(self), incarnation=incarnation, seq=seq, allowed=allowed)
 
 
 class LeaseReport(LeaseLine, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class LeaseReport(LeaseLine, frozen=True, kw_only=True):
     allowed: frozenset[str] | None = None
 
 
-class LeaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseAnswer(msgspec.Struct, frozen=True):
     """One lease in a sync response, as it goes over the wire. ``period_ms`` is null when no period on the path ends."""
 
     number: int

@@ -33,13 +33,16 @@ def gather(
         lease.asks = False
         if lease.closed or lease.revoked or report.final:
             continue
-        stands = lease.counters.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
-        missing = report.want - stands.outstanding
+        granted, settled, returned, _ = lease.counters
+        left = granted - max(returned, report.returned) - max(settled, report.settled)
+        missing = report.want - max(0, left)
         lease.asks = missing > 0
         for key in lease.path:
-            accounts[key].here += 1
-            accounts[key].asking += lease.asks
-            most[key] = max(most.get(key, 0), missing)
+            account = accounts[key]
+            account.here += 1
+            account.asking += lease.asks
+            if missing > most.get(key, 0):
+                most[key] = missing
     return most
 
 

@@ -59,9 +59,23 @@ class Account(NamedTuple):
 
     def moved(self, *, outstanding: int, settled: int) -> Account:
         """Return the account after a change by these differences."""
-        outstanding, settled = self.outstanding + outstanding, self.settled + settled
         return Account(
-            self.amount, outstanding, settled, self.blocks, self.archived, self.wanting, self.live, self.scarce
+            self.amount,
+            self.outstanding + outstanding,
+            self.settled + settled,
+            self.blocks,
+            self.archived,
+            self.wanting,
+            self.live,
+            self.scarce,
+        )
+
+    def among(self, *, wanting: int, live: int) -> Account:
+        """Return the account as it is shared with so many others."""
+        if wanting == self.wanting and live == self.live:
+            return self
+        return Account(
+            self.amount, self.outstanding, self.settled, self.blocks, self.archived, wanting, live, self.scarce
         )
 
 
@@ -103,7 +117,7 @@ def decide(lease: Counters, ask: Ask, path: Sequence[Account]) -> Grant:
         room, tightest = min(blocking)
         if room < floor:
             return Grant(0, tightest if ask.min_useful > idle or idle <= 0 else None)
-        missing = min(_slice(account, lease, ask, missing, floor) for account in path if account.blocks)
+        missing = min([_slice(path[index], lease, ask, missing, floor) for _, index in blocking])
         if not missing:
             return Grant(0)
     overspent = max(0, lease.settled + lease.returned - lease.granted)
@@ -142,8 +156,10 @@ def cap(ask: Ask, path: Sequence[Account]) -> int:
 
     Nothing while an account on the path is over its amount or archived; while one denies others, what calls wait for.
     """
-    if any(account.archived or (account.blocks and account.room < 0) for account in path):
-        return 0
-    if ask.waiting is not None and any(account.blocks and account.scarce for account in path):
-        return ask.waiting
-    return ask.want + ask.want // 2
+    kept = ask.want + ask.want // 2
+    for account in path:
+        if account.archived or (account.blocks and account.room < 0):
+            return 0
+        if account.scarce and account.blocks and ask.waiting is not None:
+            kept = ask.waiting
+    return kept

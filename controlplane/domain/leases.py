@@ -119,8 +119,8 @@ class OpenAccount:
 
     def look_around(self) -> None:
         """Take in how many others there are: by the last count, and in this group."""
-        wanting, live = max(1, self.crowd.wanting, self.asking), max(1, self.crowd.live, self.here)
-        self.state = self.state._replace(wanting=wanting, live=live)
+        crowd = self.crowd
+        self.state = self.state.among(wanting=max(1, crowd.wanting, self.asking), live=max(1, crowd.live, self.here))
 
     def deny(self) -> None:
         """It has no room for a call: what is idle elsewhere is called back."""
@@ -138,6 +138,8 @@ class OpenAccount:
         What is taken back makes no room in a rolling window before the next report: only its slots know whether the
         charge was still inside.
         """
+        if not (outstanding or added or taken_back):
+            return
         self.outstanding += outstanding
         self.settled += added - taken_back
         settled = added if self.budget.rule.kind == "rolling" else added - taken_back
@@ -162,6 +164,7 @@ class OpenLease:
     asks: bool = False  # whether the report that is being merged is short of something
     short: int = 0  # what the last report was short of when it had been answered
     revoked: bool = False  # grants no more; what is left stays exposed until the holder's final report
+    row: int = 0  # where it is kept; none yet when it is new
 
     @property
     def outstanding(self) -> int:
@@ -203,19 +206,20 @@ def merge_report(
     """
     path = [accounts[key] for key in lease.path]
     denied = _count_denied(report, lease, path)
-    before, stood, presumed, exposure = lease.outstanding, lease.counters, lease.presumed, lease.exposure
-    lease.counters = stood.merge(settled=report.settled, returned=report.returned, corrected=report.corrected)
-    lease.presumed = 0 if report.final else max(0, presumed - (lease.counters.settled - stood.settled))
+    stood, before, presumed = lease.counters, lease.outstanding, lease.presumed
+    lease.counters = counters = stood.merge(
+        settled=report.settled, returned=report.returned, corrected=report.corrected
+    )
+    settled = counters.settled - stood.settled
+    if presumed:
+        lease.presumed = 0 if report.final else max(0, presumed - settled)
     lease.closed = lease.closed or report.final
-    overage = max(0, lease.exposure - exposure)
+    outstanding, proven = lease.outstanding - before, presumed - lease.presumed
+    overage = max(0, outstanding + settled - proven)  # what the lease may come to at most grew by that
     lease.overage += overage
     for account in path:
-        account.move(
-            lease.outstanding - before,
-            lease.counters.settled - stood.settled,
-            lease.counters.corrected - stood.corrected + presumed - lease.presumed,
-        )
-        account.presumed += lease.presumed - presumed
+        account.move(outstanding, settled, counters.corrected - stood.corrected + proven)
+        account.presumed -= proven
         account.overage += overage
     if report.seq >= lease.seq:
         lease.seq, lease.held = report.seq, report.held
@@ -223,8 +227,9 @@ def merge_report(
     answer = _answer(report, ask, lease, path, now, ttl_ms)
     if report.seq == lease.seq:
         lease.short = 0 if answer.closed else max(0, report.want - lease.outstanding)
-    for account in path:
-        account.asking -= lease.asks
+    if lease.asks:
+        for account in path:
+            account.asking -= 1
     return answer
 
 
@@ -234,8 +239,8 @@ def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> 
     So many as fit, at what the next call needs, into what was free on the whole path before the report is merged. It is an
     estimate: the room at the time of the call, up to one sync before, nobody knows.
     """
-    denied = max(0, report.denied - lease.denied)
-    if not denied:
+    denied = report.denied - lease.denied
+    if denied <= 0:
         return 0
     lease.denied += denied
     rooms = [account.state.room for account in path if account.state.blocks]
@@ -250,27 +255,21 @@ def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> 
 def _answer(report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
     ends = [account.ends_at for account in path if account.ends_at is not None]
     period_ms = max(0, _ms(min(ends) - now)) if ends else None
+    over = lease.closed or lease.revoked
     denied: Denial | None = None
-    blocker: OpenAccount | None = None
-    if lease.closed or lease.revoked:
+    name = retry_after_ms = None
+    if over:
         denied = "closed" if not report.final else None
     elif any(account.budget.archived for account in path):
         denied = "unknown"
     elif period_ms != 0:
         blocked_by = _grant(lease, ask, path)
         if blocked_by is not None:
-            denied, blocker = "exhausted", path[blocked_by]
+            blocker = path[blocked_by]
+            denied, name, retry_after_ms = "exhausted", blocker.budget.name, blocker.retry_after_ms(now)
             blocker.deny()
-    return Answer(
-        granted=lease.counters.granted,
-        cap=0 if lease.closed or lease.revoked else cap(ask, [account.state for account in path]),
-        ttl_ms=ttl_ms,
-        period_ms=period_ms,
-        closed=lease.closed or lease.revoked,
-        denied=denied,
-        blocked_by=blocker.budget.name if blocker else None,
-        retry_after_ms=blocker.retry_after_ms(now) if blocker else None,
-    )
+    kept = 0 if over else cap(ask, [account.state for account in path])
+    return Answer(lease.counters.granted, kept, ttl_ms, period_ms, over, denied, name, retry_after_ms)
 
 
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
@@ -280,9 +279,11 @@ def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
     grant = decide(lease.counters, ask, [account.state for account in path])
     if grant.amount:
         before = lease.outstanding
-        lease.counters = lease.counters._replace(granted=lease.counters.granted + grant.amount)
+        granted, settled, returned, corrected = lease.counters
+        lease.counters = Counters(granted + grant.amount, settled, returned, corrected)
+        outstanding = lease.outstanding - before
         for account in path:
-            account.move(lease.outstanding - before, 0)
+            account.move(outstanding, 0)
     return grant.blocked_by
 
 

@@ -63,6 +63,19 @@ class Entry(NamedTuple):
         return self.corrected + max(0, -self.presumed)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether something was granted, settled or returned, and nothing else happened."""
+        return not (
+            self.closes
+            or self.opens
+            or self.corrected
+            or self.presumed
+            or self.denied
+            or self.false_denied
+            or self.overage
+        )
+
+    @property
     def amounts(self) -> tuple[int, ...]:
         return (
             self.granted, self.settled, self.returned, self.corrected, self.presumed, self.denied, self.false_denied,
@@ -79,41 +92,43 @@ def entry_of(
     lease: OpenLease, before: Stand | None, *, now: datetime, counts_at: datetime | None = None
 ) -> Entry | None:
     """Return what changed of ``lease`` since ``before`` (``None``: it is new), or ``None`` when nothing did."""
-    stood = before or Stand(Counters(), 0, 0, 0, 0, closed=False)
-    entry = Entry(
-        kind="open",
-        key=lease.key,
-        path=tuple(lease.path),
-        at=now,
-        opened_at=lease.opened_at or now,
-        counts_at=counts_at or now,
-        granted=lease.counters.granted - stood.counters.granted,
-        settled=lease.counters.settled - stood.counters.settled,
-        returned=lease.counters.returned - stood.counters.returned,
-        corrected=lease.counters.corrected - stood.counters.corrected,
-        presumed=lease.presumed - stood.presumed,
-        denied=lease.denied - stood.denied,
-        false_denied=lease.false_denied - stood.false_denied,
-        overage=lease.overage - stood.overage,
-        closes=lease.closed and not stood.closed,
-        opens=before is None,
+    stood = before or _NEW
+    counters, old = lease.counters, stood.counters
+    amounts = (
+        counters.granted - old.granted,
+        counters.settled - old.settled,
+        counters.returned - old.returned,
+        counters.corrected - old.corrected,
+        lease.presumed - stood.presumed,
+        lease.denied - stood.denied,
+        lease.false_denied - stood.false_denied,
+        lease.overage - stood.overage,
     )
-    if not (entry.opens or entry.closes or any(entry.amounts)):
+    opens, closes = before is None, lease.closed and not stood.closed
+    if not (opens or closes or any(amounts)):
         return None
-    return entry._replace(kind=_kind(entry))
+    kind = _kind(amounts, opens=opens, closes=closes)
+    opened_at = lease.opened_at or now
+    return Entry(kind, lease.key, tuple(lease.path), now, opened_at, counts_at or now, *amounts, closes, opens)
 
 
-def _kind(entry: Entry) -> Kind:
-    gravest: list[tuple[bool, Kind]] = [
-        (entry.presumed > 0, "expire"),
-        (entry.corrected > 0 or entry.presumed < 0, "correct"),
-        (entry.closes, "close"),
-        (entry.opens, "open"),
-        (entry.settled > 0, "settle"),
-        (entry.returned > 0, "return"),
-        (entry.granted > 0, "grant"),
-    ]
-    return next((kind for happened, kind in gravest if happened), "deny")
+_NEW = Stand(Counters(), 0, 0, 0, 0, closed=False)
+
+
+def _kind(amounts: tuple[int, ...], *, opens: bool, closes: bool) -> Kind:
+    """Return the gravest thing that happened."""
+    granted, settled, returned, corrected, presumed, *_ = amounts
+    if presumed > 0:
+        return "expire"
+    if corrected > 0 or presumed < 0:
+        return "correct"
+    if closes or opens:
+        return "close" if closes else "open"
+    if settled > 0:
+        return "settle"
+    if returned > 0:
+        return "return"
+    return "grant" if granted > 0 else "deny"
 
 
 def slot_moves(entries: Iterable[Entry], rolling: Mapping[int, int]) -> dict[tuple[int, datetime], int]:

@@ -62,7 +62,7 @@ class Edge:
         self._pool = make_pool()
         self._announcer = Announcer()
         self._mirror = Mirror(self._pool)
-        self._batcher = Batcher(self._pool, self._announcer.tell)
+        self._batcher = Batcher(self._announcer.tell)
         self._rules = Rules(self._pool)
         self._sizes = Sizes(self._pool)
         self._tenants = TenantFigures(self._pool)

@@ -21,7 +21,7 @@ from psycopg import AsyncConnection
 
 from controlplane.budgets.actions import leases
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
-from controlplane.edge.database import Gone, Pool
+from controlplane.edge.database import Gone, Line, send
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest, SyncWindow
 from controlplane.fleet.actions import shares, sightings
@@ -65,8 +65,9 @@ class _Waiting:
 class Batcher:
     """Writes syncs in groups, one group at a time. ``told`` is called with what changed after each commit."""
 
-    def __init__(self, pool: Pool, told: Callable[[frozenset[str]], None]) -> None:
-        self._pool = pool
+    def __init__(self, told: Callable[[frozenset[str]], None]) -> None:
+        self._line = Line()
+        self._accounts: dict[int, int] = {}
         self._told = told
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
@@ -88,14 +89,17 @@ class Batcher:
 
     async def run(self) -> None:
         """Write groups until cancelled."""
-        while True:
-            await self._arrived.wait()
-            group = self._next_group()
-            try:
-                await self._write(group)
-            except Exception:
-                log.exception("sync.group_failed")
-                _fail(group, Unavailable("The sync could not be written: try again.", retry_after_s=1))
+        try:
+            while True:
+                await self._arrived.wait()
+                group = self._next_group()
+                try:
+                    await self._write(group)
+                except Exception:
+                    log.exception("sync.group_failed")
+                    _fail(group, Unavailable("The sync could not be written: try again.", retry_after_s=1))
+        finally:
+            await self._line.close()
 
     def _next_group(self) -> list[_Waiting]:
         """Take the next group from the queue: in one transaction every incarnation comes at most once."""
@@ -137,13 +141,24 @@ class Batcher:
             await self._write([waiting])
 
     async def _commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Write a group durably. What was kept open may have been lost meanwhile: then it is written once more."""
+        kept = self._line.is_open
         with Gone():
-            async with self._pool.connection() as connection:
-                try:
-                    return await write(connection, arrivals)
-                except psycopg.errors.DeadlockDetected:
-                    await connection.rollback()
-                    return await write(connection, arrivals)
+            try:
+                return await self._try(arrivals)
+            except psycopg.errors.DeadlockDetected:
+                return await self._try(arrivals)
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                if not kept:
+                    raise
+                return await self._try(arrivals)
+
+    async def _try(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        async with self._line.transaction() as connection, connection.pipeline():
+            outcomes = await write(connection, arrivals, self._accounts)
+            await connection.commit()
+            send(connection)
+        return outcomes
 
 
 def _fail(group: Sequence[_Waiting], problem: Problem) -> None:
@@ -152,44 +167,47 @@ def _fail(group: Sequence[_Waiting], problem: Problem) -> None:
             waiting.outcome.set_exception(problem)
 
 
-async def write(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Outcome]:
-    """Write one group, each incarnation at most once, in a fixed number of statements; the caller commits."""
+async def write(
+    connection: AsyncConnection, arrivals: Sequence[Arrival], accounts: dict[int, int] | None = None
+) -> list[Outcome]:
+    """Write one group, each incarnation at most once, in a fixed number of statements; the caller commits.
+
+    Meant for a pipeline: statements wait until an answer is needed, and then go out together.
+    ``accounts`` are those that budgets had when it was called last: it is kept up to date.
+    """
     now = timezone.now()
+    known = accounts if accounts is not None else {}
     seen = [_sighting(arrival) for arrival in arrivals]
-    acked = await sightings.touch(connection, seen)
-    fresh = {
-        arrival.request.incarnation: [
-            w for w in arrival.request.windows if w.number > acked[arrival.request.incarnation]
-        ]
-        for arrival in arrivals
-    }
-    counted = [
-        item
-        for arrival in arrivals
-        for item in _counted(arrival, fresh[arrival.request.incarnation], acked[arrival.request.incarnation])
-    ]
-    await windows.fold(connection, counted, now=now)
-    reported = [
-        Reported(window.starts_ms, window.releases, arrival.key.payers)
-        for arrival in arrivals
-        for window in fresh[arrival.request.incarnation]
-        if window.releases
-    ]
-    await arms.fold(connection, reported, now=now)
-    raised = {incarnation: max(w.number for w in new) for incarnation, new in fresh.items() if new}
-    await sightings.acknowledge(connection, raised)
+    reports = [report for arrival in arrivals for report in _reports(arrival)]
+    touched = await sightings.touch(connection, seen)
+    held = await leases.hold(connection, reports, known)
+    acked = await touched.acked()
+    if touched.late:  # what another connection has just written for them was not seen yet
+        held = await leases.hold(connection, reports, known)
+    await _fold(connection, arrivals, acked, now)
     await sightings.note_breakers(connection, seen)
     divided = await shares.divide(connection, seen, now=now)
-    reports = [report for arrival in arrivals for report in _reports(arrival)]
-    answers = await leases.merge(connection, reports, now=now, ttl_ms=settings.LEASE_TTL_MS)
+    answers = await leases.merge_held(connection, held, known, now=now, ttl_ms=settings.LEASE_TTL_MS) if held else {}
     return [
         Outcome(
-            windows_acked=raised.get(arrival.request.incarnation, acked[arrival.request.incarnation]),
+            windows_acked=max(before, sighting.last_window),
             leases=[answers[arrival.request.incarnation, line.number] for line in arrival.request.leases],
             shares=divided.get(arrival.request.incarnation, []),
         )
-        for arrival in arrivals
+        for arrival, sighting, before in zip(arrivals, seen, acked, strict=True)
     ]
+
+
+async def _fold(connection: AsyncConnection, arrivals: Sequence[Arrival], acked: Sequence[int], now: datetime) -> None:
+    """Fold the windows that are above what had been acknowledged."""
+    counted: list[Counted] = []
+    reported: list[Reported] = []
+    for arrival, before in zip(arrivals, acked, strict=True):
+        fresh = [window for window in arrival.request.windows if window.number > before]
+        counted += _counted(arrival, fresh, before)
+        reported += [Reported(each.starts_ms, each.releases, arrival.key.payers) for each in fresh if each.releases]
+    await windows.fold(connection, counted, now=now)
+    await arms.fold(connection, reported, now=now)
 
 
 def _sighting(arrival: Arrival) -> Sighting:
@@ -211,29 +229,32 @@ def _sighting(arrival: Arrival) -> Sighting:
         breakers=request.breakers,
         demand=tuple(line for line in request.demand if key.tenant_of(line.tenant) == line.tenant),
         seen_at=arrival.at,
+        last_window=max([window.number for window in request.windows], default=0),
     )
 
 
 def _counted(arrival: Arrival, fresh: Sequence[SyncWindow], acked: int) -> list[Counted]:
     """Return what to fold, every tenant checked. A first report, or one with new windows, samples the sessions."""
-    tenant_of = arrival.key.tenant_of
+    key = arrival.key
     counted = [
-        Counted(
-            starts_ms=window.starts_ms,
-            book=window.book,
-            rows=[_checked(row, tenant_of(row.tenant)) for row in window.rows],
-            users=[_checked(user, tenant_of(user.tenant)) for user in window.users],
-        )
+        Counted(window.starts_ms, window.book, _checked(key, window.rows), _checked(key, window.users))
         for window in fresh
     ]
     if arrival.request.sessions and (fresh or not acked):
-        checked = [_checked(line, tenant_of(line.tenant)) for line in arrival.request.sessions]
+        checked = _checked(key, arrival.request.sessions)
         counted.append(Counted(int(arrival.at.timestamp() * 1000), sessions=checked))
     return counted
 
 
-def _checked(row: Row, tenant: str) -> Row:
-    return row if row.tenant == tenant else msgspec.structs.replace(row, tenant=tenant)
+def _checked(key: Key, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows with the tenants that they count for."""
+    if key.tenants is None:  # it speaks for all
+        return rows
+    tenants = [key.tenant_of(row.tenant) for row in rows]
+    return [
+        row if row.tenant == tenant else msgspec.structs.replace(row, tenant=tenant)
+        for row, tenant in zip(rows, tenants, strict=True)
+    ]
 
 
 def _reports(arrival: Arrival) -> list[LeaseReport]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -46,7 +47,10 @@ class Instance(models.Model):
     dropped_spans = models.BigIntegerField(default=0)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["-seen_at"], name="instance_newest")]
+        # Every sync changes ``seen_at``: another kind of index would be written anew each time.
+        indexes: ClassVar = [
+            BrinIndex(fields=["seen_at"], name="instance_seen", pages_per_range=16, autosummarize=True)
+        ]
 
 
 class BreakerState(models.Model):

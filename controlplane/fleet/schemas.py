@@ -91,3 +91,4 @@ class Sighting(NamedTuple):
     breakers: tuple[BreakerLine, ...]
     demand: tuple[DemandLine, ...]
     seen_at: datetime
+    last_window: int = 0  # the highest number of a window that it brought

@@ -209,7 +209,7 @@ def test_write__the_same_first_sync_on_many_connections__counts_once(chance: ran
 
     async def one(seq: int) -> int:
         link = await connect()
-        async with link:
+        async with link, link.pipeline():
             (outcome,) = await write(link, [Arrival(key, said(seq), timezone.now())])
         return outcome.leases[0].granted
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import create_budget
@@ -267,6 +268,24 @@ async def test_sync__many_at_once__are_written_in_few_groups(ask: Caller, budget
     assert {reply.status for reply in replies} == {200}
     assert granted == 500
     assert ask.edge._batcher.groups <= 3
+
+
+async def test_sync__its_connection_to_the_database_was_lost__is_written_over_a_new_one(ask: Caller, me: str) -> None:
+    await ask.sync(incarnation=me)
+    await sync_to_async(_end_connections)()
+
+    reply = await ask.sync(incarnation=me, seq=2)
+
+    assert reply.status == 200
+    assert (await Instance.objects.aget()).seq == 2
+
+
+def _end_connections() -> None:
+    """End all connections to the database but the one that says so."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 async def test_traces__json_and_gzip__are_in_the_table_once(ask: Caller) -> None:

@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import dict_row
 
-from controlplane.budgets.schemas import LeaseReport
 from controlplane.columns import plain
 from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
-from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease
+from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report
 from controlplane.domain.periods import PeriodRule, leaves_window, rolling_cutoff
 
 
@@ -27,163 +26,165 @@ async def rows_of(connection: AsyncConnection[Any], query: str, values: Sequence
         return await cursor.fetchall()
 
 
-async def budgets_of(connection: AsyncConnection[Any], ids: set[int]) -> dict[int, BudgetTerms]:
-    rows = await rows_of(
-        connection,
-        """
-        SELECT budget.id, budget.slug, tenant.slug AS tenant, period_kind, period_unit, period_timezone, period_days,
-               budget.archived_at IS NOT NULL AS archived
-        FROM budgets_budget AS budget LEFT JOIN tenancy_tenant AS tenant ON tenant.id = budget.tenant_id
-        WHERE budget.id = ANY(%s)
-        """,
-        [sorted(ids)],
-    )
-    return {row["id"]: _budget(row) for row in rows}
-
-
-def _budget(row: dict[str, Any]) -> BudgetTerms:
-    rule = PeriodRule(row["period_kind"], row["period_unit"], row["period_timezone"], row["period_days"])
-    return BudgetTerms(row["id"], f"{row['tenant'] or ''}/{row['slug']}", row["tenant"], rule, row["archived"])
-
-
-async def leases_of(connection: AsyncConnection[Any], reports: Sequence[LeaseReport]) -> dict[LeaseKey, OpenLease]:
-    keys = sorted({(report.incarnation, report.number) for report in reports})
-    rows = await rows_of(
-        connection,
-        """
-        SELECT lease.* FROM unnest(%s::uuid[], %s::bigint[]) AS wanted (incarnation, number)
+async def send_leases(connection: AsyncConnection[Any], keys: Sequence[LeaseKey]) -> AsyncCursor[Any]:
+    """Ask for the leases, and lock them; ``leases_in`` reads the answer."""
+    return await connection.execute(
+        b"""
+        SELECT wanted.place, lease.id, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd, held_nusd,
+               denied_calls, seq, closed, created_at, presumed_nusd, false_denied_calls, overage_nusd, revoked, short_nusd
+        FROM unnest(%s::uuid[], %s::bigint[]) WITH ORDINALITY AS wanted (incarnation, number, place)
         JOIN budgets_lease AS lease USING (incarnation, number)
         ORDER BY lease.id FOR UPDATE OF lease
         """,
         [plain([key[0] for key in keys]), plain([key[1] for key in keys])],
     )
-    return {
-        (row["incarnation"], row["number"]): OpenLease(
-            key=(row["incarnation"], row["number"]),
-            path=list(row["path"]),
-            counters=Counters(row["granted_nusd"], row["settled_nusd"], row["returned_nusd"], row["corrected_nusd"]),
-            held=row["held_nusd"],
-            denied=row["denied_calls"],
-            seq=row["seq"],
-            closed=row["closed"],
-            opened_at=row["created_at"],
-            presumed=row["presumed_nusd"],
-            false_denied=row["false_denied_calls"],
-            overage=row["overage_nusd"],
-            revoked=row["revoked"],
-            short=row["short_nusd"],
-        )
-        for row in rows
-    }
 
 
-class _Terms(NamedTuple):
-    """What an operator may change of a budget at any time, read after its accounts are locked; and what it carries."""
+async def leases_in(cursor: AsyncCursor[Any], keys: Sequence[LeaseKey]) -> dict[LeaseKey, OpenLease]:
+    """Return the leases that there are, as they were locked."""
+    leases = {}
+    for (
+        place, row, path, granted, settled, returned, corrected, held, denied, seq, closed, opened_at, presumed,
+        false_denied, overage, revoked, short,
+    ) in await cursor.fetchall():  # fmt: skip
+        key = keys[place - 1]
+        counters = Counters(granted, settled, returned, corrected)
+        leases[key] = OpenLease(
+            key, path, counters, held, denied, seq, closed, opened_at, presumed, false_denied, overage,
+            short=short, revoked=revoked, row=row,
+        )  # fmt: skip
+    return leases
 
+
+class Terms(NamedTuple):
+    """What a budget says: what stays as it is, and what an operator may change at any time."""
+
+    budget: BudgetTerms
     amount: int
     blocks: bool
-    archived: bool
     carry: CarryRule
     created_at: datetime
 
 
-async def accounts_of(
-    connection: AsyncConnection[Any], leases: Iterable[OpenLease], budgets: dict[int, BudgetTerms], now: datetime
+async def send_terms(connection: AsyncConnection[Any], budgets: Iterable[int]) -> AsyncCursor[Any]:
+    """Ask what budgets say; ``terms_in`` reads the answer."""
+    return await connection.execute(
+        b"""
+        SELECT budget.id, budget.slug, tenant.slug AS tenant, period_kind, period_unit, period_timezone, period_days,
+               budget.archived_at IS NOT NULL, amount_nusd, on_exhausted = 'block', carry_up_to_nusd, carries_debt,
+               budget.created_at
+        FROM budgets_budget AS budget LEFT JOIN tenancy_tenant AS tenant ON tenant.id = budget.tenant_id
+        WHERE budget.id = ANY(%s::bigint[])
+        """,
+        [plain(budgets)],
+    )
+
+
+async def terms_in(cursor: AsyncCursor[Any]) -> dict[int, Terms]:
+    terms = {}
+    for key, slug, tenant, kind, unit, zone, days, archived, amount, blocks, carry, debt, at in await cursor.fetchall():
+        budget = BudgetTerms(key, f"{tenant or ''}/{slug}", tenant, PeriodRule(kind, unit, zone, days), archived)
+        terms[key] = Terms(budget, amount, blocks, CarryRule(carry, debt), at)
+    return terms
+
+
+class AccountRow(NamedTuple):
+    """An account as its row has it."""
+
+    id: int
+    budget_id: int
+    starts_at: datetime | None
+    ends_at: datetime | None
+    outstanding: int
+    settled: int
+    amount: int
+    carried: int
+    live: int
+    wanting: int
+    counted_at: datetime | None
+    denied_at: datetime | None
+
+
+_BY_ID = b"""
+    SELECT id, budget_id, starts_at, ends_at, outstanding_nusd, settled_nusd, amount_nusd, carried_nusd, live_holders,
+           wanting_holders, counted_at, denied_at
+    FROM budgets_account WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
+"""
+_BEFORE = b"""
+    SELECT account.id, account.budget_id, account.starts_at, account.ends_at, account.outstanding_nusd, account.settled_nusd,
+           account.amount_nusd, account.carried_nusd, account.live_holders, account.wanting_holders, account.counted_at,
+           account.denied_at
+    FROM budgets_account AS held
+    JOIN budgets_account AS account ON account.budget_id = held.budget_id AND account.ends_at = held.starts_at
+    WHERE held.id = ANY(%s::bigint[]) ORDER BY account.id FOR UPDATE OF account
+"""
+
+
+async def send_accounts(connection: AsyncConnection[Any], ids: Iterable[int]) -> AsyncCursor[Any]:
+    """Ask for accounts, and lock them; ``accounts_in`` reads the answer."""
+    return await connection.execute(_BY_ID, [plain(ids)])
+
+
+async def accounts_in(cursor: AsyncCursor[Any]) -> dict[int, AccountRow]:
+    return {row[0]: AccountRow(*row) for row in await cursor.fetchall()}
+
+
+async def open_accounts(
+    connection: AsyncConnection[Any], rows: Mapping[int, AccountRow], terms: Mapping[int, Terms], now: datetime
 ) -> dict[int, OpenAccount]:
-    """Lock the accounts on all paths, then read what their budgets allow: an amount that was lowered before counts.
+    """Return locked accounts as they stand. ``terms`` were read after they were locked: an amount lowered before counts.
 
     Of budgets that carry something over, the accounts of the periods before are locked, too.
     """
-    ids = sorted({account for lease in leases for account in lease.path})
-    locked = await rows_of(
-        connection,
-        """
-        SELECT * FROM budgets_account
-        WHERE id = ANY(%s) OR id IN (
-            SELECT before.id
-            FROM budgets_account AS held
-            JOIN budgets_budget AS budget ON budget.id = held.budget_id
-            JOIN budgets_account AS before ON before.budget_id = held.budget_id AND before.ends_at = held.starts_at
-            WHERE held.id = ANY(%s) AND (budget.carry_up_to_nusd > 0 OR budget.carries_debt)
-        )
-        ORDER BY id FOR UPDATE
-        """,
-        [ids, ids],
-    )
-    budget_ids = {row["budget_id"] for row in locked}
-    budgets |= await budgets_of(connection, budget_ids - budgets.keys())
-    terms = await _terms_of(connection, budget_ids)
-    windows = await _windows_of(connection, locked, budgets, now)
-    before = {(row["budget_id"], row["ends_at"]): row for row in locked}
-    wanted = set(ids)
+    windows = await _windows_of(connection, rows.values(), terms, now)
+    carrying = [row.id for row in rows.values() if terms[row.budget_id].carry.carries]
+    before: dict[tuple[int, datetime | None], AccountRow] = {}
+    if carrying:
+        found = await accounts_in(await connection.execute(_BEFORE, [plain(carrying)]))
+        before = {(row.budget_id, row.ends_at): row for row in found.values()}
     return {
-        row["id"]: _open(row, budgets[row["budget_id"]], terms[row["budget_id"]], windows, before, now)
-        for row in locked
-        if row["id"] in wanted
-    }
-
-
-async def _terms_of(connection: AsyncConnection[Any], budget_ids: set[int]) -> dict[int, _Terms]:
-    rows = await rows_of(
-        connection,
-        "SELECT id, amount_nusd, on_exhausted = 'block' AS blocks, archived_at IS NOT NULL AS archived, carry_up_to_nusd, "
-        "carries_debt, created_at FROM budgets_budget WHERE id = ANY(%s)",
-        [sorted(budget_ids)],
-    )
-    return {
-        row["id"]: _Terms(
-            row["amount_nusd"],
-            row["blocks"],
-            row["archived"],
-            CarryRule(row["carry_up_to_nusd"], row["carries_debt"]),
-            row["created_at"],
-        )
-        for row in rows
+        key: _open(row, terms[row.budget_id], windows, before.get((row.budget_id, row.starts_at)), now)
+        for key, row in rows.items()
     }
 
 
 def _open(
-    row: dict[str, Any],
-    budget: BudgetTerms,
-    terms: _Terms,
-    windows: dict[int, tuple[int, datetime | None]],
-    before: dict[tuple[int, datetime], dict[str, Any]],
+    row: AccountRow,
+    terms: Terms,
+    windows: Mapping[int, tuple[int, datetime | None]],
+    before: AccountRow | None,
     now: datetime,
 ) -> OpenAccount:
-    settled, oldest = windows.get(row["id"], (row["settled_nusd"], None))
-    extra = _carried(terms, row, before.get((row["budget_id"], row["starts_at"])))
+    budget = terms.budget
+    settled, oldest = windows.get(row.id, (row.settled, None))
+    extra = _carried(terms, row, before)
+    scarce = row.denied_at is not None and now - row.denied_at < SCARCE_FOR
     return OpenAccount(
-        id=row["id"],
+        id=row.id,
         budget=budget,
-        ends_at=row["ends_at"],
+        ends_at=row.ends_at,
         state=Account(
-            amount=terms.amount + extra,
-            outstanding=row["outstanding_nusd"],
-            settled=settled,
-            blocks=terms.blocks,
-            archived=terms.archived,
-            scarce=row["denied_at"] is not None and now - row["denied_at"] < SCARCE_FOR,
+            terms.amount + extra, row.outstanding, settled, terms.blocks, archived=budget.archived, scarce=scarce
         ),
-        crowd=Crowd(row["live_holders"], row["wanting_holders"]),
-        counted_at=row["counted_at"],
+        crowd=Crowd(row.live, row.wanting),
+        counted_at=row.counted_at,
         frees_at=leaves_window(budget.rule.days, oldest) if budget.rule.days and oldest else None,
-        carried=extra if extra != row["carried_nusd"] else None,
+        carried=extra if extra != row.carried else None,
     )
 
 
-def _carried(terms: _Terms, row: dict[str, Any], before: dict[str, Any] | None) -> int:
+def _carried(terms: Terms, row: AccountRow, before: AccountRow | None) -> int:
     """Return what the account has from the period before; one that nobody used is unused whole, if the budget was there."""
-    if not terms.carry.carries or row["starts_at"] is None:
+    if not terms.carry.carries or row.starts_at is None:
         return 0
     if before is not None:
-        amount = before["amount_nusd"] + before["carried_nusd"]
-        return carried(terms.carry, Before(amount, before["outstanding_nusd"] + before["settled_nusd"]))
-    return carried(terms.carry, Before(row["amount_nusd"], 0) if terms.created_at < row["starts_at"] else None)
+        return carried(terms.carry, Before(before.amount + before.carried, before.outstanding + before.settled))
+    return carried(terms.carry, Before(row.amount, 0) if terms.created_at < row.starts_at else None)
 
 
 async def count_holders(
     connection: AsyncConnection[Any],
-    reports: Iterable[LeaseReport],
+    reports: Iterable[Report],
     leases: Mapping[LeaseKey, OpenLease],
     accounts: Mapping[int, OpenAccount],
     *,
@@ -213,10 +214,10 @@ async def count_holders(
 
 
 async def _windows_of(
-    connection: AsyncConnection[Any], accounts: list[dict[str, Any]], budgets: dict[int, BudgetTerms], now: datetime
+    connection: AsyncConnection[Any], accounts: Iterable[AccountRow], terms: Mapping[int, Terms], now: datetime
 ) -> dict[int, tuple[int, datetime | None]]:
     """Return, for the rolling accounts, what was settled in their windows, and the oldest slot with a charge."""
-    rolling = {row["id"]: days for row in accounts if (days := budgets[row["budget_id"]].rule.days)}
+    rolling = {row.id: days for row in accounts if (days := terms[row.budget_id].budget.rule.days)}
     if not rolling:
         return {}
     rows = await rows_of(

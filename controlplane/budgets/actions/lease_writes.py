@@ -2,15 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, optional, plain, texts
-from controlplane.domain.leases import OpenAccount, OpenLease
-from controlplane.domain.ledger import Entry, slot_moves
+from controlplane.domain.leases import LeaseKey, OpenAccount, OpenLease
+from controlplane.domain.ledger import Entry, Stand, entry_of, slot_moves
+
+_NOTHING = ("none", 0, 0, 0)
+
+
+async def store(
+    connection: AsyncConnection[Any],
+    leases: Mapping[LeaseKey, OpenLease],
+    stood: Mapping[LeaseKey, Stand],
+    accounts: Mapping[int, OpenAccount],
+    now: datetime,
+) -> None:
+    """Write what differs from how the leases ``stood`` and from the rows of the accounts, and enter it in the ledger."""
+    plainly: list[tuple[OpenLease, Entry | None]] = []
+    rest: list[OpenLease] = []
+    entries: list[Entry] = []
+    moving: list[Entry] = []
+    for key, lease in leases.items():
+        entry = entry_of(lease, stood.get(key), now=now)
+        if entry is not None:
+            moving.append(entry)
+        if lease.row and (entry is None or entry.is_plain):
+            plainly.append((lease, entry))
+            continue
+        rest.append(lease)
+        if entry is not None:
+            entries.append(entry)
+    await store_accounts(connection, accounts.values(), now)
+    await store_slots(connection, moving, accounts.values())
+    await store_plainly(connection, plainly, now)
+    await store_leases(connection, rest, now)
+    await store_entries(connection, entries)
+
+
+async def store_plainly(
+    connection: AsyncConnection[Any], changes: Sequence[tuple[OpenLease, Entry | None]], now: datetime
+) -> None:
+    """Write leases that are known, with entries that say no more than what was granted, settled and returned."""
+    if not changes:
+        return
+    leases = [lease for lease, _ in changes]
+    entries = [_NOTHING if entry is None else (entry.kind, *entry.amounts[:3]) for _, entry in changes]
+    kinds, granted, settled, returned = zip(*entries, strict=True)
+    await connection.execute(
+        b"""
+        WITH kept AS (
+            UPDATE budgets_lease AS lease
+            SET granted_nusd = said.granted, settled_nusd = said.settled, returned_nusd = said.returned,
+                held_nusd = said.held, seq = said.seq, short_nusd = said.short, seen_at = said.at
+            FROM (
+                SELECT *, %s::timestamptz AS at
+                FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                            %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+                     AS each (id, granted, settled, returned, held, seq, short, kind, more, spent, given_back)
+            ) AS said
+            WHERE lease.id = said.id
+            RETURNING lease.incarnation, lease.number, lease.path, lease.created_at, said.at, said.kind, said.more, said.spent,
+                      said.given_back
+        )
+        INSERT INTO budgets_ledgerentry (incarnation, number, path, kind, at, opened_at, counts_at, granted_nusd, settled_nusd,
+                                         returned_nusd)
+        SELECT incarnation, number, path, kind, at, created_at, at, more, spent, given_back FROM kept WHERE kind <> 'none'
+        """,
+        [
+            now,
+            plain([lease.row for lease in leases]),
+            plain([lease.counters.granted for lease in leases]),
+            plain([lease.counters.settled for lease in leases]),
+            plain([lease.counters.returned for lease in leases]),
+            plain([lease.held for lease in leases]),
+            plain([lease.seq for lease in leases]),
+            plain([lease.short for lease in leases]),
+            "{" + ",".join(kinds) + "}",
+            *map(plain, (granted, settled, returned)),
+        ],
+    )
 
 
 async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], now: datetime) -> None:

@@ -7,18 +7,59 @@ What is read is in ``lease_reads``, what is written in ``lease_writes``; decisio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
-from controlplane.budgets.actions.lease_reads import accounts_of, budgets_of, count_holders, leases_of, rows_of
-from controlplane.budgets.actions.lease_writes import store_accounts, store_entries, store_leases, store_slots
+from controlplane.budgets.actions.lease_reads import (
+    AccountRow,
+    Terms,
+    accounts_in,
+    count_holders,
+    leases_in,
+    open_accounts,
+    rows_of,
+    send_accounts,
+    send_leases,
+    send_terms,
+    terms_in,
+)
+from controlplane.budgets.actions.lease_writes import store
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
-from controlplane.domain.leases import BudgetTerms, LeaseKey, OpenLease, may_touch, merge_report, unknown
-from controlplane.domain.ledger import entry_of, stand_of
+from controlplane.domain.leases import LeaseKey, OpenAccount, OpenLease, may_touch, merge_report, unknown
+from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of
+
+
+class Held:
+    """Reports whose leases, accounts and budgets have been asked for and locked; the answers are still to be read."""
+
+    def __init__(self, reports: Sequence[LeaseReport], keys: list[LeaseKey], cursors: list[AsyncCursor[Any]]) -> None:
+        self.reports = reports
+        self.keys = keys
+        self.leases, self.accounts, self.terms = cursors
+
+
+async def hold(
+    connection: AsyncConnection[Any], reports: Sequence[LeaseReport], accounts: Mapping[int, int] | None = None
+) -> Held | None:
+    """Lock what ``reports`` are about; ``None`` when there are none. In a pipeline this only sends.
+
+    ``accounts`` are those that the paths probably lead to, by budget: what is not among them is locked later.
+    """
+    if not reports:
+        return None
+    known = accounts or {}
+    keys = list({(report.incarnation, report.number): None for report in reports})
+    budgets = {budget for report in reports for budget in report.budgets}
+    cursors = [
+        await send_leases(connection, keys),
+        await send_accounts(connection, {known[budget] for budget in budgets if budget in known}),
+        await send_terms(connection, budgets),
+    ]
+    return Held(reports, keys, cursors)
 
 
 async def merge(
@@ -28,45 +69,67 @@ async def merge(
 
     Merging the same report twice, or an older one after a newer, changes nothing.
     """
-    if not reports:
-        return {}
-    budgets = await budgets_of(connection, {budget for report in reports for budget in report.budgets})
-    leases = await leases_of(connection, reports)
+    held = await hold(connection, reports)
+    return await merge_held(connection, held, {}, now=now, ttl_ms=ttl_ms) if held else {}
+
+
+async def merge_held(
+    connection: AsyncConnection[Any], held: Held, known: dict[int, int], *, now: datetime, ttl_ms: int
+) -> dict[LeaseKey, LeaseAnswer]:
+    """Merge reports that are held, as ``merge`` does; note in ``known`` which account a budget has now."""
+    leases = await leases_in(held.leases, held.keys)
+    rows = await accounts_in(held.accounts)
+    terms = await terms_in(held.terms)
     stood = {key: stand_of(lease) for key, lease in leases.items()}
-    refused = await _open_new(connection, reports, budgets, leases, now)
-    accounts = await accounts_of(connection, leases.values(), budgets, now)
-    await count_holders(connection, reports, leases, accounts, now=now, ttl_ms=ttl_ms)
+    refused = await _open_new(connection, held, terms, leases, now)
+    accounts = await _accounts_of(connection, leases.values(), rows, terms, now)
+    known.update((account.budget.id, account.id) for account in accounts.values())
+    await count_holders(connection, held.reports, leases, accounts, now=now, ttl_ms=ttl_ms)
     answers = {}
-    for report in reports:
+    for report in held.reports:
         key = (report.incarnation, report.number)
         if key in refused:
             said = unknown(report, ttl_ms=ttl_ms)
         else:
             said = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
-        answers[key] = LeaseAnswer(number=report.number, **said._asdict())
-    found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
-    entries = [entry for entry in found if entry is not None]
-    async with connection.pipeline():  # one round trip for all that is written
-        await store_accounts(connection, accounts.values(), now)
-        await store_slots(connection, entries, accounts.values())
-        await store_leases(connection, leases.values(), now)
-        await store_entries(connection, entries)
+        answers[key] = LeaseAnswer(report.number, *said)
+    await store(connection, leases, stood, accounts, now)
     return answers
+
+
+async def _accounts_of(
+    connection: AsyncConnection[Any],
+    leases: Iterable[OpenLease],
+    rows: dict[int, AccountRow],
+    terms: dict[int, Terms],
+    now: datetime,
+) -> dict[int, OpenAccount]:
+    """Return the accounts on all paths, locked; those in ``rows`` are."""
+    wanted = {account for lease in leases for account in lease.path}
+    missing = wanted - rows.keys()
+    if missing:
+        rows |= await accounts_in(await send_accounts(connection, missing))
+        # What their budgets say is read after they were locked.
+        budgets = {rows[key].budget_id for key in missing if key in rows}
+        terms |= await terms_in(await send_terms(connection, budgets))
+    return await open_accounts(connection, {key: rows[key] for key in sorted(wanted)}, terms, now)
 
 
 async def _open_new(
     connection: AsyncConnection[Any],
-    reports: Sequence[LeaseReport],
-    budgets: dict[int, BudgetTerms],
+    held: Held,
+    terms: Mapping[int, Terms],
     leases: dict[LeaseKey, OpenLease],
     now: datetime,
 ) -> set[LeaseKey]:
     """Add to ``leases`` those that are heard of for the first time; return those that can't be opened."""
+    if len(leases) == len(held.keys):
+        return set()
+    reports = ((report.incarnation, report.number, report) for report in held.reports)
     new = {
-        (report.incarnation, report.number): report
-        for report in reports
-        if (report.incarnation, report.number) not in leases
+        (incarnation, number): report for incarnation, number, report in reports if (incarnation, number) not in leases
     }
+    budgets = {key: each.budget for key, each in terms.items()}
     refused = {key for key, report in new.items() if not may_touch(report, budgets)}
     opened = {key: report for key, report in new.items() if key not in refused}
     periods = {budget: period_of(budgets[budget].rule, now) for report in opened.values() for budget in report.budgets}

@@ -5,12 +5,11 @@ Raw psycopg, many sightings in a fixed number of statements, inside the caller's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
 from controlplane.columns import moments, optional, plain, texts
 from controlplane.fleet.schemas import Sighting
@@ -22,42 +21,71 @@ def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
-    """Note ``sightings``, one per incarnation; return the number of the last window acknowledged to each.
+class Touched:
+    """Sightings that have been sent to the database, and its answer."""
 
-    The rows stay locked until the caller's transaction ends.
+    def __init__(
+        self, connection: AsyncConnection[Any], sightings: Sequence[Sighting], cursor: AsyncCursor[Any]
+    ) -> None:
+        self._connection = connection
+        self._sightings = sightings
+        self._cursor = cursor
+        self.late = False  # whether some rows could only be locked when the answer had come
+
+    async def acked(self) -> list[int]:
+        """Return, for each sighting, the number of the last window that had been acknowledged before it."""
+        acked = await self._places()
+        new = [place for place in range(len(self._sightings)) if place not in acked]
+        self.late = bool(new)
+        if new:
+            sightings = [self._sightings[place] for place in new]
+            await _insert(self._connection, sightings)
+            late = Touched(self._connection, sightings, await _send(self._connection, sightings))
+            acked |= {new[place]: number for place, number in (await late._places()).items()}
+        return [acked[place] for place in range(len(self._sightings))]
+
+    async def _places(self) -> dict[int, int]:
+        return {place - 1: number for place, number in await self._cursor.fetchall()}
+
+
+async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> Touched:
+    """Note ``sightings``, one per incarnation, and acknowledge the windows that they bring: the caller folds them.
+
+    The rows stay locked until the caller's transaction ends. In a pipeline this only sends.
     """
-    ordered = sorted(sightings, key=lambda seen: seen.incarnation)
-    acked = await _touch_known(connection, ordered)
-    new = [seen for seen in ordered if seen.incarnation not in acked]
-    if new:
-        acked |= await _insert(connection, new)
-    return acked
+    first = [seen for seen in sightings if seen.seq <= 1]
+    if first:
+        await _insert(connection, first)
+    return Touched(connection, sightings, await _send(connection, sightings))
 
 
-def _taken_at(seen: Sighting) -> datetime:
-    """Return when an instance took its config, by our clock: an instance that does not say took it just now."""
-    return seen.seen_at - timedelta(milliseconds=min(seen.config.age_ms or 0, _LONGEST_AGE_MS))
-
-
-async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
+async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> AsyncCursor[Any]:
     """Note those that were seen before: what may differ from one sync to the next."""
-    cursor = await connection.execute(
+    return await connection.execute(
         b"""
+        WITH before AS (
+            SELECT seen.*, kept.windows_acked
+            FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[],
+                        %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[],
+                        %s::boolean[], %s::bigint[]) WITH ORDINALITY
+                 AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, config_age_ms, refused_etag,
+                          refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final,
+                          last_window, place)
+            JOIN fleet_instance AS kept USING (incarnation)
+            ORDER BY incarnation FOR UPDATE OF kept
+        )
         UPDATE fleet_instance AS kept
         SET key_id = seen.key_id, scope_id = seen.scope_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
-            config_at = CASE WHEN kept.config_etag = seen.config_etag THEN kept.config_at ELSE seen.config_at END,
+            config_at = CASE WHEN kept.config_etag = seen.config_etag THEN kept.config_at
+                             ELSE seen.seen_at - seen.config_age_ms * interval '1 millisecond' END,
             config_etag = seen.config_etag, refused_etag = seen.refused_etag, refused_reason = seen.refused_reason,
             active_sessions = seen.active_sessions, queue_depth = seen.queue_depth,
             dropped_windows = seen.dropped_windows, dropped_spans = seen.dropped_spans, seen_at = seen.seen_at,
-            closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.seen_at END)
-        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[],
-                    %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[],
-                    %s::boolean[])
-             AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, config_at, refused_etag, refused_reason,
-                      active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final)
+            closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.seen_at END),
+            windows_acked = greatest(seen.windows_acked, seen.last_window)
+        FROM before AS seen
         WHERE kept.incarnation = seen.incarnation
-        RETURNING kept.incarnation, kept.windows_acked
+        RETURNING seen.place, seen.windows_acked
         """,
         [
             plain([seen.incarnation for seen in sightings]),
@@ -66,7 +94,7 @@ async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sig
             plain([seen.seq for seen in sightings]),
             plain([seen.skew_ms for seen in sightings]),
             texts([seen.config.etag or "" for seen in sightings]),
-            moments([_taken_at(seen) for seen in sightings]),
+            plain([min(seen.config.age_ms or 0, _LONGEST_AGE_MS) for seen in sightings]),
             texts([seen.config.refused_etag or "" for seen in sightings]),
             texts([(seen.config.refused or "")[:500] for seen in sightings]),
             plain([seen.active_sessions for seen in sightings]),
@@ -75,13 +103,13 @@ async def _touch_known(connection: AsyncConnection[Any], sightings: Sequence[Sig
             plain([seen.gauges.dropped_spans for seen in sightings]),
             moments([seen.seen_at for seen in sightings]),
             plain([seen.final for seen in sightings]),
+            plain([seen.last_window for seen in sightings]),
         ],
     )
-    return dict(await cursor.fetchall())
 
 
-async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> dict[UUID, int]:
-    """Note those that are seen for the first time."""
+async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> None:
+    """Make the rows of those that are seen for the first time."""
     await connection.execute(
         b"""
         INSERT INTO fleet_instance (incarnation, key_id, scope_id, app, host, pid, sdk, seq, clock_skew_ms, config_etag,
@@ -90,6 +118,7 @@ async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting
         SELECT incarnation, key_id, scope_id, app, host, pid, sdk, 0, 0, '', '', '', 0, 0, 0, 0, seen_at, seen_at, 0
         FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::timestamptz[])
              AS seen (incarnation, key_id, scope_id, app, host, pid, sdk, seen_at)
+        ORDER BY incarnation
         ON CONFLICT (incarnation) DO NOTHING
         """,
         [
@@ -103,20 +132,6 @@ async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting
             moments([seen.seen_at for seen in sightings]),
         ],
     )
-    return await _touch_known(connection, sightings)
-
-
-async def acknowledge(connection: AsyncConnection[Any], acked: Mapping[UUID, int]) -> None:
-    """Raise the number of the last window folded, for rows that ``touch`` has locked."""
-    if acked:
-        await connection.execute(
-            b"""
-            UPDATE fleet_instance SET windows_acked = acked.number
-            FROM unnest(%s::uuid[], %s::bigint[]) AS acked (incarnation, number)
-            WHERE fleet_instance.incarnation = acked.incarnation
-            """,
-            _columns(sorted(acked.items())),
-        )
 
 
 async def note_breakers(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> None:

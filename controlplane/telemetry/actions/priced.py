@@ -5,6 +5,8 @@ What another book would make of it can be reckoned from that (``controlplane.bud
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -18,6 +20,27 @@ from tidegate.core.usage import CLASSES, apart
 Key = tuple[date, str, str, str]  # day, tenant, model, book
 
 
+def _amounts_of(row: WindowRow) -> tuple[int, int, int]:
+    return row.calls, row.kinds.get("unpriced", 0), row.cost_nusd
+
+
+def _usage_of(rows: Iterable[WindowRow]) -> dict[str, int]:
+    """Return the disjoint usage of rows. Those that say no more than the three sums are added up first."""
+    usage: Counter[str] = Counter()
+    fresh = cached = out = 0
+    for row in rows:
+        if row.usage or row.cached_input_tokens > row.input_tokens:
+            beyond = {name: count for name, count in row.usage.items() if name in CLASSES}
+            sums = {"fresh": row.input_tokens, "cached": row.cached_input_tokens, "out": row.output_tokens}
+            usage.update(apart(beyond, **sums))
+        else:
+            fresh += row.input_tokens
+            cached += row.cached_input_tokens
+            out += row.output_tokens
+    usage.update(apart({}, fresh=fresh, cached=cached, out=out))
+    return usage
+
+
 class Priced:
     """What rows of windows come to; kept apart until they are stored."""
 
@@ -25,18 +48,17 @@ class Priced:
         self._sums: dict[Key, list[int]] = {}  # calls, of them unpriced, cost
         self._usage: dict[Key, dict[str, int]] = {}
 
-    def add(self, day: date, book: str, row: WindowRow) -> None:
-        """Count a row whose costs were reckoned by ``book``."""
-        if not row.calls and not row.cost_nusd:
+    def add(self, day: date, book: str, rows: Iterable[WindowRow]) -> None:
+        """Count rows of one tenant and model whose costs were reckoned by ``book``."""
+        counted = [row for row in rows if row.calls or row.cost_nusd]
+        if not counted:
             return
-        key = (day, row.tenant, row.model, book)
+        key = (day, counted[0].tenant, counted[0].model, book)
         sums = self._sums.setdefault(key, [0, 0, 0])
-        for index, amount in enumerate((row.calls, row.kinds.get("unpriced", 0), row.cost_nusd)):
-            sums[index] += amount
+        for index, amounts in enumerate(zip(*map(_amounts_of, counted), strict=True)):
+            sums[index] += sum(amounts)
         usage = self._usage.setdefault(key, {})
-        beyond = {name: count for name, count in row.usage.items() if name in CLASSES}
-        used = apart(beyond, fresh=row.input_tokens, cached=row.cached_input_tokens, out=row.output_tokens)
-        for name, count in used.items():
+        for name, count in _usage_of(counted).items():
             usage[name] = usage.get(name, 0) + count
 
     async def store(self, connection: AsyncConnection[Any]) -> None:

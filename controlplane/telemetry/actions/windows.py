@@ -5,9 +5,11 @@ Who calls sees to it that every window is folded once: in the same transaction a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,7 +21,8 @@ from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.window import Distribution
 
-Bucket = tuple[datetime, str, str, str, str]  # start, tenant, route, model, category
+Names = tuple[str, str, str, str]  # tenant, route, model, category
+Bucket = tuple[datetime, str, str, str, str]  # start, and names
 Day = tuple[date, str, str, str, str]
 UserDay = tuple[date, str, str]
 
@@ -27,7 +30,10 @@ UserDay = tuple[date, str, str]
 _AHEAD = timedelta(seconds=5)
 _BEHIND = timedelta(days=31)
 _DAILY = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd")
+_DAILY_PLACES = tuple(map(SUMS.index, _DAILY))
 _ALL_DISTRIBUTIONS = (*DISTRIBUTIONS, "sessions")
+_names_of: Callable[[WindowRow], Names] = attrgetter("tenant", "route", "model", "category")
+_columns_of: Callable[[WindowRow], tuple[Any, ...]] = attrgetter(*SUMS, "kinds", *DISTRIBUTIONS)
 
 
 class Counted(NamedTuple):
@@ -35,9 +41,9 @@ class Counted(NamedTuple):
 
     starts_ms: int
     book: str = ""
-    rows: Iterable[WindowRow] = ()
-    users: Iterable[UserRow] = ()
-    sessions: Iterable[SessionsRow] = ()
+    rows: Sequence[WindowRow] = ()
+    users: Sequence[UserRow] = ()
+    sessions: Sequence[SessionsRow] = ()
 
 
 @dataclass(slots=True)
@@ -46,15 +52,12 @@ class _Sums:
     kinds: dict[str, int] = field(default_factory=dict)
     distributions: dict[str, Distribution] = field(default_factory=dict)
 
-    def add(self, row: WindowRow) -> None:
-        for index, name in enumerate(SUMS):
-            self.amounts[index] += getattr(row, name)
-        for kind, count in row.kinds.items():
+    def add(self, more: _Sums) -> None:
+        _accumulate(self.amounts, more.amounts)
+        for kind, count in more.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
-        for name in DISTRIBUTIONS:
-            packed = getattr(row, name)
-            if packed:
-                self.of(name).merge(Distribution.from_packed(packed))
+        for name, distribution in more.distributions.items():
+            self.of(name).merge(distribution)
 
     def of(self, name: str) -> Distribution:
         return self.distributions.setdefault(name, Distribution())
@@ -65,36 +68,76 @@ class _Sums:
         return "{" + ",".join(map(str, distribution.packed())) + "}" if distribution else "{}"
 
 
+def _sums_of(rows: Iterable[WindowRow]) -> _Sums:
+    """Add up rows, column by column: most columns of most rows are empty."""
+    columns = list(zip(*map(_columns_of, rows), strict=True))
+    kinds, distributions = columns[len(SUMS)], columns[len(SUMS) + 1 :]
+    sums = _Sums([sum(column) for column in columns[: len(SUMS)]])
+    for counts in filter(None, kinds):
+        for kind, count in counts.items():
+            sums.kinds[kind] = sums.kinds.get(kind, 0) + count
+    for name, column in zip(DISTRIBUTIONS, distributions, strict=True):
+        for packed in filter(None, column):
+            sums.of(name).merge(Distribution.from_packed(packed))
+    return sums
+
+
+class _Folded:
+    """What windows add to the tables, by the keys of each."""
+
+    def __init__(self) -> None:
+        self.fine: defaultdict[Bucket, _Sums] = defaultdict(_Sums)
+        self.coarse: defaultdict[Bucket, _Sums] = defaultdict(_Sums)
+        self.days: defaultdict[Day, list[int]] = defaultdict(lambda: [0] * len(_DAILY))
+        self.users: defaultdict[UserDay, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self.priced = Priced()
+
+    def add_rows(self, ten_s: datetime, book: str, rows: Mapping[Names, list[WindowRow]]) -> None:
+        """Add the rows of ten seconds whose costs were reckoned by one book."""
+        minute, day = ten_s.replace(second=0), ten_s.date()
+        for names, alike in rows.items():
+            sums = _sums_of(alike)
+            self.fine[ten_s, *names].add(sums)
+            self.coarse[minute, *names].add(sums)
+            _accumulate(self.days[day, *names], [sums.amounts[index] for index in _DAILY_PLACES])
+            self.priced.add(day, book, alike)
+
+    def add_rest(self, at: datetime, ten_s: datetime, window: Counted) -> None:
+        """Add what a window says of users and sessions."""
+        for user in window.users:
+            _accumulate(self.users[at.date(), user.tenant, user.user], [user.calls, user.tokens, user.cost_nusd])
+        for seen in window.sessions:
+            for start, table in ((ten_s, self.fine), (ten_s.replace(second=0), self.coarse)):
+                table[start, seen.tenant, seen.route, "", ""].of("sessions").add(seen.active)
+
+
 async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, now: datetime) -> None:
     """Add ``windows`` to all rollups."""
-    fine: dict[Bucket, _Sums] = {}
-    coarse: dict[Bucket, _Sums] = {}
-    days: dict[Day, list[int]] = {}
-    users: dict[UserDay, list[int]] = {}
-    priced = Priced()
+    folded = _fold(windows, now)
+    await _store_windows(connection, "telemetry_window_10s", folded.fine)
+    await _store_windows(connection, "telemetry_window_1m", folded.coarse)
+    await _store_days(connection, folded.days)
+    await _store_users(connection, folded.users)
+    await folded.priced.store(connection)
+    await note_late(connection, "windows", (key[0] for key in folded.coarse), now=now)
+
+
+def _fold(windows: Iterable[Counted], now: datetime) -> _Folded:
+    folded = _Folded()
+    alike: defaultdict[tuple[datetime, str], defaultdict[Names, list[WindowRow]]]
+    alike = defaultdict(lambda: defaultdict(list))
     for window in windows:
         at = _sound(window.starts_ms, now)
         ten_s = at.replace(second=at.second - at.second % 10, microsecond=0)
-        minute = at.replace(second=0, microsecond=0)
-        for row in window.rows:
-            rest = (row.tenant, row.route, row.model, row.category)
-            fine.setdefault((ten_s, *rest), _Sums()).add(row)
-            priced.add(at.date(), window.book, row)
-            coarse.setdefault((minute, *rest), _Sums()).add(row)
-            _accumulate(days.setdefault((at.date(), *rest), [0] * len(_DAILY)), [getattr(row, name) for name in _DAILY])
-        for user in window.users:
-            sums = users.setdefault((at.date(), user.tenant, user.user), [0, 0, 0])
-            _accumulate(sums, [user.calls, user.tokens, user.cost_nusd])
-        for seen in window.sessions:
-            for start, table in ((ten_s, fine), (minute, coarse)):
-                table.setdefault((start, seen.tenant, seen.route, "", ""), _Sums()).of("sessions").add(seen.active)
-    async with connection.pipeline():  # one round trip for all that is written
-        await _store_windows(connection, "telemetry_window_10s", fine)
-        await _store_windows(connection, "telemetry_window_1m", coarse)
-        await _store_days(connection, days)
-        await _store_users(connection, users)
-    await priced.store(connection)
-    await note_late(connection, "windows", (key[0] for key in coarse), now=now)
+        if window.rows:
+            same = alike[ten_s, window.book]
+            for names, row in zip(map(_names_of, window.rows), window.rows, strict=True):
+                same[names].append(row)
+        if window.users or window.sessions:
+            folded.add_rest(at, ten_s, window)
+    for (ten_s, book), rows in alike.items():
+        folded.add_rows(ten_s, book, rows)
+    return folded
 
 
 def _sound(starts_ms: int, now: datetime) -> datetime:
