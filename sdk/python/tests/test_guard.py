@@ -778,6 +778,7 @@ def test_budget__cost_unknown__held_at_what_calls_here_did_cost_lately(bench: Be
 
 
 def test_cost__model_without_a_price__a_high_price_and_counted(bench: Bench) -> None:
+    bench.publish()
     with bench.call(model="nobody-knows") as call:
         call.record(input_tokens=1, output_tokens=1)
     with bench.call():
@@ -885,10 +886,25 @@ def test_off__everything_would_refuse__passes_uncounted_and_accounted(bench: Ben
     assert next(iter(bench.guard.leases.slips.values())).lease.settled == 3 * COST
 
 
-def test_no_policy_yet__passes_ungoverned_and_is_counted(bench: Bench) -> None:
+def test_no_policy_yet__passes_ungoverned_and_is_counted_in_time(bench: Bench) -> None:
     spend(bench)
+    assert bench.sync()[0]["windows"] == []
 
-    assert bench.row(tenant="").calls == 1
+    bench.clock.advance(61)
+    request, _ = bench.sync()
+
+    assert [row["calls"] for window in request["windows"] for row in window["rows"]] == [1]
+
+
+def test_first_policy__calls_of_the_time_before__counted_at_its_prices_and_owed(bench: Bench) -> None:
+    spend(bench, tenant=None)
+    bench.budget("all")
+
+    request, _ = bench.sync()
+
+    rows = [row for window in request["windows"] for row in window["rows"]]
+    assert [(row["tenant"], row["cost_nusd"]) for row in rows] == [("acme", COST)]
+    assert [(line["settled"], line["held"]) for line in request["leases"]] == [(COST, 0)]
 
 
 # Ends
@@ -941,6 +957,7 @@ def test_reborn__call_of_the_parent_process__settles_nothing_in_the_child(bench:
 
 
 def test_kinds__errors_and_refusals__by_their_names(bench: Bench) -> None:
+    bench.publish()
     for error in (TimeoutError(), Turned(429), Turned(502), RuntimeError(), KeyboardInterrupt()):
         fail(bench, error)
 

@@ -6,6 +6,7 @@ One lock guards all of it. Nothing of the caller's runs under the lock, and ther
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 
@@ -21,6 +22,7 @@ from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
 from tidegate.core.usage import plain_classes
+from tidegate.early import MAX_EARLY, WithoutPolicy
 from tidegate.errors import Refused
 from tidegate.lanes import Lane, Share
 from tidegate.leasing import Leases
@@ -54,6 +56,7 @@ class Books:
         self.clock = clock
         self._poke = poke  # asks for a sync at once; returns immediately
         self.tracer = Tracer(enabled=False)  # of the calls that cells pass, once they become calls of their own
+        self.without_policy: WithoutPolicy = "pass"
         self.epoch = 0
         self.snapshot: Snapshot | None = None
         self.followers: list[Callable[[Snapshot], None]] = []  # told of every snapshot, outside of the lock
@@ -80,6 +83,7 @@ class Books:
         self.running: set[Ticket] = set()
         self.unpriced_calls = 0
         self.outputs = Memory()
+        self.early: list[tuple[Ticket, BaseException | None, Failure | None, float]] = []
         for cell in self.active:
             cell.credit = NONE
         self.cells = {}
@@ -162,9 +166,31 @@ class Books:
             self._tell_adaptive(ticket, ticket.lane, error, failure, now)
         self._leave_line(ticket)
         self._tell_breaker(ticket, now, error, failure)
+        if ticket.ungoverned and self.snapshot is None and last and len(self.early) < MAX_EARLY:
+            self.early.append((ticket, error, failure, now))  # what it did cost is known when there are prices
+            return
+        self._book(ticket, error, failure, now, last=last)
+
+    def _book(
+        self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float, *, last: bool
+    ) -> None:
+        if ticket.ungoverned and self.snapshot is not None:
+            self.charge(ticket, now)
         self._account(ticket, error, failure, now)
         if last:
             self._end(ticket, error, failure, now)
+
+    def charge(self, ticket: Ticket, now: float) -> None:
+        """Have a call that began before there was a policy be one of the policy's; ``Guard`` does it."""
+
+    def book_early(self, before: float = math.inf) -> None:
+        """Book the calls that ended ``before`` and had no policy; governed or not, they are counted. The caller holds the lock."""
+        early, self.early = self.early, []
+        for ticket, error, failure, now in early:
+            if now < before:
+                self._book(ticket, error, failure, now, last=True)
+            else:
+                self.early.append((ticket, error, failure, now))
 
     def end(self, ticket: Ticket, error: BaseException | None) -> None:
         """A call whose last attempt was settled before has ended."""
@@ -399,6 +425,7 @@ class Books:
             self.snapshot, self.book = snapshot, book
             book.turn(self.clock.wall_ms() // 1000 % DAY_S)
             self.report.priced_by(book.etag)
+            self.book_early()
             for lane in self.lanes.values():
                 if lane.line.waiting:
                     self.promote(lane)
@@ -437,3 +464,4 @@ class Books:
             self.gather()
             for ticket in list(self.running):
                 self._settle(ticket, SystemExit(), last=True)
+            self.book_early()

@@ -19,6 +19,7 @@ from tidegate.cells import CellKey
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
 from tidegate.core.release import Assignment, unit_of
+from tidegate.early import WithoutPolicy
 from tidegate.errors import Refused
 from tidegate.guard import Guard
 from tidegate.journal import Journals, folder_from, owner_of
@@ -34,7 +35,7 @@ from tidegate.wrapping import Wrapped
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-CONNECT_WAIT_S = 1.0
+CONNECT_WAIT_S = 5.0
 CLOSE_S = 3.0
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
@@ -48,16 +49,18 @@ def connect(
     traces: bool = True,
     cache_dir: str | Path | None = None,
     journal: str | Path | None = None,
+    without_policy: WithoutPolicy | None = None,
     clock: Clock | None = None,
 ) -> Gate:
     """Return the gate to a control plane, ``TIDEGATE_URL`` and ``TIDEGATE_KEY`` by default.
 
-    Waits at most ``wait_s`` seconds for the first policy, so that the first call is governed. A server that is away is no
-    error: the last known good policy is used, and without one calls pass ungoverned (``gate.status()`` says so). It is kept in
-    ``cache_dir`` (``TIDEGATE_CACHE_DIR``, or the user's cache folder); empty: nowhere.
+    Waits at most ``wait_s`` seconds for the first policy, so that the first call is governed; for a second only when the server
+    is away. That is no error: the last known good policy is used. It is kept in ``cache_dir`` (``TIDEGATE_CACHE_DIR``, or the
+    user's cache folder); empty: nowhere. While there is none, calls pass ungoverned (``gate.status()`` says so), and what they
+    cost is owed to their budgets later; ``without_policy="refuse"`` (``TIDEGATE_WITHOUT_POLICY``) has them refused as ``Stale``.
     ``journal`` (``TIDEGATE_JOURNAL_DIR``) is a folder on a disk that outlives the process: what a killed process may have spent
     is then said for it by the next one with the same url and key, and nothing of its leases stays counted as spent.
-    Raises ``ValueError`` when url or key are missing or malformed.
+    Raises ``ValueError`` when url or key are missing or malformed, or ``without_policy`` is neither.
     """
     url = url or os.environ.get("TIDEGATE_URL", "")
     key = key or os.environ.get("TIDEGATE_KEY", "")
@@ -76,9 +79,17 @@ def connect(
         traces=traces,
         folder=folder,
         journal=folder_from(journal),
+        without_policy=_without_policy(without_policy),
     )
     gate.start(wait_s)
     return gate
+
+
+def _without_policy(given: str | None) -> WithoutPolicy:
+    said = given or os.environ.get("TIDEGATE_WITHOUT_POLICY") or "pass"
+    if said not in ("pass", "refuse"):
+        raise ValueError(f"without_policy is {said!r}; it must be 'pass' or 'refuse'.")
+    return said  # type: ignore[return-value]
 
 
 def _program() -> str:
@@ -98,6 +109,7 @@ class Gate(Caller):
         traces: bool,
         folder: Path | None,
         journal: Path | None = None,
+        without_policy: WithoutPolicy = "pass",
     ) -> None:
         address = parse_url(url)
         store = Store(folder, url=url, key=key)
@@ -107,6 +119,7 @@ class Gate(Caller):
         self._closed = False
         self._listens = False
         super().__init__(Guard(clock, self._poke), Tracer(enabled=traces))
+        self.guard.without_policy = without_policy
         if kept is not None:
             self.guard.follow(kept.snapshot, kept.book)
         self._background = Background(

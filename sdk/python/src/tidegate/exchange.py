@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from tidegate.core.catalog import DAY_S
+from tidegate.early import EARLY_S
 from tidegate.guard import Guard
 from tidegate.lanes import Share
 from tidegate.leasing import Line
@@ -51,6 +53,8 @@ class Exchange:
         with guard.lock:
             guard.gather()
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()
+            if guard.early:
+                guard.book_early(math.inf if closing else now - EARLY_S)
             interval_s = guard.link.interval_s
             self._seq += 1
             guard.book.turn((wall_ms + guard.report.skew_ms) // 1000 % DAY_S)

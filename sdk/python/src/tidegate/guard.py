@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from tidegate import early
 from tidegate.cells import Lasting
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
@@ -25,7 +26,7 @@ from tidegate.errors import (
     Unpriced,
 )
 from tidegate.lanes import Lane
-from tidegate.leasing import Denial, Path, Slip
+from tidegate.leasing import Path, Slip, denied
 from tidegate.lending import Lending
 from tidegate.report import RowKey
 from tidegate.reserving import lenient
@@ -64,7 +65,7 @@ class Guard(Lending):
         with self.lock:
             self.waiting.discard(ticket)
             if ticket.lane is None:
-                ticket.lane, ticket.epoch = self.lane(self._tenant_of(ticket), ticket.route), self.epoch
+                ticket.lane, ticket.epoch = self.lane(self.tenant_of(ticket), ticket.route), self.epoch
                 ticket.policy = ticket.lane.follow(self.snapshot)
             waiter = self._pass_budgets(ticket, now)
             if waiter is None:
@@ -74,14 +75,14 @@ class Guard(Lending):
                     self.leases.settle(ticket.slip, bound=ticket.bound, cost=0)
             return waiter
 
-    def _tenant_of(self, ticket: Ticket) -> str | None:
+    def tenant_of(self, ticket: Ticket) -> str | None:
         if ticket.tenant is None and self.snapshot is not None:
             return self.snapshot.scope
         return ticket.tenant
 
     def _arrive(self, ticket: Ticket, now: float) -> None:
         snapshot = self.snapshot
-        tenant = self._tenant_of(ticket)
+        tenant = self.tenant_of(ticket)
         lane = self.lane(tenant, ticket.route)
         lane.used_at = now
         ticket.epoch = self.epoch
@@ -89,6 +90,7 @@ class Guard(Lending):
         ticket.policy = policy = lane.follow(snapshot)
         if ticket.arrived is None:
             ticket.arrived = now
+            ticket.ungoverned = snapshot is None
             ticket.key = RowKey(tenant or "", ticket.route, ticket.model, ticket.category)
             if snapshot is not None and snapshot.deployments:
                 self.releases.assign(ticket, snapshot, tenant)
@@ -102,6 +104,11 @@ class Guard(Lending):
                 lane.retries = earned(lane.retries, policy.retry.budget_ratio)
         if self.closed:
             raise self._refuse(ticket, now, Closed("The gate was closed; no more calls are let through."))
+        if snapshot is None and self.without_policy == "refuse":
+            raise self._refuse(ticket, now, Stale("No policy is known yet, and calls without one are refused."))
+
+    def charge(self, ticket: Ticket, now: float) -> None:
+        early.charge(self, ticket, now)
 
     def _pass_breaker(self, ticket: Ticket, now: float) -> None:
         """Refuse at once what would be refused; the permit is taken when the call goes out, so that nobody waits with a probe's."""
@@ -304,7 +311,7 @@ class Guard(Lending):
         denial = path.denial
         recent = denial is not None and (denial.at >= ticket.asked_at or now - denial.at < self.link.interval_s)
         if denial is not None and recent and ticket.bound >= denial.asked:
-            return _denied(denial, path, now)
+            return denied(denial, path, now)
         name = path.refs[0].name
         if self.link.failed_at >= ticket.asked_at or self.link.next_try_at > now:
             after = max(0.0, self.link.next_try_at - now)
@@ -390,13 +397,3 @@ class Guard(Lending):
         if reason not in ticket.watched and not ticket.hedge:
             ticket.watched |= {reason}
             self.row(ticket.key).count(f"shadow.{reason}")
-
-
-def _denied(denial: Denial, path: Path, now: float) -> Refused:
-    name = denial.blocked_by or path.refs[0].name
-    after = None if denial.retry_at is None else max(0.0, denial.retry_at - now)
-    if denial.kind == "unknown":
-        return Stale(
-            f"{name}: the control plane does not know this budget any more.", blocked_by=name, retry_after_s=1.0
-        )
-    return BudgetExhausted(f"{name} is exhausted.", blocked_by=name, retry_after_s=after)

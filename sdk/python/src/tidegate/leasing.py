@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tidegate.core import budget
 from tidegate.core.budget import Lease, Pace
 from tidegate.core.policy import BudgetRef
+from tidegate.errors import BudgetExhausted, Refused, Stale
 from tidegate.journal import Journal
 
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
@@ -317,3 +318,13 @@ class Leases:
         """Retire every lease: the gate closes."""
         for slip in self.slips.values():
             slip.retiring = True
+
+
+def denied(denial: Denial, path: Path, now: float) -> Refused:
+    """Return what a call is told that the server has denied funds."""
+    name = denial.blocked_by or path.refs[0].name
+    after = None if denial.retry_at is None else max(0.0, denial.retry_at - now)
+    if denial.kind == "unknown":
+        text = f"{name}: the control plane does not know this budget any more."
+        return Stale(text, blocked_by=name, retry_after_s=1.0)
+    return BudgetExhausted(f"{name} is exhausted.", blocked_by=name, retry_after_s=after)

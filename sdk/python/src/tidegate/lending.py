@@ -47,9 +47,9 @@ class Lending(Harvest):
 
     def _may_lend(self, ticket: Ticket) -> bool:
         policy, lane = ticket.policy, ticket.lane
-        if lane is None or policy.enforcement != "enforce" or lane.line.waiting or self.closed:
+        if lane is None or policy.enforcement != "enforce" or lane.line.waiting or self.closed or self.snapshot is None:
             return False
-        if self.snapshot is not None and self.snapshot.rules(lane.tenant).personal:
+        if self.snapshot.rules(lane.tenant).personal:
             return False  # who calls decides which budgets are touched
         if ticket.assignment is not None:
             return False  # each call gets a release of its own

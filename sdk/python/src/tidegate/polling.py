@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TypeVar
 
 from tidegate.config import EMPTY_BOOK, Config, Document, Store, read_prices, read_snapshot, verified
@@ -18,6 +19,7 @@ T = TypeVar("T")
 WAIT_S = 25
 MARGIN_S = 10.0
 FIRST_PAUSE_S = 0.1
+PATIENCE_S = 1.0  # with a server that is away, while somebody waits in connect
 MAX_REST_S = 60.0
 
 
@@ -37,6 +39,7 @@ class Poller:
         self.ready = threading.Event()  # there is a policy, or none is to be had soon
         self.refused: tuple[str, str] | None = None  # the etag of a snapshot that can't be compiled, and why
         self.seen_etag = self.config.etag if self.config is not None else None
+        self._away_since: float | None = None  # of time.monotonic, while nothing was heard of the server at all
         self._prices_document: Document | None = None
         self._request: asyncio.Task[Reply] | None = None
         self._hasten = asyncio.Event()
@@ -61,7 +64,8 @@ class Poller:
 
     async def _missed(self, error: Unreachable, backoff: Backoff) -> None:
         self._contact.lose("config", str(error))
-        if self.config is not None:
+        self._away_since = self._away_since or time.monotonic()
+        if self.config is not None or time.monotonic() - self._away_since >= PATIENCE_S:
             self.ready.set()  # nothing better will come soon
         if self.ready.is_set():
             await self._contact.rest(backoff.next_s())

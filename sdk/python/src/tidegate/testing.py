@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from tidegate.client import Gate, connect
 from tidegate.clock import Clock
 from tidegate.core.price import parse_usd
+from tidegate.early import WithoutPolicy
 from tidegate.fake_state import FakeState
 
 __all__ = ["FakeControlPlane", "FrozenClock"]
@@ -151,10 +152,24 @@ class FakeControlPlane:
         self.down()
 
     def connect(
-        self, *, app: str = "test", cache_dir: str | Path = "", clock: Clock | None = None, wait_s: float = 5.0
+        self,
+        *,
+        app: str = "test",
+        cache_dir: str | Path = "",
+        clock: Clock | None = None,
+        wait_s: float = 5.0,
+        without_policy: WithoutPolicy = "pass",
     ) -> Gate:
         """Return a gate to this control plane. Nothing is kept on disk unless ``cache_dir`` is given."""
-        return connect(self.url, KEY, app=app, cache_dir=cache_dir or None, wait_s=wait_s, clock=clock)
+        return connect(
+            self.url,
+            KEY,
+            app=app,
+            cache_dir=cache_dir or None,
+            wait_s=wait_s,
+            clock=clock,
+            without_policy=without_policy,
+        )
 
     # What operators would do
 

@@ -34,7 +34,7 @@ SLOTS = (
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
     "fixed", "hedge", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "paused_s", "policy", "priority",
     "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
-    "total_cost", "total_input", "total_output", "usage", "user", "wait_until", "waiter", "watched",
+    "total_cost", "total_input", "total_output", "ungoverned", "usage", "user", "wait_until", "waiter", "watched",
 )  # fmt: skip
 
 
@@ -60,6 +60,7 @@ class Ticket:
         self.lane: Lane | None = None
         self.policy: Policy = NOTHING
         self.key = RowKey("", "", "", "")
+        self.ungoverned = False  # it arrived before there was a policy
         self.arrived: float | None = None
         self.started: float | None = None  # the first attempt was let through
         self.deadline: float | None = None
