@@ -1,0 +1,131 @@
+"""Who is told more, later, or nothing: escalation, inhibition, maintenance; each notification once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controlplane.alerting import queries
+from controlplane.alerting.actions import configuring, evaluation
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
+from controlplane.problems import Invalid
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import SYSTEM
+from tests.alerting.conftest import NOW, Calls
+
+pytestmark = pytest.mark.django_db
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def people(db: None) -> dict[str, Channel]:
+    return {
+        name: configuring.create_channel(by=SYSTEM, tenant=None, name=name, kind="email", target=f"{name}@a.example")
+        for name in ("first", "boss")
+    }
+
+
+def errors(slug: str = "errors", **more: object) -> Rule:
+    spec = {"metric": "error_rate", "value": 0.1, "window_s": 60, "by": "route"}
+    fields = {"tenant": None, "slug": slug, "name": slug, "kind": "threshold", "spec": spec, **more}
+    return configuring.put_rule(by=SYSTEM, **fields)  # type: ignore[arg-type]  # fields by name
+
+
+def sent() -> list[tuple[str, str, str]]:
+    return [(each.body["event"], each.body["label"], each.channel.name) for each in Delivery.objects.order_by("id")]
+
+
+def test_escalation__nobody_takes_it__tells_more_people_once_and_them_of_the_end(
+    calls: Calls, people: dict[str, Channel]
+) -> None:
+    one = errors(channels=[people["first"]], escalate_after_s=120, escalate_to=[people["boss"]])
+    for minute in range(6):
+        calls(NOW + minute * MINUTE, calls=10, errors=9 if minute < 5 else 0)
+
+    for minute in range(6):
+        evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
+
+    assert sent() == [
+        ("firing", "chat", "first"), ("escalated", "chat", "boss"), ("resolved", "chat", "first"), ("resolved", "chat", "boss")
+    ]  # fmt: skip
+    assert list(Change.objects.order_by("id").values_list("told", flat=True)) == ["firing", "escalated", "resolved"]
+    assert Alert.objects.get().escalated_at is None
+
+
+def test_escalation__somebody_took_it__tells_nobody_else(calls: Calls, people: dict[str, Channel]) -> None:
+    one = errors(channels=[people["first"]], escalate_after_s=60, escalate_to=[people["boss"]])
+    for minute in range(4):
+        calls(NOW + minute * MINUTE, calls=10, errors=9)
+    evaluation.evaluate(one.pk, now=NOW)
+    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW)
+
+    for minute in range(1, 4):
+        evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
+
+    assert sent() == [("firing", "chat", "first")]
+
+
+def test_inhibition__the_cause_fires__what_follows_from_it_is_told_to_nobody(
+    calls: Calls, people: dict[str, Channel]
+) -> None:
+    cause = errors("cause")
+    effect = errors("effect", channels=[people["first"]], inhibited_by=[cause])
+    for minute in range(3):
+        calls(NOW + minute * MINUTE, route="chat", calls=10, errors=9)
+        calls(NOW + minute * MINUTE, route="embed", calls=10, errors=9)
+    evaluation.evaluate(cause.pk, now=NOW)
+    evaluation.evaluate(effect.pk, now=NOW)
+
+    assert sent() == []
+    assert set(effect.alerts.values_list("state", "silenced", "muted_by")) == {("firing", True, "cause fires")}
+    configuring.set_rule_enabled(by=SYSTEM, rule=cause, enabled=False)
+    evaluation.evaluate(effect.pk, now=NOW + MINUTE)
+    assert sent() == [("firing", "chat", "first"), ("firing", "embed", "first")]
+
+
+def test_due_rules__one_that_inhibits_others__comes_first() -> None:
+    effect = errors("effect")
+    cause = errors("cause")
+    errors("effect", inhibited_by=[cause])
+
+    assert evaluation.due_rules(NOW) == [cause.pk, effect.pk]
+
+
+def test_due_rules__of_a_tenant_that_is_gone__are_none(acme: Tenant) -> None:
+    errors(tenant=acme)
+    acme.archived_at = NOW
+    acme.save()
+
+    assert evaluation.due_rules(NOW) == []
+    assert list(queries.rules_seen_by(SYSTEM)) == []
+
+
+def test_maintenance__that_repeats__mutes_every_time_until_it_is_ended(
+    calls: Calls, people: dict[str, Channel]
+) -> None:
+    one = errors(channels=[people["first"]])
+    plan = configuring.create_silence(
+        by=SYSTEM, tenant=None, rule=None, label="*", starts_at=NOW - 2 * MINUTE, ends_at=NOW + 2 * MINUTE, reason="upgrade",
+        kind="maintenance", repeats="day",
+    )  # fmt: skip
+    tomorrow = NOW + timedelta(days=1)
+    for at in (tomorrow, tomorrow + MINUTE):
+        calls(at, calls=10, errors=9)
+
+    evaluation.evaluate(one.pk, now=tomorrow)
+    assert Alert.objects.get().muted_by == "maintenance, upgrade"
+    assert [each.pk for each in queries.silences_seen_by(SYSTEM, tomorrow)] == [plan.pk]
+    configuring.end_silence(by=SYSTEM, silence=plan, now=tomorrow)
+    evaluation.evaluate(one.pk, now=tomorrow + MINUTE)
+
+    assert sent() == [("firing", "chat", "first")]
+    assert list(queries.silences_seen_by(SYSTEM, tomorrow)) == []
+
+
+@pytest.mark.parametrize("more", [{"repeats": "odd"}, {"kind": "odd"}, {"repeats": "day"}])
+def test_maintenance__that_makes_no_sense__is_refused(more: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        configuring.create_silence(
+            by=SYSTEM, tenant=None, rule=None, label="*", starts_at=NOW, ends_at=NOW + timedelta(days=1), reason="x", **more
+        )  # fmt: skip
