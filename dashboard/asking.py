@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from controlplane.alerting import queries as alerting
@@ -50,6 +50,12 @@ class Asking:
     def firing(self) -> list[Alert]:
         """Those that fire and are not silenced."""
         return [each for each in self.alerts if State(each.state) in ON and not each.silenced]
+
+    @cached_property
+    def ended_rollouts(self) -> list[Rollout]:
+        """Those that ended within the last hour."""
+        ended = rollouts.rollouts_seen_by(self.asker).filter(ended_at__gt=self.now - timedelta(hours=1))
+        return list(ended.exclude(phase__in=OPEN)[:MOST_INSTANCES])
 
     @cached_property
     def live_instances(self) -> list[Instance]:

@@ -12,6 +12,7 @@ from controlplane.telemetry.queries import Point
 from dashboard.page import Range
 
 WIDTH, HEIGHT, FOOT = 760.0, 170.0, 188.0
+LONGEST = 32
 TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
 LATE = 0.75  # of the width: labels of later changes stand to the left, clear of the rates
 
@@ -114,6 +115,8 @@ def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
 
 
 def _event(group: Sequence[Revision]) -> str:
+    if len(group) == 1 and group[0].kind == "deployment":
+        return group[0].summary[:LONGEST]  # assistant 7.3.0: running
     kinds = {change.kind for change in group}
     what = kinds.pop() if len(kinds) == 1 else "changes"
     numbers = f"r{group[0].pk}" + (f"–r{group[-1].pk}" if len(group) > 1 else "")

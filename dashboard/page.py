@@ -19,6 +19,7 @@ from controlplane.tenancy.queries import Asker
 from dashboard import rail
 from dashboard.asking import Asking
 from dashboard.incidents import incident_of
+from dashboard.rollout_banner import banners_of
 
 Context = dict[str, Any]
 
@@ -58,7 +59,12 @@ class Page:
 
     @property
     def all_parts(self) -> dict[str, str]:
-        return {"rail_links": "parts/rail.html", "incidents": "parts/incidents.html", **self.parts}
+        return {
+            "rail_links": "parts/rail.html",
+            "incidents": "parts/incidents.html",
+            "rollout_banner": "parts/rollout_banner.html",
+            **self.parts,
+        }
 
 
 def context_of(page: Page, asker: Asker, params: Params, now: datetime) -> Context:
@@ -70,6 +76,7 @@ def context_of(page: Page, asker: Asker, params: Params, now: datetime) -> Conte
         "now": now,
         "rail": rail.links(asking, page.section),
         "incident": incident_of(asking),
+        "rollout_banners": banners_of(asking),
         "may_operate": asker.may(Role.OPERATOR),
         "may_admin": asker.may(Role.ADMIN),
         **page.build(asking, params),

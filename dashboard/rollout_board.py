@@ -15,6 +15,7 @@ from controlplane.rollouts.convergence import Convergence, convergence_of
 from controlplane.rollouts.findings import ArmFigures, Figures, Findings
 from controlplane.rollouts.models import Rollout
 from dashboard import figures
+from dashboard.rollout_acts import Acts, acts_of, named, share_words
 from tidegate.core.bucketing import PARTS
 
 ENDED_SHOWN = timedelta(days=7)
@@ -34,16 +35,6 @@ _PILLS = {
     "aborted": ("mute", "Aborted"),
 }
 Fields = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Button:
-    """``do`` is what the form sends: the verb, the rollout, and the version that is looked at."""
-
-    do: str
-    label: str
-    look: str
-    confirm: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +58,15 @@ class Meter:
 
 
 @dataclass(frozen=True)
+class Converged:
+    """How many clients run the last change, in percent and in words."""
+
+    part: int
+    tone: str
+    says: str
+
+
+@dataclass(frozen=True)
 class Card:
     rollout: Rollout
     tone: str
@@ -75,9 +75,9 @@ class Card:
     lines: Sequence[Line]
     meter: Meter | None
     says: str
-    converged: str
-    due: datetime | None
-    buttons: Sequence[Button]
+    converged: Converged | None
+    due: str
+    acts: Acts
     hot: bool
 
 
@@ -134,25 +134,7 @@ def _rings_of(rollout: Rollout) -> list[tuple[str, int, str]]:
 
 def _order(ring: RingPlan) -> int:
     """From left to right: the shadow, rings that name somebody, shares of everybody."""
-    return ring.share + (-PARTS if ring.shadow else 0 if _named(ring) else PARTS)
-
-
-def _named(ring: RingPlan) -> bool:
-    return bool(ring.tenants or ring.users or ring.regions)
-
-
-def share_words(ring: RingPlan) -> str:
-    """``2 tenants``, ``5 %``, ``50 % of 2 tenants``, ``copies of 5 %``."""
-    share = f"{'copies of ' if ring.shadow else ''}{ring.share / 10_000:g} %"
-    parts = [
-        f"{len(names)} {word}{'s' if len(names) != 1 else ''}"
-        for word, names in (("tenant", ring.tenants), ("user", ring.users), ("region", ring.regions))
-        if names
-    ]
-    if not parts:
-        return share
-    who = ", ".join(parts)
-    return who if ring.share == PARTS and not ring.shadow else f"{share} of {who}"
+    return ring.share + (-PARTS if ring.shadow else 0 if named(ring) else PARTS)
 
 
 def _place(rollout: Rollout) -> str:
@@ -179,9 +161,9 @@ def card_of(
         lines=lines_of(arms) if live or rollout.phase in ENDED else (),
         meter=_evidence(rollout, now),
         says=_says(rollout, arms),
-        converged=_converged(convergence) if convergence is not None else "",
-        due=queries.decides_by(rollout),
-        buttons=buttons_of(rollout) if may_operate else (),
+        converged=converged_of(rollout, convergence) if convergence is not None else None,
+        due=_due(rollout, now),
+        acts=acts_of(rollout) if may_operate else Acts(),
         hot=rollout.pk == chosen,
     )
 
@@ -204,11 +186,41 @@ def _evidence(rollout: Rollout, now: datetime) -> Meter | None:
     return meter_of(rollout, findings.findings_of(rollout), now)
 
 
-def _converged(convergence: Convergence) -> str:
-    if not convergence.clients:
-        return "No client is connected"
-    refused = f", {len(convergence.refused)} refused it" if convergence.refused else ""
-    return f"{convergence.on_it} of {convergence.clients} clients run it{refused}"
+def converged_of(rollout: Rollout, found: Convergence) -> Converged:
+    """Say how far the last change has come, how fast, and who does not have it."""
+    if not found.clients:
+        return Converged(0, "mute", f"No client is connected{f', {found.silent} fell silent' if found.silent else ''}.")
+    took_ms = found.p99_ms if found.took_ms else applied_ms(rollout)
+    lag = found.clients - found.on_it
+    parts = [
+        f"{found.on_it} of {found.clients} clients run it",
+        f"99 % within {figures.duration(took_ms * 1000)}" if took_ms is not None else "",
+        f"{lag} lag{'s' if lag == 1 else ''}" if lag else "",
+        f"{found.silent} silent" if found.silent else "",
+        f"{len(found.refused)} refused it" if found.refused else "",
+    ]
+    tone = "trouble" if found.refused else "watch" if lag else "ok"
+    return Converged(round(100 * found.on_it / found.clients), tone, " · ".join(part for part in parts if part))
+
+
+def applied_ms(rollout: Rollout) -> int | None:
+    """Return how long 99 % of the clients took for the last change, as far as that was seen."""
+    known: int | None = rollout.applied.get("p99_ms") if rollout.applied.get("step") == rollout.step else None
+    return known
+
+
+def _due(rollout: Rollout, now: datetime) -> str:
+    """Count down to what happens by itself."""
+    if rollout.phase == "scheduled" and rollout.starts_at is not None:
+        return f"Starts in {figures.span(max(0.0, (rollout.starts_at - now).total_seconds()))}"
+    due = queries.decides_by(rollout)
+    if due is None or rollout.phase != "running" or rollout.asks:
+        return ""
+    left_s = (due - now).total_seconds()
+    ring = rollout.plan.rings[min(rollout.ring, len(rollout.plan.rings) - 1)]
+    if left_s <= 0:
+        return "Decides now"
+    return f"{'Goes on' if ring.gate == 'time' else 'Decides'} within {figures.span(left_s)}"
 
 
 def _pill(rollout: Rollout) -> tuple[str, str]:
@@ -304,63 +316,16 @@ def _to_go(rollout: Rollout, found: Findings, now: datetime) -> str:
 def _says(rollout: Rollout, arms: Figures) -> str:
     if rollout.phase in ENDED and rollout.started_at is not None and rollout.ended_at is not None:
         took = figures.span((rollout.ended_at - rollout.started_at).total_seconds())
-        return f"After {took} and {arms.candidate.calls:,} requests. {rollout.reason}".strip()
+        within = applied_ms(rollout)
+        back = (
+            ""
+            if within is None
+            else f" {_clients(rollout)} took the last change within {figures.duration(within * 1000)}."
+        )
+        return f"After {took} and {arms.candidate.calls:,} requests. {rollout.reason}".strip() + back
     return rollout.reason
 
 
-def _button(rollout: Rollout, verb: str, label: str, look: str = "", confirm: str = "") -> Button:
-    return Button(f"{verb}:{rollout.pk}:{rollout.version}", label, look, confirm)
-
-
-def buttons_of(rollout: Rollout) -> list[Button]:
-    """Return what a person may do to a rollout now, the safest first."""
-    name = f"{rollout.deployment.slug} {rollout.release.version}"
-    back = _button(
-        rollout, "rollback", "Roll back", "risk",
-        f"Roll back {name}? Everybody gets {rollout.previous.version} within a second, and {rollout.release.version} is marked bad: it is never returned to.",
-    )  # fmt: skip
-    abort = _button(
-        rollout,
-        "abort",
-        "Abort",
-        "",
-        f"Abort {name}? Everybody gets {rollout.previous.version}; the release is not blamed.",
-    )
-    if rollout.phase == "draft":
-        return [_button(rollout, "start", "Start", "main"), abort]
-    if rollout.phase == "approval":
-        return [_button(rollout, "approve", "Approve", "main"), abort]
-    if rollout.phase == "scheduled":
-        return [abort]
-    if rollout.phase in {"promoting", "complete"}:
-        return [back]
-    if rollout.phase == "aborted":
-        return [_button(rollout, "retry", "Try again")]
-    if rollout.phase == "rolled_back":
-        return []
-    if rollout.strategy == "blue_green":
-        other = (
-            f"Switch back to {rollout.previous.version}" if rollout.flipped else f"Switch to {rollout.release.version}"
-        )
-        full = (
-            _button(rollout, "promote_fully", "Keep it", "", f"Keep {name} for good? The other side is let go.")
-            if rollout.flipped
-            else abort
-        )
-        return [_button(rollout, "switch", other, "main"), full, back]
-    return [back, *_going_on(rollout, name), abort]
-
-
-def _going_on(rollout: Rollout, name: str) -> list[Button]:
-    rings = rollout.plan.rings
-    following = rings[rollout.ring + 1] if rollout.ring + 1 < len(rings) else None
-    target = f"{share_words(following)}" if following else "everybody"
-    confirm = f"Promote {name} to {target} now, whatever the evidence says?"
-    promote = (
-        _button(rollout, "approve", f"Approve {target}", "main")
-        if rollout.asks
-        else _button(rollout, "promote", f"Promote to {target}", "", confirm)
-    )
-    if rollout.phase == "running":
-        return [_button(rollout, "pause", "Pause"), promote]
-    return [_button(rollout, "resume", "Resume", "main"), promote]
+def _clients(rollout: Rollout) -> str:
+    number = rollout.applied.get("clients", 0)
+    return f"{number} client{'s' if number != 1 else ''}"

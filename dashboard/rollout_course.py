@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from controlplane.domain.bands import band
 from controlplane.rollouts import findings
-from controlplane.rollouts.models import ArmWindow, Rollout
-from dashboard.courses import HEIGHT, Layer, Mark, nice_top
+from controlplane.rollouts.models import ArmWindow, Rollout, RolloutEvent
+from dashboard.courses import HEIGHT, TOO_NEAR, Layer, Mark, nice_top
 
 ALPHA = 0.05
 WIDTH = 1180.0
@@ -24,6 +24,7 @@ class ArmCourse:
     layers: Sequence[Layer]
     grid: Sequence[Mark]
     times: Sequence[Mark]
+    events: Sequence[Mark]
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class _Point:
     high: float
 
 
-def arm_course(rollout: Rollout, now: datetime) -> ArmCourse | None:
-    """Return the drawing, ``None`` before there is something to draw."""
+def arm_course(rollout: Rollout, history: Sequence[RolloutEvent], now: datetime) -> ArmCourse | None:
+    """Return the drawing with what was done to the rollout, ``None`` before there is something to draw."""
     if rollout.started_at is None:
         return None
     since = max(rollout.started_at, now - MOST) - timedelta(seconds=10)
@@ -55,7 +56,7 @@ def arm_course(rollout: Rollout, now: datetime) -> ArmCourse | None:
         for tone, points in (("stable", stable), ("canary", canary))
         if len(points) > 1
     ]
-    return ArmCourse(layers, _grid(top), _times(starts, ends))
+    return ArmCourse(layers, _grid(top), _times(starts, ends), _events(history, starts, ends))
 
 
 def _points(rows: Sequence[ArmWindow]) -> list[_Point]:
@@ -96,4 +97,17 @@ def _times(starts: datetime, ends: datetime) -> list[Mark]:
     for part in range(5):
         anchor = "start" if part == 0 else "end" if part == 4 else "middle"
         marks.append(Mark(WIDTH * part / 4, FOOT - 4, f"{starts + (ends - starts) * part / 4:{words}}", anchor))
+    return marks
+
+
+def _events(history: Sequence[RolloutEvent], starts: datetime, ends: datetime) -> list[Mark]:
+    """Return what was done, each where it was done; of several at nearly one place the last."""
+    length = (ends - starts).total_seconds()
+    marks: list[Mark] = []
+    for event in sorted((each for each in history if starts <= each.at <= ends), key=lambda each: each.at):
+        x = round(WIDTH * (event.at - starts).total_seconds() / length, 1)
+        mark = Mark(x, 13, event.verb.replace("_", " "), "end" if x > WIDTH * (1 - TOO_NEAR) else "start")
+        if marks and x - marks[-1].x < WIDTH * TOO_NEAR:
+            marks.pop()
+        marks.append(mark)
     return marks

@@ -13,7 +13,7 @@ from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
 from dashboard.diffs import lines_of
 from dashboard.page import Context, Page, Params
-from dashboard.rollout_board import columns_of
+from dashboard.rollout_board import columns_of, converged_of
 from dashboard.rollout_course import arm_course
 
 MOST = 60
@@ -53,11 +53,14 @@ def _chosen(rollouts: list[Rollout], number: str) -> Rollout | None:
 
 
 def _detail(asking: Asking, chosen: Rollout) -> Context:
+    events = list(queries.history_of(chosen)[:MOST_EVENTS])
+    convergence = convergence_of(chosen, now=asking.now)
     return {
-        "course": arm_course(chosen, asking.now),
-        "events": list(queries.history_of(chosen)[:MOST_EVENTS]),
+        "course": arm_course(chosen, events, asking.now),
+        "events": events,
         "diff": lines_of(chosen.previous.config, chosen.release.config),
-        "convergence": convergence_of(chosen, now=asking.now),
+        "convergence": convergence,
+        "converged": converged_of(chosen, convergence),
     }
 
 
@@ -69,6 +72,7 @@ PAGE = Page(
         "rollout_summary": "rollouts/summary.html",
         "rollout_board": "rollouts/board.html",
         "rollout_course": "rollouts/course.html",
+        "rollout_convergence": "rollouts/convergence.html",
         "rollout_history": "rollouts/history.html",
         "rollout_diff": "rollouts/diff.html",
         "rollout_deployments": "rollouts/deployments.html",

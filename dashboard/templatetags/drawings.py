@@ -129,6 +129,17 @@ def evidence_bar(value: int, tone: str) -> SafeString:
 
 
 @register.simple_tag
+def thin_bar(value: int, tone: str) -> SafeString:
+    """Draw a part of a whole, 0 to 100, as a thin bar."""
+    return format_html(
+        '<svg class="bar {}" aria-hidden="true" width="100%" height="6"><rect class="track" x="0" y="1" width="100%" height="4" rx="2"/>'
+        '<rect class="settled" x="0" y="1" width="{}%" height="4" rx="2"/></svg>',
+        tone,
+        min(100, max(0, value)),
+    )
+
+
+@register.simple_tag
 def lane(start: float, length: float, tone: str = "s1") -> SafeString:
     """Draw one bar of a waterfall: ``start`` and ``length`` in percent of the whole trace."""
     return format_html(

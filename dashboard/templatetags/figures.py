@@ -23,6 +23,12 @@ def usd(nusd: int | None) -> str:
 
 
 @register.filter
+def plain(name: str) -> str:
+    """``rolled_back`` as ``rolled back``."""
+    return name.replace("_", " ")
+
+
+@register.filter
 def plain_usd(nusd: int) -> str:
     """Nano-USD as exact decimal dollars, for a field: ``1234.50``."""
     return format_usd(nusd)

@@ -36,13 +36,15 @@ def _address(rollout: Rollout) -> str:
 
 @acting
 def act(request: HttpRequest) -> HttpResponse:
-    """Tell a rollout what to do: ``verb:number:version``, as the button says it."""
+    """Tell a rollout what to do: ``verb:number:version[:seconds]``, as the button says it."""
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        verb, _, rest = form.text("do").partition(":")
-        number, _, version = rest.partition(":")
-        if verb not in _SAID or not number.isdecimal() or not version.isdecimal():
+        verb, number, version, seconds, *more = [*form.text("do").split(":"), "", "", ""]
+        readable = (
+            number and version and (number + version + seconds).isdecimal() and len(number + version + seconds) < 19
+        )
+        if verb not in _SAID or any(more) or not readable:
             raise Invalid("The button is not one of ours.", errors={"do": "is not readable"})
         rollout = queries.rollouts_seen_by(asker).filter(pk=int(number)).first()
         slug = rollout.deployment.slug if rollout else ""
@@ -52,7 +54,7 @@ def act(request: HttpRequest) -> HttpResponse:
             verb=verb,
             expected_version=int(version),
             now=timezone.now(),
-            seconds=form.whole("seconds") or 0,
+            seconds=int(seconds or 0),
             reason=form.text("reason"),
         )
         say(
@@ -159,6 +161,7 @@ def create_deployment(request: HttpRequest) -> HttpResponse:
             routes=tuple(form.text("routes").replace(",", " ").split()),
             unit=form.text("unit"),
             needs_approval=form.text("needs_approval") == "yes",
+            notify=tuple(form.text("notify").replace(",", " ").split()),
         )
         config = _json(form, "config")
         made = deployments.create_with_release(

@@ -18,7 +18,7 @@ CONFIG = '{"prompt": "v9"}'
 
 def say(client: Client, verb: str, rollout: Rollout, version: int | None = None) -> int:
     rollout.refresh_from_db()
-    do = f"{verb}:{rollout.pk}:{rollout.version if version is None else version}"
+    do = f"{verb}:{rollout.pk}:{rollout.version if version is None else version}{':1800' if verb == 'extend' else ''}"
     return client.post("/rollouts/act/", {"do": do}).status_code
 
 
@@ -60,6 +60,10 @@ def test_act__button__does_it_once(sign_in: SignIn, world: World) -> None:
         ("promote", "held", "running"),
         ("switch", "green", "running"),
         ("abort", "baking", "aborted"),
+        ("resume", "held", "running"),
+        ("extend", "held", "paused"),
+        ("skip", "baking", "running"),
+        ("promote_fully", "baking", "promoting"),
     ],
 )
 def test_act__verb__leads_there(sign_in: SignIn, world: World, verb: str, name: str, phase: str) -> None:
@@ -71,7 +75,13 @@ def test_act__verb__leads_there(sign_in: SignIn, world: World, verb: str, name: 
 def test_act__viewer_or_outsider__may_not(sign_in: SignIn, world: World) -> None:
     assert say(sign_in("vera"), "rollback", world.rollouts["held"]) == 403
     assert say(sign_in("gus"), "rollback", world.rollouts["held"]) == 404
-    assert sign_in("otto").post("/rollouts/act/", {"do": "rollback"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "do", ["rollback", "rollback:1", "rollback::2", "fly:1:2", "extend:1:2:3:4", f"pause:{'9' * 30}:1"]
+)
+def test_act__button_that_is_not_ours__is_refused(sign_in: SignIn, do: str) -> None:
+    assert sign_in("otto").post("/rollouts/act/", {"do": do}).status_code == 422
 
 
 def test_new__release_typed__is_made_and_rolled_out(sign_in: SignIn, world: World) -> None:
