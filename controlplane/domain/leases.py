@@ -5,7 +5,7 @@ The server calls this on rows under lock, the simulator of tests/simulation on r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
@@ -192,9 +192,26 @@ def may_touch(report: Report, budgets: Mapping[int, BudgetTerms]) -> bool:
     return len(set(report.budgets)) == len(report.budgets) and all(allowed(budgets.get(key)) for key in report.budgets)
 
 
-def unknown(report: Report, *, ttl_ms: int) -> Answer:
-    """Return what a report hears whose lease can't be opened."""
-    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=report.final, denied="unknown")
+def drop_strangers(
+    reports: Sequence[Report], leases: dict[LeaseKey, OpenLease], accounts: Mapping[int, OpenAccount]
+) -> None:
+    """Take out of ``leases`` those of which a report speaks whose key may not touch every budget on their paths.
+
+    Who hears of another's incarnation, in a trace say, can't end its leases or charge them.
+    """
+    for report in reports:
+        if report.allowed is None:
+            continue
+        lease = leases.get((report.incarnation, report.number))
+        owners = {accounts[key].budget.tenant for key in lease.path} if lease is not None else set()
+        if not owners <= {None, *report.allowed}:
+            del leases[report.incarnation, report.number]
+
+
+def unknown(report: Report, *, refused: bool, ttl_ms: int) -> Answer:
+    """Return what a report hears whose lease can't be opened (``refused``), or is somebody else's."""
+    closed = refused and report.final
+    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=closed, denied="unknown")
 
 
 def merge_report(

@@ -199,6 +199,18 @@ def test_merge__a_budget_of_somebody_else__is_unknown(acme: Tenant, me: UUID, al
     assert not Lease.objects.exists()
 
 
+def test_merge__a_lease_of_somebody_else__is_not_spoken_for(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "chat", 1000), budget(None, "all", 5000)]
+    sync(report(me, path, want=100))
+
+    (answer,) = sync(report(me, path[1:], seq=9, settled=70, want=900, final=True, allowed=frozenset({"globex"})))
+
+    assert (answer.denied, answer.granted, answer.closed) == ("unknown", 0, False)
+    lease = Lease.objects.get()
+    assert (lease.granted_nusd, lease.settled_nusd, lease.seq, lease.closed) == (100, 0, 1, False)
+    assert account_of(path[1]).outstanding_nusd == 100
+
+
 def test_merge__an_archived_budget__takes_everything_back_and_still_counts(acme: Tenant, me: UUID) -> None:
     path = [budget(acme, "chat", 1000)]
     sync(report(me, path, want=100))

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Account, Budget, Lease
+from controlplane.edge.app import Edge
 from controlplane.fleet.models import BreakerState, Instance, LimitDemand
 from controlplane.telemetry.models import (
     CallWindow1m,
@@ -24,6 +25,8 @@ from controlplane.telemetry.models import (
     DailyUserUsage,
     Span,
 )
+from controlplane.tenancy.actions.keys import create_key
+from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller
@@ -127,6 +130,29 @@ async def test_sync__calls_of_another_tenant__count_for_the_key_s_own(
 
     seen = {row.tenant: row.calls async for row in DailyUsage.objects.all()}
     assert seen == {"acme": 2, "globex": 2}
+
+
+async def test_sync__an_incarnation_of_another_tenant__is_not_spoken_for(
+    edge: Edge, ask: Caller, me: str, budget: Budget
+) -> None:
+    globex = await sync_to_async(create_tenant)(by=SYSTEM, slug="globex", name="Globex")
+    _, text = await sync_to_async(create_key)(by=SYSTEM, tenant=globex, name="app")
+    await edge._mirror.read()
+    other = Caller(edge, text)
+    lease = {"number": 1, "budgets": [budget.pk], "want": 400, "min_useful": 10}
+    await ask.sync(incarnation=me, windows=[window(1)], leases=[lease])
+
+    stolen, own = await asyncio.gather(
+        other.sync(incarnation=me, seq=9, windows=[window(7)], leases=[{**lease, "settled": 10**9, "final": True}]),
+        ask.sync(incarnation=str(uuid4()), windows=[window(1)]),
+    )
+    after = await ask.sync(incarnation=me, seq=2, windows=[window(2)], leases=[lease])
+
+    assert (stolen.status, own.status, after.status) == (422, 200, 200)
+    assert after.json()["windows_acked"] == 2
+    assert not after.json()["leases"][0]["closed"]
+    account = await Account.objects.aget()
+    assert (account.outstanding_nusd, account.settled_nusd) == (400, 0)
 
 
 async def test_sync__an_instance__is_known_with_what_it_runs(ask: Caller, me: str) -> None:

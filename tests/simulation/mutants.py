@@ -111,7 +111,7 @@ MUTANTS = (
            "Account(budget.amount + extra, sum(lease.outstanding for key, lease in self.leases.items() if row.id in lease.path"
            " and (now - self.seen[key]).total_seconds() < 1.0),"),
     Mutant("the_client_says_which_period", "times of a sender decide nothing", SERVER, "Server._transact",
-           "now=self.time(),", "now=datetime.fromtimestamp(group[0].process.clock.wall_ms() / 1000, UTC),", ("skew", "hours")),
+           "now=self.time(),", "now=datetime.fromtimestamp(group[0].sent.sent_ms / 1000, UTC),", ("skew", "hours")),
     Mutant("answers_before_the_commit", "everything in a sync is durable before the answer", SERVER, "Server._transact",
            "heard = fate >= setup.failures + setup.unknown", "heard = True", ("failures",)),
     Mutant("a_window_rolls_too_early", "what was settled counts for the whole window", PERIODS, "rolling_cutoff",
@@ -169,6 +169,11 @@ MUTANTS = (
            '"final": True,', '"final": False,', ("journals", "kills")),
     Mutant("what_changed_since_is_forgotten", "final is repeated until the answer says closed", LEASING, "Leases._merge",
            "if line.final and slip.lease == line.sent:", "if line.final:", ("corrections",)),
+    # Who says it
+    Mutant("anybody_speaks_for_anybody", "only who may touch all of a lease's budgets speaks of it", LEASES, "drop_strangers",
+           "del leases[report.incarnation, report.number]", "pass", ("lies",)),
+    Mutant("more_is_corrected_than_was_settled", "C ≤ S", GRANTS, "Counters.merge",
+           "min(settled, max(self.corrected, corrected))", "max(self.corrected, corrected)", ("lies",)),
     # What it says
     Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books._cost_of",
            "return ticket.estimate\n", "return 0\n"),

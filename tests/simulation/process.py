@@ -102,6 +102,7 @@ class Process:
         self.begin()
 
     journal: Notes | None
+    allowed: frozenset[str] | None = None
 
     def begin(self) -> None:
         """Start talking, as a new incarnation."""

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -17,11 +17,18 @@ from tests.simulation.kernel import Broken
 from tidegate.exchange import Sent
 
 if TYPE_CHECKING:
-    from tests.simulation.process import Process
     from tests.simulation.world import World
 
 
 Hear = Callable[[Sent, dict[str, Any] | None, float], None]
+
+
+class Sender(Protocol):
+    """Whoever speaks to the server. ``allowed``: the tenants whose budgets its key may touch; ``None``: all."""
+
+    number: int
+    incarnation: UUID
+    allowed: frozenset[str] | None
 
 
 class Message(NamedTuple):
@@ -30,7 +37,7 @@ class Message(NamedTuple):
     ``hear`` is told of the answer; ``None``: that it was an error.
     """
 
-    process: Process
+    sender: Sender
     hear: Hear
     sent: Sent
     sent_at: float
@@ -38,7 +45,8 @@ class Message(NamedTuple):
     lines: tuple[LeaseLine, ...]
     windows: tuple[tuple[int, int], ...]
 
-    def reports(self, allowed: frozenset[str] | None) -> list[LeaseReport]:
+    def reports(self) -> list[LeaseReport]:
+        allowed = self.sender.allowed
         return [line.reported_by(self.incarnation, seq=self.sent.seq, allowed=allowed) for line in self.lines]
 
 
@@ -51,31 +59,30 @@ class Network:
         self.healed = False
         self.cut: dict[tuple[int, str], float] = {}  # process and direction, until when nothing passes
 
-    def send(self, process: Process, body: dict[str, Any], sent: Sent, hear: Hear) -> None:
-        """Carry a sync to the server, or not, or twice."""
+    def send(self, sender: Sender, body: dict[str, Any], sent: Sent, hear: Hear, *, name: UUID | None = None) -> None:
+        """Carry a sync to the server, or not, or twice. ``name``: the incarnation, when it is not the sender's own."""
         lines = tuple(msgspec.convert(line, LeaseLine) for line in body["leases"])
         windows = tuple(
             (window["number"], sum(row["cost_nusd"] for row in window["rows"])) for window in body["windows"]
         )
-        message = Message(process, hear, sent, self._world.kernel.now, process.incarnation, lines, windows)
-        if self._arrives(process, "up"):
+        message = Message(sender, hear, sent, self._world.kernel.now, name or sender.incarnation, lines, windows)
+        if self._arrives(sender, "up"):
             self._world.kernel.after(self._delay(), self._world.server.arrive, message)
             if not self.healed and self._chance.random() < self._world.setup.repeat:
                 self._world.kernel.after(self._delay(), self._world.server.arrive, message)
 
     def answer(self, message: Message, answer: dict[str, Any] | None) -> None:
         """Carry an answer back; ``None``: an error."""
-        process = message.process
-        if self._arrives(process, "down"):
+        if self._arrives(message.sender, "down"):
             heard = (message.sent, answer, message.sent_at)
             self._world.kernel.after(self._delay(), message.hear, *heard)
             if not self.healed and self._chance.random() < self._world.setup.repeat:
                 self._world.kernel.after(self._delay(), message.hear, *heard)
 
-    def _arrives(self, process: Process, way: str) -> bool:
+    def _arrives(self, sender: Sender, way: str) -> bool:
         if self.healed:
             return True
-        if self.cut.get((process.number, way), 0.0) > self._world.kernel.now:
+        if self.cut.get((sender.number, way), 0.0) > self._world.kernel.now:
             return False
         return self._chance.random() >= self._world.setup.loss
 
@@ -105,7 +112,7 @@ class Server:
         self.healed = False
         self.acked: dict[UUID, int] = defaultdict(int)
         self.counted: dict[UUID, int] = defaultdict(int)  # what the windows of an incarnation did cost
-        self.spoken: dict[UUID, Process] = {}
+        self.spoken: dict[UUID, Sender] = {}
         self.transactions = 0
 
     def time(self) -> datetime:
@@ -126,8 +133,8 @@ class Server:
     def arrive(self, message: Message) -> None:
         if self._world.kernel.now < self.down_until:
             return
-        owner = self.spoken.setdefault(message.incarnation, message.process)
-        if owner is not message.process:
+        owner = self.spoken.setdefault(message.incarnation, message.sender)
+        if owner is not message.sender and message.sender.incarnation == message.incarnation:
             raise Broken("I6 fencing", "two processes speak as one incarnation")
         self._queue.append(message)
         self._write_soon()
@@ -156,7 +163,7 @@ class Server:
         setup, store = self._world.setup, self._world.store
         fate = 1.0 if self.healed else self._chance.random()
         self.transactions += 1
-        reports = [report for message in group for report in message.reports(self._world.allowed)]
+        reports = [report for message in group for report in message.reports()]
         written = store.merge(reports, now=self.time(), ttl_ms=int(setup.ttl * 1000))
         committed = fate >= setup.failures
         if committed:

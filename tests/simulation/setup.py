@@ -56,6 +56,7 @@ class Setup:
     amounts: float = 0.0  # budgets are raised and lowered
     archives: float = 0.0
     revokes: float = 0.0  # of leases
+    lies: float = 0.0  # of clients that keep to no rule
     nights: float = 0.0  # hours pass in which nothing happens
     cancels: float = 0.0  # chance that a call is cancelled, and billed all the same
     errors: float = 0.0  # chance that nobody knows whether a call was billed
@@ -88,6 +89,7 @@ FAULTS = {
 }  # fmt: skip
 RARE_FAULTS = {
     "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),
+    "lies": (0.5, 4.0),
 }  # fmt: skip
 
 

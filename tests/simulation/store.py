@@ -21,6 +21,7 @@ from controlplane.domain.leases import (
     LeaseKey,
     OpenAccount,
     OpenLease,
+    drop_strangers,
     may_touch,
     merge_report,
     unknown,
@@ -94,14 +95,15 @@ class Store:
         opened: dict[tuple[int, str], AccountRow] = {}
         refused = self._open_new(reports, leases, opened, now)
         accounts = self._open_accounts(leases.values(), opened, now)
+        drop_strangers(reports, leases, accounts)
         self._count_holders(reports, leases, accounts, now, timedelta(milliseconds=ttl_ms))
         answers = {}
         for report in reports:
-            if key_of(report) in refused:
-                answers[key_of(report)] = unknown(report, ttl_ms=ttl_ms)
+            key = key_of(report)
+            if key in leases:
+                answers[key] = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
             else:
-                lease = leases[key_of(report)]
-                answers[key_of(report)] = merge_report(report, lease, accounts, now=now, ttl_ms=ttl_ms)
+                answers[key] = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
         found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
         entries = [entry for entry in found if entry is not None]
         return Written(answers, leases, accounts, opened, entries, now)

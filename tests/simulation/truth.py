@@ -6,16 +6,15 @@ what providers were asked and what they billed.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
+from tests.simulation.bills import Bill, Held, charge, lied, rest
 from tests.simulation.kernel import Broken
 from tests.simulation.store import AccountRow, Store, Written, key_of
-from tidegate.core.budget import Lease
 from tidegate.leasing import Slip
 
 if TYPE_CHECKING:
@@ -23,83 +22,6 @@ if TYPE_CHECKING:
     from tests.simulation.process import Job, Process
     from tests.simulation.swift import Flight
     from tidegate.journal import LastWord
-
-
-def charge(lease: OpenLease | None) -> int:
-    """Return what accounts are charged for a lease, from its committed counters."""
-    return lease.counters.settled - lease.counters.corrected + lease.presumed if lease is not None else 0
-
-
-def rest(lease: OpenLease | None) -> int:
-    """Return what may still be spent on a lease at worst, from its committed counters."""
-    if lease is None or lease.closed:
-        return 0
-    granted, settled, returned, _ = lease.counters
-    return max(0, granted - returned - settled)
-
-
-class Held:
-    """What is true of one lease: who holds it, what its calls settled at, what its open calls may cost."""
-
-    __slots__ = (
-        "checked",
-        "corrected",
-        "finishes",
-        "funded",
-        "holds",
-        "live_until",
-        "over",
-        "process",
-        "settled",
-        "slip",
-    )
-
-    def __init__(self, process: Process, slip: Slip) -> None:
-        self.process = process
-        self.slip = slip
-        self.checked: Lease | None = (
-            None  # what its holder believed when that was found right, and nothing has happened since
-        )
-        self.settled = 0
-        self.corrected = 0
-        self.holds = 0
-        self.over = 0  # billed beyond bounds
-        self.funded = not slip.path.only_warns
-        self.finishes = slip.path.finishes
-        self.live_until = float("-inf")  # real time, by the answers that arrived
-
-
-class Bill:
-    """What is true of one account: what was billed, and what calls that go on may still be billed.
-
-    A call that its caller gave up counts with its bound from then on, at that time, until its bill is known.
-    """
-
-    __slots__ = ("_recent", "billed", "days", "open", "over")
-
-    def __init__(self, days: int | None) -> None:
-        self.billed = 0
-        self.open = 0
-        self.over = 0
-        self.days = days
-        self._recent: list[tuple[datetime, int]] = []  # of an account that rolls, in order
-
-    def add(self, amount: int, at: datetime, now: datetime) -> None:
-        """Charge ``amount`` to the time ``at``."""
-        if not self.days:
-            self.billed += amount
-        elif at >= self._oldest(now):
-            self.billed += amount
-            insort(self._recent, (at, amount))
-
-    def _oldest(self, now: datetime) -> datetime:
-        return now - timedelta(days=self.days or 0, seconds=-1)
-
-    def due(self, now: datetime) -> int:
-        """Return what was billed (in the window, when the account rolls) or still may be."""
-        while self._recent and self._recent[0][0] < self._oldest(now):
-            self.billed -= self._recent.pop(0)[1]
-        return self.billed + self.open
 
 
 class Standing(NamedTuple):
@@ -120,6 +42,7 @@ class Truth:
         self.bills: dict[int, Bill] = {}
         self.outstanding: dict[int, int] = {}  # per account, from the committed counters of its leases
         self.charged: dict[int, int] = {}
+        self.claimed: dict[LeaseKey, int] = {}  # by liars, beyond what was granted
         self.checks = 0
         self.admitted = 0
         self.denied = 0
@@ -308,6 +231,8 @@ class Truth:
                 continue
             if old is None:
                 self._check_opening(report, lease)
+            if lease != old:
+                self._check_reach(report, lease)
             self._check_only_grows(lease, old)
             self._move(lease, old)
             touched.update(lease.path)
@@ -329,6 +254,17 @@ class Truth:
         for account in lease.path:
             self.outstanding[account] = self.outstanding.get(account, 0) + idle
             self.charged[account] = self.charged.get(account, 0) + charged
+        if lease.key not in self.held:
+            before = self.claimed.get(lease.key, 0)
+            self.claimed[lease.key] = after = max(0, before + lied(lease, old))
+            for account in lease.path:
+                self._bill(account).over += after - before
+
+    def _check_reach(self, report: LeaseReport, lease: OpenLease) -> None:
+        for account in lease.path:
+            budget = self.store.budgets[self.store.accounts[account].budget]
+            if report.allowed is not None and budget.tenant not in (None, *report.allowed):
+                raise Broken("I12 reach", f"a key for {set(report.allowed)} has touched a lease on {budget.tenant}")
 
     def _check_only_grows(self, lease: OpenLease, old: OpenLease | None) -> None:
         if old is None:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodRule
 from tests.simulation.kernel import Kernel
+from tests.simulation.liars import Liar
 from tests.simulation.process import Job, Process, TurnedDown
 from tests.simulation.server import Network, Server
 from tests.simulation.setup import Setup
@@ -25,6 +27,7 @@ HOUR = datetime(2026, 11, 25, 13, tzinfo=UTC)
 CATEGORIES = ("", "support")
 BOOK = compile_price_book(PRICES)
 MOST_PROCESSES = 40
+MOST_LIARS = 3
 
 
 class World:
@@ -39,7 +42,6 @@ class World:
         self.server = Server(self)
         self.network = Network(self)
         self.truth = Truth(self.store, self.server.time)
-        self.allowed: frozenset[str] | None = None
         self.book = BOOK
         self.tenants = [f"t{number}" for number in range(setup.tenants)]
         self.refused: Counter[str] = Counter()
@@ -47,6 +49,7 @@ class World:
         self._calls = 0
         self.revision = 0
         self.processes: list[Process] = []
+        self.liars: dict[UUID, Liar] = {}
         self._make_budgets()
         self.snapshot = self._snapshot()
         for _ in range(setup.clients):
@@ -152,6 +155,7 @@ class World:
             (setup.archives, "archives", self._archive),
             (setup.revokes, "revokes", self._revoke),
             (setup.nights, "nights", self._night),
+            (setup.lies, "lies", self._lie),
         ):
             if rate:
                 self._every(rate, name, act)
@@ -283,6 +287,12 @@ class World:
             key = chance.choice(keys)
             self.kernel.note("lease {} is revoked", key[1])
             self.store.revoke(key)
+
+    def _lie(self, chance: random.Random) -> None:
+        if len(self.liars) < MOST_LIARS:
+            liar = Liar(self, len(self.liars))
+            self.liars[liar.incarnation] = liar
+        chance.choice(list(self.liars.values())).lie()
 
     def _publish(self, process: Process) -> None:
         process.guard.follow(self.snapshot, self.book)

@@ -28,7 +28,15 @@ from controlplane.budgets.actions.lease_reads import (
 )
 from controlplane.budgets.actions.lease_writes import store
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
-from controlplane.domain.leases import LeaseKey, OpenAccount, OpenLease, may_touch, merge_report, unknown
+from controlplane.domain.leases import (
+    LeaseKey,
+    OpenAccount,
+    OpenLease,
+    drop_strangers,
+    may_touch,
+    merge_report,
+    unknown,
+)
 from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of
 
@@ -84,14 +92,15 @@ async def merge_held(
     refused = await _open_new(connection, held, terms, leases, now)
     accounts = await _accounts_of(connection, leases.values(), rows, terms, now)
     known.update((account.budget.id, account.id) for account in accounts.values())
+    drop_strangers(held.reports, leases, accounts)
     await count_holders(connection, held.reports, leases, accounts, now=now, ttl_ms=ttl_ms)
     answers = {}
     for report in held.reports:
         key = (report.incarnation, report.number)
-        if key in refused:
-            said = unknown(report, ttl_ms=ttl_ms)
-        else:
+        if key in leases:
             said = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
+        else:
+            said = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
         answers[key] = LeaseAnswer(report.number, *said)
     await store(connection, leases, stood, accounts, now)
     return answers

@@ -33,7 +33,11 @@ class Touched:
         self.late = False  # whether some rows could only be locked when the answer had come
 
     async def acked(self) -> list[int]:
-        """Return, for each sighting, the number of the last window that had been acknowledged before it."""
+        """Return, for each sighting, the number of the last window that had been acknowledged before it.
+
+        ``ValueError`` when an incarnation was first heard of from a key of another scope: whoever learns its name, from a trace
+        say, can't speak for it.
+        """
         acked = await self._places()
         new = [place for place in range(len(self._sightings)) if place not in acked]
         self.late = bool(new)
@@ -42,6 +46,8 @@ class Touched:
             await _insert(self._connection, sightings)
             late = Touched(self._connection, sightings, await _send(self._connection, sightings))
             acked |= {new[place]: number for place, number in (await late._places()).items()}
+        if len(acked) < len(self._sightings):
+            raise ValueError("this incarnation speaks with a key of another scope")
         return [acked[place] for place in range(len(self._sightings))]
 
     async def _places(self) -> dict[int, int]:
@@ -72,10 +78,11 @@ async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
                           refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final,
                           last_window, place)
             JOIN fleet_instance AS kept USING (incarnation)
+            WHERE kept.scope_id IS NOT DISTINCT FROM seen.scope_id
             ORDER BY incarnation FOR UPDATE OF kept
         )
         UPDATE fleet_instance AS kept
-        SET key_id = seen.key_id, scope_id = seen.scope_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
+        SET key_id = seen.key_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
             config_at = CASE WHEN kept.config_etag = seen.config_etag THEN kept.config_at
                              ELSE seen.seen_at - seen.config_age_ms * interval '1 millisecond' END,
             config_etag = seen.config_etag, refused_etag = seen.refused_etag, refused_reason = seen.refused_reason,
