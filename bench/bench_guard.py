@@ -30,16 +30,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "sdk/python/src")]
 import tidegate  # noqa: E402
 
 PLENTY = 10**9
+LIMITS = [{"unit": unit, "amount": PLENTY, "per_s": 1, "scope": "fleet"} for unit in ("requests", "tokens")]
 POLICY: dict[str, Any] = {
-    "limits": [{"unit": "requests", "amount": PLENTY, "per_s": 1, "scope": "instance"}],
+    "limits": LIMITS,
     "queue": {"max_concurrent": 256, "max_waiting": 64, "max_wait_ms": 2000},
-    "breaker": {"min_calls": 20, "failure_rate": 0.5},
+    "breaker": {"window_s": 30, "min_calls": 20, "failure_rate": 0.5, "slow_call_ms": 10_000, "slow_call_rate": 0.8},
     "retry": {"max_attempts": 3},
+    "fallbacks": [{"value": "We are busy, please try again."}],
 }
 ROUTES: dict[str, dict[str, Any]] = {
     "*": POLICY,
     "limited": {"limits": [{"unit": "requests", "amount": 1, "per_s": 86_400, "scope": "instance"}]},
     "broken": {"breaker": {"mode": "forced_open"}},
+    "timed": {**POLICY, "timeout_ms": 30_000},
+    "async-timed": {**POLICY, "timeout_ms": 30_000},
 }
 SHORTEST_S = 0.02
 Loop = Callable[[int], None]
@@ -191,6 +195,8 @@ def our_forms(gate: tidegate.Gate) -> dict[str, Loop]:
         "decorator": repeated(decorator(gate, bare)),
         "with": with_statement(gate),
         "async decorator": repeated_async(decorator(gate, bare_async, "async-decorator")),
+        "with a timeout: decorator": repeated(decorator(gate, bare, "timed")),
+        "with a timeout: async decorator": repeated_async(decorator(gate, bare_async, "async-timed")),
         "async with": with_in_a_coroutine(gate),
         "with model and tokens": with_tokens(gate),
         "with user and session too": with_everything(gate),
@@ -298,7 +304,7 @@ def say_rates(loops: dict[str, Loop], rounds: int = 7) -> None:
 def say_costs(costs: dict[str, Cost]) -> None:
     for name, cost in costs.items():
         if not name.startswith("bare"):
-            print(f"{name:<28} {cost.ns:>10,.0f} ns {cost.floors:>8.2f} F", flush=True)
+            print(f"{name:<32} {cost.ns:>10,.0f} ns {cost.floors:>8.2f} F", flush=True)
     for stack in ("stack, popular", "stack, tuned"):
         if stack in costs:
             print(f"{stack} / decorator: {costs[stack].floors / costs['decorator'].floors:.0f} ×", flush=True)

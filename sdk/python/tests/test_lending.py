@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 
 import tidegate
 from sdk.python.tests.bench import Bench
+from tidegate.clock import SystemClock
 from tidegate.core.breaker import View
+from tidegate.deadlines import Deadlines
 from tidegate.leasing import Leases
+from tidegate.running import run
 from tidegate.swift import Caller, SwiftCall
 from tidegate.wrapping import Wrapped
 
@@ -683,15 +687,140 @@ async def test_guarded_async__on_credit__counted_and_tried_again(lender: Lender)
     assert (row["calls"], row["retries"], row["errors"]) == (4, 1, 0)
 
 
-async def test_async__deadline_on_credit__watched_as_any_other(lender: Lender) -> None:
+async def test_async__deadline_on_credit__cancelled_as_any_other(lender: Lender) -> None:
     lender.policy({"timeout_ms": 1000})
     lender.swift().settle(None, last=True)
 
-    async with lender.call() as call:
-        assert call.timeout_s == 1.0
-        assert call._patience is not None
+    async def work() -> None:
+        async with lender.call() as call:
+            assert isinstance(call, SwiftCall)
+            assert call.cell is not None
+            assert call.timeout_s == 1.0
+            lender.clock.advance(1.1)
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError) as late:
+        await work()
+
+    assert "has a timeout of 1000 ms" in late.value.__notes__[0]
+    assert isinstance(late.value.__cause__, asyncio.CancelledError)
+    assert not _cancelling()
+    rows = books(lender)
+    assert rows["in flight"] == 0
+    assert sum(row["kinds"].get("error.timeout", 0) for row in rows["rows"].values()) == 1
+
+
+async def test_async__ends_in_time_on_credit__never_cancelled_after(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async with lender.call():
+        pass
+    lender.clock.advance(5)
+    await asyncio.sleep(0.01)
+
+    assert not _cancelling()
+    assert not lender.guard.deadlines._flights
+
+
+async def test_async__asked_for_its_traceparent_on_credit__its_deadline_is_watched_still(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async def work() -> None:
+        async with lender.call() as call:
+            assert call.traceparent
+            lender.clock.advance(1.1)
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work()
 
     assert books(lender)["in flight"] == 0
+
+
+async def test_async__cancelled_by_somebody_else_on_credit__stays_cancelled(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async def work() -> None:
+        async with lender.call():
+            await asyncio.sleep(30)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    lender.clock.advance(1.1)
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert books(lender)["in flight"] == 0
+    assert not lender.guard.deadlines._flights
+
+
+async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    waits: list[float] = []
+
+    async def answer() -> str:
+        if waits:
+            lender.clock.advance(1.1)
+            await asyncio.sleep(waits.pop())
+        return "yes"
+
+    guarded = lender.guarded(answer)
+    for _ in range(10):
+        assert await guarded() == "yes"
+    waits.append(30.0)
+
+    with pytest.raises(TimeoutError) as late:
+        await guarded()
+
+    assert "chat has a timeout of 1000 ms" in late.value.__notes__[0]
+    assert await guarded() == "yes"
+    assert not _cancelling()
+    assert not lender.guard.deadlines._flights
+    assert books(lender)["in flight"] == 0
+
+
+def _cancelling() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else -1
+
+
+def test_deadlines__real_clock_and_many_tasks__those_that_are_late_are_cancelled() -> None:
+    deadlines = Deadlines(SystemClock())
+    now = time.monotonic()
+
+    async def wait(until: float, seconds: float) -> str:
+        flight = deadlines.watch(until)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as error:
+            return "late" if deadlines.ended(flight, error) is not None else "cancelled"
+        deadlines.ended(flight, None)
+        return "in time"
+
+    async def main() -> list[str]:
+        return await asyncio.gather(
+            *(wait(now + 3600, 0) for _ in range(20)), *(wait(now + 0.05, 60) for _ in range(20))
+        )
+
+    assert asyncio.run(main()) == ["in time"] * 20 + ["late"] * 20
+    deadlines.close()
+
+
+def test_guarded__refused_where_there_are_fallbacks__they_answer_and_are_counted(lender: Lender) -> None:
+    lender.policy({"limits": [{**LIMIT, "amount": 1, "per_s": 3600}], "fallbacks": [{"value": "busy"}]})
+    guarded = lender.guarded(lambda: "yes")
+    plan = lender.plan()
+
+    answers = [guarded() for _ in range(6)] + [run(plan, "chat", lambda _: "yes") for _ in range(4)]
+
+    assert answers == ["yes"] + ["busy"] * 9
+    rows = books(lender)["rows"].values()
+    assert sum(row["fallbacks"] for row in rows) == 9
+    assert sum(row["refused"] for row in rows) == 9
 
 
 def test_other_builds__no_gil_to_rely_on__nothing_is_lent(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:

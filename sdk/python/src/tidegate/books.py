@@ -22,6 +22,7 @@ from tidegate.core.outcome import Failure
 from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
 from tidegate.core.usage import plain_classes
+from tidegate.deadlines import Deadlines
 from tidegate.early import MAX_EARLY, WithoutPolicy
 from tidegate.errors import Refused
 from tidegate.lanes import Lane, Share
@@ -63,6 +64,7 @@ class Books:
         self.book = PriceBook({})
         self.cells: dict[CellKey, Cell] = {}  # read without the lock
         self.active: set[Cell] = set()  # those that hold credit or have calls in flight
+        self.deadlines = Deadlines(clock)
         self.reborn()
         clock.subscribe(self.wake_overdue)
 
@@ -70,6 +72,7 @@ class Books:
         """Start as a new incarnation that knows nothing but the policy: at first, and in a forked child."""
         self.lock = threading.Lock()
         self.epoch += 1
+        self.deadlines.renew()
         self.closed = False
         self.link = Link()
         self.leases = Leases()
@@ -465,3 +468,4 @@ class Books:
             for ticket in list(self.running):
                 self._settle(ticket, SystemExit(), last=True)
             self.book_early()
+        self.deadlines.close()

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from tidegate.core.catalog import Context
-from tidegate.core.policy import route_fault
+from tidegate.core.policy import Policy, route_fault
 from tidegate.core.price import parse_usd
 from tidegate.core.queue import MAX_PRIORITY
 from tidegate.core.usage import beyond_plain, cached_tokens, checked
@@ -346,8 +346,7 @@ class Call(Ticket):
         try:
             await patience.__aexit__(type(error) if error is not None else None, error, None)
         except TimeoutError as late:
-            late.add_note(f"tidegate: the call on {self.route} has a timeout of {self.policy.timeout_ms} ms.")
-            return late
+            return explained(late, self.route, self.policy)
         return None
 
     def twin(self) -> Call:
@@ -448,6 +447,12 @@ class OwnCall(Call):
 
     if not TYPE_CHECKING:
         __slots__ = CALL_SLOTS
+
+
+def explained(late: TimeoutError, route: str, policy: Policy) -> TimeoutError:
+    """Return the error of a call that passed its deadline, with a note that says whose it was."""
+    late.add_note(f"tidegate: the call on {route} has a timeout of {policy.timeout_ms} ms.")
+    return late
 
 
 def current() -> Call | None:

@@ -66,7 +66,7 @@ class Lending(Harvest):
         lane, key = ticket.lane, ticket.cell_key
         if not LENDS or key is None or lane is None or ticket.session or ticket.watched or ticket.attempts:
             return
-        if ticket.policy.fallbacks or ticket.assignment is not None:
+        if ticket.assignment is not None:
             return  # more becomes of such a call than that it is refused
         cell = self.cells.get(key)
         if cell is None or cell.epoch != self.epoch or cell.lane is not lane or cell.policy is not ticket.policy:

@@ -10,16 +10,17 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from tidegate.call import CALL_SLOTS, MAX_TOKENS, Call, CallOptions, OwnCall, Usd
+from tidegate.call import CALL_SLOTS, MAX_TOKENS, Call, CallOptions, OwnCall, Usd, explained
 from tidegate.core.queue import Entry
 from tidegate.ticket import Usage
 
 if TYPE_CHECKING:
     from tidegate.cells import Cell, CellKey, Loan, Told, Used
+    from tidegate.deadlines import Flight
     from tidegate.guard import Guard
     from tidegate.trace import Tracer
 
-_SLOTS = ("bound", "cell", "estimate", "loan", "rest", "since", "told", "used")
+_SLOTS = ("bound", "cell", "estimate", "flight", "loan", "rest", "since", "told", "used")
 NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that took no time; less what it took
 _OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
@@ -35,6 +36,7 @@ class SwiftCall(Call):
         __slots__ = _SLOTS
 
     cell: Cell | None
+    flight: Flight | None
     loan: Loan
     rest: dict[str, Any]
     told: Told | None
@@ -90,15 +92,22 @@ class SwiftCall(Call):
             cell.guard.attend(cell)
 
     async def __aenter__(self) -> Self:
-        cell = self.cell
-        if cell is not None and cell.timeout_s is None and self.since == NEW and self._take(cell):
+        cell, self.flight = self.cell, None
+        if cell is not None and self.since == NEW and self._take(cell):
+            if cell.timeout_s is not None:
+                self.flight = cell.guard.deadlines.watch(self.since + cell.timeout_s)
             return self
         return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and self.cell is not None and self.cell.timeout_s is None:
+        late = None if self.flight is None else self._guard.deadlines.ended(self.flight, error)
+        if late is not None:
+            self.leave_current()
+            self.settle(late, last=True)
+            raise explained(late, self.route, self.policy)
+        if error is None and self.cell is not None:
             self.__exit__(None, None, None)
         else:
             await super().__aexit__(kind, error, trace)
@@ -251,6 +260,7 @@ class SwiftCall(Call):
         Call.__init__(self, cell.guard, cell.guard.tracer, cell.key.route, options)
         self.declared_nusd = cell.declared_nusd
         self.cell_key, self.fixed = cell.cell_key, cell.fixed
+        self.epoch, self.key = cell.epoch, cell.key
         if since <= OVER:
             self.stage = "over"
         elif since > NEW:

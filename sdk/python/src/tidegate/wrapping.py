@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call, CallOptions, explained
 from tidegate.cells import Cell, CellKey, Loan
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
 from tidegate.swift import Caller, SwiftCall
@@ -120,14 +120,19 @@ class Wrapped:
                     if credit >= 0.0:
                         loan = cell.loan  # to here
                         break
-                cell = known = cell_with_credit(timed=False)
+                cell = known = cell_with_credit()
                 if cell is NO_CELL:
                     return await arun(plan, route, bind(args, kwargs))
+            flight = None if cell.timeout_s is None else guard.deadlines.watch(since + cell.timeout_s)
             try:
                 answer = await fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
-                return await aresume(plan, caught(cell, loan, since), bind(args, kwargs), error)
+                late = None if flight is None else guard.deadlines.ended(flight, error)
+                failed = error if late is None else explained(late, route, cell.policy)
+                return await aresume(plan, caught(cell, loan, since), bind(args, kwargs), failed)
             took = now() - since
+            if flight is not None:
+                guard.deadlines.ended(flight, None)
             loan.times.append(took)
             if took > cell.patience:
                 guard.attend(cell)
@@ -135,17 +140,16 @@ class Wrapped:
 
         return wrapper
 
-    def cell_with_credit(self, *, timed: bool = True) -> Cell:
-        """Return the cell of the function's calls if there is credit to be had, else ``NO_CELL``. Where deadlines are to be watched
-        (not ``timed``), calls with one don't go by cells."""
+    def cell_with_credit(self) -> Cell:
+        """Return the cell of the function's calls if there is credit to be had, else ``NO_CELL``."""
         guard = self.caller.guard
         cell = guard.cells.get(self.key or (), NO_CELL)
-        if cell is not NO_CELL and cell.refusal is not None:
+        if cell is not NO_CELL and cell.refusal is not None and not cell.policy.fallbacks:
             error = cell.refusal.again(cell.now())
             if error is not None:
                 cell.turned_away += 1  # ATOMIC
                 raise error
-        if cell is NO_CELL or not (timed or cell.timeout_s is None) or not guard.top_up(cell):
+        if cell is NO_CELL or not guard.top_up(cell):
             return NO_CELL
         return cell
 
