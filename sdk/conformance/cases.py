@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sdk.conformance import more_cases
+
 Case = dict[str, Any]
 Step = dict[str, Any]
 
@@ -358,6 +360,7 @@ def _shares() -> list[Case]:
 
 
 ABOUT = {
+    **more_cases.ABOUT,
     "adaptive": "Adaptive limits of concurrency. `running` that is not said is the limit; `bears`: seconds grow in proportion beyond it.",
     "backoff": "Delays of retries with given uniforms, deadlines, and the budget that retries and hedges share.",
     "breaker": "Breakers: permits, windows, probes, hanging calls. `breaker` is the part of a policy; times are seconds.",
@@ -375,6 +378,7 @@ ABOUT = {
 def cases() -> dict[str, list[Case]]:
     """Return what is given, by subject."""
     return {
+        **more_cases.cases(),
         "adaptive": _adaptive(), "backoff": _backoff(), "breaker": _breaker(), "bucket": _bucket(), "faults": _faults(),
         "grants": _grants(), "leases": _leases(), "policy": _policy(), "queue": _queue(), "shares": _shares(), "windows": _windows(),
     }  # fmt: skip

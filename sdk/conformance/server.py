@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.grants import Account, Ask, Counters, cap, decide
+from controlplane.domain.periods import leaves_window, parse_period, period_of, rolling_cutoff, slot_of
 from controlplane.domain.shares import Claim, Holding, give, grant, parts_meant
 from sdk.conformance.subjects import Case, Subject
 
@@ -46,4 +49,28 @@ def of_shares(case: Case) -> Iterator[Any]:
                 yield {"share": holdings[index].promised, "in_force": sum(each.in_force for each in holdings)}
 
 
-SERVER: dict[str, Subject] = {"grants": of_grants, "shares": of_shares}
+def of_periods(case: Case) -> Iterator[Any]:
+    rule = parse_period(case["period"]) if "period" in case else None
+    for step in case["steps"]:
+        if rule is None:
+            carry = CarryRule(case["carry_up_to"], case["carries_debt"])
+            yield {"carried": carried(carry, Before(step["amount"], step["exposure"]))}
+            continue
+        now = datetime.fromisoformat(step["at"])
+        period = period_of(rule, now)
+        said = {"key": period.key, "starts_at": _text(period.starts_at), "ends_at": _text(period.ends_at)}
+        if rule.days is not None:
+            slot = slot_of(rule.days, now)
+            said |= {
+                "slot": _text(slot),
+                "leaves_at": _text(leaves_window(rule.days, slot)),
+                "since": _text(rolling_cutoff(rule.days, now)),
+            }
+        yield said
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+SERVER: dict[str, Subject] = {"grants": of_grants, "periods": of_periods, "shares": of_shares}

@@ -12,9 +12,12 @@ from typing import Any
 
 from tidegate.core import bucket, budget
 from tidegate.core.adaptive import Adaptive
+from tidegate.core.asking import read_request
 from tidegate.core.backoff import RetryBudget, delay_s, earned, fits, spent
 from tidegate.core.breaker import Breaker, Permit
+from tidegate.core.fallback import in_order
 from tidegate.core.outcome import http_date, read
+from tidegate.core.outputs import Outputs
 from tidegate.core.policy import PolicyError, compile_snapshot, complete, inherit, parse_policy
 from tidegate.core.queue import Entry, Line
 from tidegate.core.window import Distribution, quantile
@@ -251,7 +254,31 @@ def of_policy(case: Case) -> Iterator[Any]:
                 yield {"policy": policy, "budgets": [ref.id for ref in found]}
 
 
+def of_requests(case: Case) -> Iterator[Any]:
+    for step in case["steps"]:
+        yield read_request(step["request"])._asdict()
+
+
+def of_reservations(case: Case) -> Iterator[Any]:
+    outputs = Outputs()
+    for step in case["steps"]:
+        for _ in range(step["times"]):
+            for tokens in step["tokens"]:
+                outputs.learn(tokens)
+        yield {"bound": outputs.bound()}
+
+
+def of_fallbacks(case: Case) -> Iterator[Any]:
+    for step in case["steps"]:
+        fallbacks = parse_policy({"fallbacks": step["fallbacks"]}).fallbacks
+        tried = in_order(fallbacks, route=case["route"])
+        yield {"tried": [{"value": each.value} if each.route is None else {"route": each.route} for each in tried]}
+
+
 CORE: dict[str, Subject] = {
+    "fallbacks": of_fallbacks,
+    "requests": of_requests,
+    "reservations": of_reservations,
     "adaptive": of_adaptive,
     "backoff": of_backoff,
     "breaker": of_breaker,
