@@ -55,8 +55,11 @@ function preview(form) {
     const number = (asked += 1);
     const query = new URLSearchParams(new FormData(form));
     query.delete("csrfmiddlewaretoken");
-    const answer = await fetch(`${form.dataset.previewFrom}?${query}`, { headers: { "X-Requested-With": "fetch" } });
-    if (answer.ok && number === asked) target.innerHTML = await answer.text();
+    target.setAttribute("aria-busy", "true");
+    const answer = await fetch(`${form.dataset.previewFrom}?${query}`, { headers: { "X-Requested-With": "fetch" } }).catch(() => null);
+    if (number !== asked) return;
+    if (answer?.ok) target.innerHTML = await answer.text();
+    target.removeAttribute("aria-busy");
   };
   form.addEventListener("input", () => {
     clearTimeout(timer);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_maintenance__that_repeats__mutes_every_time_until_it_is_ended(
 
 
 @pytest.mark.parametrize("more", [{"repeats": "odd"}, {"kind": "odd"}, {"repeats": "day"}])
-def test_maintenance__that_makes_no_sense__is_refused(more: dict[str, str]) -> None:
+def test_maintenance__that_makes_no_sense__is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         configuring.create_silence(
             by=SYSTEM, tenant=None, rule=None, label="*", starts_at=NOW, ends_at=NOW + timedelta(days=1), reason="x", **more

@@ -94,9 +94,9 @@ def test_escalates__an_alert__once_when_nobody_took_it_for_long_enough(change: d
 
 
 def test_closeness__rates__are_above_one_where_a_pair_burns() -> None:
-    calm = {length: 0.5 for burn in BURNS for length in (burn.long_s, burn.short_s)}
+    calm: dict[int, float | None] = {length: 0.5 for burn in BURNS for length in (burn.long_s, burn.short_s)}
 
     assert closeness(calm, 0.99) == 0.5
     assert closeness({**calm, 3600: 29.0, 300: 28.8}, 0.99) == pytest.approx(2.0)
     assert closeness({**calm, 3600: 29.0, 300: 28.8}, 0.9) == 0.5  # 14.4 can't be reached with so low an objective
-    assert closeness(dict.fromkeys(calm), 0.99) is None
+    assert closeness({}, 0.99) is None

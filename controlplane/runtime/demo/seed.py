@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.db import transaction
 
+from controlplane.alerting.actions import configuring
+from controlplane.alerting.models import Rule, Slo
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Budget
 from controlplane.policy.actions.policies import put_policy
@@ -44,6 +46,7 @@ def seed(*, now: datetime, restore: bool) -> None:
     for slug, route, document in world.POLICIES:
         if not RoutePolicy.objects.filter(tenant=tenants[slug], route=route).exists():
             put_policy(by=DEMO, tenant=tenants[slug], route=route, document=document, reason="the demo world")
+    _watch(tenants[world.ROOT])
 
 
 def _tenant(wanted: world.DemoTenant) -> Tenant:
@@ -71,6 +74,16 @@ def _budget(tenant: Tenant, wanted: world.DemoBudget, now: datetime) -> None:
         thresholds=list(wanted.thresholds),
         now=now,
     )
+
+
+def _watch(root: Tenant) -> None:
+    """Make the service levels and the rules that were never there: what somebody took away stays away."""
+    for slo in world.SLOS:
+        if not Slo.objects.filter(tenant=root, slug=slo.slug).exists():
+            configuring.put_slo(by=DEMO, tenant=root, **slo._asdict())
+    for rule in world.RULES:
+        if not Rule.objects.filter(tenant=root, slug=rule["slug"]).exists():
+            configuring.put_rule(by=DEMO, tenant=root, **rule)
 
 
 def key_text(kept: Path) -> str:

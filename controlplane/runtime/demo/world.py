@@ -94,6 +94,36 @@ POLICIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
+class DemoSlo(NamedTuple):
+    slug: str
+    name: str
+    kind: str
+    objective: float
+    threshold: float | None = None
+    route: str = ""
+    days: int = 7
+
+
+SLOS = (
+    DemoSlo("chat", "Chat answers (demo)", "availability", 0.97, None, "chat"),
+    DemoSlo("chat-quick", "Chat is quick (demo)", "latency", 0.95, 6_000, "chat"),
+)
+RULES: tuple[dict[str, Any], ...] = (
+    {
+        "slug": "model-errors", "name": "Calls of a model fail (demo)", "kind": "threshold", "severity": "page", "for_s": 15,
+        "keep_firing_s": 60, "spec": {"metric": "error_rate", "value": 0.2, "window_s": 60, "by": "model", "min_calls": 20},
+    },
+    {
+        "slug": "budget-forecast", "name": "A budget will not last (demo)", "kind": "forecast", "for_s": 60, "keep_firing_s": 120,
+        "every_s": 30, "spec": {},
+    },
+    {
+        "slug": "chat-burns", "name": "Chat burns its error budget (demo)", "kind": "burn_rate", "severity": "page",
+        "keep_firing_s": 300, "every_s": 30, "spec": {"slo": "chat"},
+    },
+)  # fmt: skip
+
+
 class DemoService(NamedTuple):
     """A program that calls a model: how often per second and for whom (tenant: weight), and how large its calls are."""
 

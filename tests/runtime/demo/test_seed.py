@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.utils import timezone
 
+from controlplane.alerting.actions import configuring, evaluation
+from controlplane.alerting.models import Rule, Slo
 from controlplane.budgets.actions.prices import refresh_price_book
 from controlplane.budgets.models import Account, Budget, PriceBook
 from controlplane.domain.periods import period_of
@@ -36,6 +38,20 @@ def test_seed__twice__changes_nothing_the_second_time() -> None:
     assert before == after
     assert before[:3] == (len(world.TENANTS), len(world.BUDGETS), len(world.POLICIES))
     assert all(Tenant.objects.values_list("is_demo", flat=True))
+
+
+def test_seed__its_rules_and_service_levels__can_look_go_with_it_and_stay_away_when_taken_away() -> None:
+    seed.seed(now=NOW, restore=False)
+    for rule in Rule.objects.all():
+        evaluation.evaluate(rule.pk, now=NOW)
+    assert set(Rule.objects.values_list("slug", "fault")) == {(rule["slug"], "") for rule in world.RULES}
+    assert set(Slo.objects.values_list("slug", flat=True)) == {slo.slug for slo in world.SLOS}
+
+    configuring.archive_rule(by=SYSTEM, rule=Rule.objects.get(slug="chat-burns"), now=NOW)
+    seed.seed(now=NOW, restore=False)
+    assert Rule.objects.filter(archived_at=None).count() == len(world.RULES) - 1
+    remove_demo(by=SYSTEM)
+    assert evaluation.due_rules(NOW + timedelta(hours=1)) == []
 
 
 def test_remove_demo__seeded__archives_its_tenants_and_revokes_its_key_and_no_other(tmp_path: Path) -> None:
