@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.conf import settings
-
 from controlplane.telemetry.queries import Figures, Point, Spread
 from dashboard import figures
 from dashboard.figures import Figure
@@ -158,11 +156,10 @@ def _queue(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
 
 
 def _sessions(before: Figures, now: Figures, course: Sequence[Point], chosen: Range) -> Entry:
-    """Every instance samples its sessions once per report, so the samples of a step add up to reports x sessions."""
-    reports = chosen.step_s * 1000 / settings.SYNC_INTERVAL_MS
-    active = [point.sessions / reports for point in course]
+    """There is a sample of every instance's sessions for every second, so those of a step add up to seconds x sessions."""
+    active = [point.sessions / chosen.step_s for point in course]
     newest = sorted(active[-3:])[len(active[-3:]) // 2] if active else 0.0  # one late report moves nothing
-    was = before.sessions.mean * before.sessions.count / (before.known_s * 1000 / settings.SYNC_INTERVAL_MS)
+    was = before.sessions.mean * before.sessions.count / before.known_s
     return Entry(
         "active_sessions",
         "Active sessions",

@@ -84,6 +84,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("traces/<slug:trace_id>/<slug:span_id>/", traces.span, name="trace-span"),
     path("mesh/", show("mesh"), name="mesh"),
     path("sessions/", show("sessions"), name="sessions"),
+    path("sessions/end/", state.end_session, name="session-end"),
     path("alerts/", show("alerts"), name="alerts"),
     path("alerts/<int:number>/acknowledge/", alerts.acknowledge, name="alert-acknowledge"),
     path("alerts/<int:number>/silence/", alerts.silence, name="alert-silence"),

@@ -6,6 +6,7 @@ All SDKs of a tenant meet on the same account rows, so contention makes this fas
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +39,10 @@ log = structlog.get_logger(__name__)
 Row = TypeVar("Row", WindowRow, UserRow, SessionsRow)
 MAX_GROUP = 256
 MAX_QUEUED = 10_000
+MOST_SAMPLES = (
+    10  # of one report: an instance that was silent for longer is not thought to have been busy all the while
+)
+MOST_SAMPLED = 100_000
 
 
 class Outcome(NamedTuple):
@@ -167,6 +172,29 @@ def _fail(group: Sequence[_Waiting], problem: Problem) -> None:
             waiting.outcome.set_exception(problem)
 
 
+class Samples:
+    """How many samples a report of sessions stands for: one for each second since its instance last reported, in this process.
+
+    So the sum of the samples of a span of time is its length in seconds times the sessions that were active, however seldom
+    instances report.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[UUID, int] = OrderedDict()
+
+    def due(self, incarnation: UUID, at: datetime) -> int:
+        """Return how many seconds have begun since the last report, 1 for the first one, at most ``MOST_SAMPLES``."""
+        second = int(at.timestamp())
+        before = self._seconds.pop(incarnation, second - 1)
+        self._seconds[incarnation] = max(before, second)
+        if len(self._seconds) > MOST_SAMPLED:
+            self._seconds.popitem(last=False)
+        return min(MOST_SAMPLES, max(0, second - before))
+
+
+_samples = Samples()  # an instance talks to one process as long as its connection lasts
+
+
 async def write(
     connection: AsyncConnection, arrivals: Sequence[Arrival], accounts: dict[int, int] | None = None
 ) -> list[Outcome]:
@@ -204,7 +232,7 @@ async def _fold(connection: AsyncConnection, arrivals: Sequence[Arrival], acked:
     reported: list[Reported] = []
     for arrival, before in zip(arrivals, acked, strict=True):
         fresh = [window for window in arrival.request.windows if window.number > before]
-        counted += _counted(arrival, fresh, before)
+        counted += _counted(arrival, fresh)
         reported += [Reported(each.starts_ms, each.releases, arrival.key.payers) for each in fresh if each.releases]
     await windows.fold(connection, counted, now=now)
     await arms.fold(connection, reported, now=now)
@@ -233,16 +261,17 @@ def _sighting(arrival: Arrival) -> Sighting:
     )
 
 
-def _counted(arrival: Arrival, fresh: Sequence[SyncWindow], acked: int) -> list[Counted]:
-    """Return what to fold, every tenant checked. A first report, or one with new windows, samples the sessions."""
+def _counted(arrival: Arrival, fresh: Sequence[SyncWindow]) -> list[Counted]:
+    """Return what to fold, every tenant checked."""
     key = arrival.key
     counted = [
         Counted(window.starts_ms, window.book, _checked(key, window.rows), _checked(key, window.users))
         for window in fresh
     ]
-    if arrival.request.sessions and (fresh or not acked):
+    samples = _samples.due(arrival.request.incarnation, arrival.at)
+    if arrival.request.sessions and samples:
         checked = _checked(key, arrival.request.sessions)
-        counted.append(Counted(int(arrival.at.timestamp() * 1000), sessions=checked))
+        counted.append(Counted(int(arrival.at.timestamp() * 1000), sessions=checked, samples=samples))
     return counted
 
 

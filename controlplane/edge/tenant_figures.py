@@ -51,7 +51,7 @@ _FIGURES = (
     Told("tidegate_tokens_per_second", "Tokens in and out, over the last minute.", 4),
     Told("tidegate_cost_usd_per_hour", "What calls cost at the pace of the last minute.", 5),
     Told("tidegate_queue_depth", "Mean number of calls that wait, over the last minute.", 6),
-    Told("tidegate_active_sessions", "Sessions seen, at one report a second.", 7),
+    Told("tidegate_active_sessions", "Sessions seen within five minutes, as callers count them.", 7),
     Told("tidegate_cache_hit_ratio", "Cached input tokens per input token, over the last minute.", 8),
     Told("tidegate_refused_per_second", "Calls refused, over the last minute.", 9),
 )

@@ -10,7 +10,7 @@ from django.utils import timezone
 from ninja import Body, Field, Router, Schema, Status
 
 from controlplane.state import lookup, queries
-from controlplane.state.actions import nodes, owners, rules
+from controlplane.state.actions import nodes, owners, rules, sessions
 from controlplane.state.models import Rebalancing
 from controlplane.tenancy.bearer import asker
 from controlplane.tenancy.models import Tenant
@@ -159,6 +159,12 @@ class SessionOut(Schema):
     bytes: int
 
 
+class EndIn(Schema):
+    tenant: str
+    session: str
+    reason: str = ""
+
+
 class SessionList(Schema):
     items: list[SessionOut]
     next: str | None = None
@@ -272,6 +278,12 @@ def put_own_rule(request: HttpRequest, body: Body[dict[str, Any]]) -> Any:
 def list_sessions(request: HttpRequest, tenant: str | None = None, limit: int = 100) -> Any:
     """The sessions that are kept now, the last seen first."""
     return {"items": lookup.alive_sessions(asker(request), tenant=tenant, most=min(max(limit, 1), 500))}
+
+
+@router.post("/state/sessions/end", response=ErasedOut)
+def end(request: HttpRequest, body: EndIn) -> Any:
+    """End a session: what it has is erased, and whoever uses it next is told that it starts afresh."""
+    return {"values": sessions.end_session(by=asker(request), now=timezone.now(), **body.dict())}
 
 
 @router.get("/tenants/{slug}/state/{kind}/{path:owner}", response=OwnerOut)

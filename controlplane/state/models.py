@@ -112,6 +112,20 @@ class Rule(models.Model):
         ]
 
 
+class EndedSession(models.Model):
+    """A session that an operator has ended: whoever uses it until ``until`` is told that it starts afresh."""
+
+    tenant = models.CharField(max_length=64)
+    session = models.CharField(max_length=200)
+    ended_at = models.DateTimeField()
+    until = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "session"], name="state_session_ends_once"),
+        ]
+
+
 class Usage(models.Model):
     """How much a tenant keeps on one node, as an edge last counted it. ``owners`` is known for sessions only."""
 

@@ -55,6 +55,7 @@ class Placement:
     versions: Mapping[RingName, int] = field(default_factory=dict)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     default: Rules = Rules()
+    ended: Mapping[tuple[str, str], int] = field(default_factory=dict)  # when a tenant's session was ended, Unix ms
 
     def place_of(self, ring: RingName, slot: int) -> Place:
         return self.places[self.owners[ring][slot]]
@@ -79,8 +80,9 @@ SELECT (SELECT array_agg((id, weight, generation, down_at, began_at, spilled)::t
        (SELECT array_agg(version ORDER BY kind) FROM state_ring),
        (SELECT array_agg((id, durable_sessions, session_ttl_s, max_keys, max_bytes, encrypt)::text ORDER BY id)
         FROM state_rule),
-       (SELECT max(id) FROM tenancy_tenant)
+       (SELECT max(id) FROM tenancy_tenant), (SELECT max(id) FROM state_endedsession)
 """
+_ENDED = "SELECT tenant, session, ended_at FROM state_endedsession WHERE until > now() ORDER BY id DESC LIMIT 10000"
 _RULES = """
 SELECT DISTINCT ON (tenant.id) tenant.slug, rule.durable_sessions, rule.session_ttl_s, rule.max_keys, rule.max_bytes,
        rule.encrypt
@@ -112,6 +114,8 @@ async def read(connection: AsyncConnection) -> Placement:
         rules = {row["slug"]: _rules(row) for row in await cursor.fetchall()}
         await cursor.execute("SELECT * FROM state_rule WHERE tenant_id IS NULL")
         default = await cursor.fetchone()
+        await cursor.execute(_ENDED)
+        ended = await cursor.fetchall()
     return Placement(
         mark=mark,
         places=places,
@@ -119,6 +123,7 @@ async def read(connection: AsyncConnection) -> Placement:
         versions={ring["kind"]: ring["version"] for ring in rings},
         rules=rules,
         default=_rules(default) if default else Rules(),
+        ended={(row["tenant"], row["session"]): int(row["ended_at"].timestamp() * 1000) for row in ended},
     )
 
 

@@ -92,6 +92,7 @@ class MemoryLine(msgspec.Struct, frozen=True):
     generation: int
     since_ms: int
     durable: bool
+    ended_ms: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

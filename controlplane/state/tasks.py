@@ -7,6 +7,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from controlplane.state.actions.owners import retain
+from controlplane.state.actions.sessions import forget_ended
 from controlplane.state.mover import rebalance
 
 SLICE_S = 20.0
@@ -23,3 +24,4 @@ def go_on_rebalancing() -> None:
 def keep_no_longer() -> None:
     """Delete what is older than the tenants' rules allow."""
     retain(now=timezone.now())
+    forget_ended(now=timezone.now())

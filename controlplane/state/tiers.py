@@ -92,7 +92,7 @@ class Tiers:
 
     async def _session(self, place: Place, space: Space, keys: Sequence[str] | None) -> Found:
         rules = self._atlas.now.rules_of(space.tenant)
-        memory = _memory(place, rules)
+        memory = self._memory(place, space, rules)
         if place.down:
             items = await self._from_database(space, keys, era=_era(place, rules))
             await self._touch(space, rules)
@@ -213,7 +213,11 @@ class Tiers:
     async def _put_session(self, place: Place, space: Space, put: Put) -> Done:
         rules = self._atlas.now.rules_of(space.tenant)
         done = await self._put_somewhere(place, space, put, rules)
-        return done._replace(memory=_memory(place, rules))
+        return done._replace(memory=self._memory(place, space, rules))
+
+    def _memory(self, place: Place, space: Space, rules: Rules) -> Memory:
+        ended_ms = self._atlas.now.ended.get((space.tenant, space.owner), 0)
+        return Memory(place.generation, int(place.generation_at.timestamp() * 1000), rules.durable, ended_ms)
 
     async def _put_somewhere(self, place: Place, space: Space, put: Put, rules: Rules) -> Done:
         if place.down:
@@ -341,10 +345,6 @@ def _opened(space: Space, key: str, item: Item) -> bytes:
         return unseal(item.value, *space.place(key))
     except Unsealable as error:
         raise Unavailable(str(error), retry_after_s=60) from error
-
-
-def _memory(place: Place, rules: Rules) -> Memory:
-    return Memory(place.generation, int(place.generation_at.timestamp() * 1000), rules.durable)
 
 
 def _era(place: Place, rules: Rules) -> int:

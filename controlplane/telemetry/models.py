@@ -41,7 +41,7 @@ class _CallWindow(models.Model):
     tokens = _distribution()  # per call
     call_cost_nusd = _distribution()  # per call
     queue_depth = _distribution()  # sampled when a call arrives
-    sessions = _distribution()  # sampled at each report
+    sessions = _distribution()  # a sample for each second, from reports
 
     class Meta:
         abstract = True

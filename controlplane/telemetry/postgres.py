@@ -226,7 +226,8 @@ class PostgresSpans:
                 clauses += f' AND c."{column}" ILIKE %s'
                 values.append(_like(value))
         sql = f"""
-            SELECT c.session, coalesce(max(nullif(c."user", '')), ''), max(c.tenant), min(c.starts_at), max(c.starts_at),
+            SELECT c.session, coalesce(max(nullif(c."user", '')), ''), max(c.tenant), max(c.service),
+                   min(c.starts_at), max(c.starts_at),
                    count(DISTINCT c.trace_id), count(*), count(*) FILTER (WHERE c.status = 2),
                    {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
             FROM telemetry_span AS c WHERE c.session <> '' AND c.starts_at >= %s {clauses}

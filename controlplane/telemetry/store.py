@@ -113,6 +113,7 @@ class Session:
     session: str
     user: str
     tenant: str
+    service: str
     first_at: datetime
     last_at: datetime
     turns: int

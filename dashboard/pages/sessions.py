@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
+from controlplane.state import lookup
+from controlplane.state.lookup import AliveSession
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.postgres import TooDear
 from controlplane.telemetry.queries import Trace, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
-MOST, MOST_TURNS, MOST_USERS = 100, 200, 12
+MOST, MOST_TURNS, MOST_USERS, MOST_GROUPS = 50, 50, 12, 7
+ACTIVE_S, SETTLED_S = (
+    60,
+    10,
+)  # active sessions are the mean of a minute, which ended some seconds ago so that all have reported
 SINCE = {"1h": ("last hour", 3600), "24h": ("last 24 h", 86400), "7d": ("last 7 days", 7 * 86400)}
 
 
@@ -27,6 +34,36 @@ class Turn:
     cost_so_far_nusd: int
 
 
+@dataclass(frozen=True)
+class Group:
+    """A tenant or a service with its sessions: ``active`` as callers count them, ``kept`` in state (``None``: not known so)."""
+
+    name: str
+    active: int
+    kept: int | None
+
+
+def _active(asking: Asking) -> tuple[list[Group], list[Group]]:
+    """Return who has active sessions, by tenant and by service, those with most first."""
+    until = asking.now - timedelta(seconds=SETTLED_S)
+    measured = telemetry.measured(asking.asker, until - timedelta(seconds=ACTIVE_S), until, by="tenant")
+    kept = lookup.count_alive(asking.asker)
+    tenants = [
+        Group(name, round(measured[name].sessions) if name in measured else 0, kept.get(name, 0))
+        for name in {*measured, *kept}
+    ]
+    apps: Counter[str] = Counter()
+    for instance in asking.live_instances:
+        apps[instance.app] += instance.active_sessions
+    services = [Group(app, count, None) for app, count in apps.items()]
+    return _most(tenants), _most(services)
+
+
+def _most(groups: list[Group]) -> list[Group]:
+    some = [group for group in groups if group.active or group.kept]
+    return sorted(some, key=lambda group: (-group.active, -(group.kept or 0), group.name))
+
+
 def build(asking: Asking, params: Params) -> Context:
     words, seconds = SINCE.get(params.value("since"), SINCE["24h"])
     since = asking.now - timedelta(seconds=seconds)
@@ -38,7 +75,19 @@ def build(asking: Asking, params: Params) -> Context:
         dear = problem.detail
     chosen = params.value("session") or (found[0].session if found else "")
     turns = _turns(asking, chosen) if chosen else []
+    tenants, services = _active(asking)
+    alive = {
+        (each.tenant, each.session): each for each in lookup.alive_sessions(asking.asker, most=lookup.MOST_SESSIONS)
+    }
     return {
+        "active": sum(group.active for group in services),
+        "kept": sum(group.kept or 0 for group in tenants),
+        "by": [
+            (title, groups[:MOST_GROUPS], len(groups[MOST_GROUPS:]))
+            for title, groups in (("tenant", tenants), ("service", services))
+        ],
+        "alive": _alive(alive, chosen, turns),
+        "alive_names": {session for _, session in alive},
         "title": "Sessions",
         "sessions": found[:MOST],
         "more": len(found) > MOST,
@@ -48,6 +97,7 @@ def build(asking: Asking, params: Params) -> Context:
         "filtered": any(params.value(name) for name in ("tenant", "user", "q")),
         "chosen": chosen,
         "turns": turns,
+        "turns_cut": len(turns) == MOST_TURNS,
         "tokens": sum(turn.trace.tokens for turn in turns),
         "cost_nusd": sum(turn.trace.cost_nusd for turn in turns),
         "errors": sum(turn.trace.errors for turn in turns),
@@ -55,6 +105,15 @@ def build(asking: Asking, params: Params) -> Context:
             asking.asker, "user", params.value("tenant") or None, days=7, today=asking.now.date(), limit=MOST_USERS
         ),
     }
+
+
+def _alive(alive: dict[tuple[str, str], AliveSession], chosen: str, turns: list[Turn]) -> AliveSession | None:
+    """Return what state keeps of the chosen session."""
+    tenants = {turn.trace.tenant for turn in turns}
+    found = [
+        each for (tenant, session), each in alive.items() if session == chosen and (not turns or tenant in tenants)
+    ]
+    return found[0] if found else None
 
 
 def _turns(asking: Asking, session: str) -> list[Turn]:
@@ -80,6 +139,8 @@ PAGE = Page(
     section="sessions",
     template="pages/sessions.html",
     parts={
+        "session_summary": "sessions/summary.html",
+        "session_active": "sessions/active.html",
         "session_list": "sessions/list.html",
         "session_turns": "sessions/turns.html",
         "session_users": "sessions/users.html",

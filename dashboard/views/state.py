@@ -6,9 +6,10 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 
 from controlplane.problems import Invalid
-from controlplane.state.actions import nodes, owners
+from controlplane.state.actions import nodes, owners, sessions
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind
@@ -96,3 +97,16 @@ def erase(request: HttpRequest) -> HttpResponse:
         return f"{reverse('state-owner')}?{urlencode(named)}"
 
     return submit(request, do, page="state-owner", params=named, form="erase_form")
+
+
+@acting
+def end_session(request: HttpRequest) -> HttpResponse:
+    asker = asker_behind(request)
+
+    def do(_form: Form) -> str:
+        tenant, _, session = request.POST.get("session", "").partition("/")
+        erased = sessions.end_session(by=asker, tenant=tenant, session=session, now=timezone.now())
+        say(request, f"Session {session} was ended: {erased} values are erased, and its next use starts afresh.")
+        return f"{reverse('sessions')}?{urlencode({'session': session})}"
+
+    return submit(request, do, page="sessions")

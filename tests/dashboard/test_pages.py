@@ -37,7 +37,7 @@ MOST_QUERIES = {
     "/traces/": 22,
     "/traces/compare/": 14,
     "/mesh/": 18,
-    "/sessions/": 24,
+    "/sessions/": 28,
     "/alerts/": 24,
     "/alerts/?show=all&by=tenant": 24,
     "/alerts/rules/": 22,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
-from controlplane.state.models import Node, Phase, Rebalancing
+from controlplane.state.models import EndedSession, Node, Phase, Rebalancing
 from tests.dashboard.world import World
 
 SignIn = Callable[[str], Client]
@@ -84,3 +84,27 @@ def test_owner__a_viewer_or_somebody_elses__is_not_shown(sign_in: SignIn, world:
 
     assert sign_in("vera").get(path).status_code == 403
     assert sign_in("gus").get(path).status_code in (403, 404)
+
+
+def test_session__ended_by_an_operator__is_marked_and_erased(
+    sign_in: SignIn, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erased: list[dict[str, str]] = []
+
+    def erase(**named: str) -> int:
+        erased.append(named)
+        return 3
+
+    monkeypatch.setattr("controlplane.state.actions.sessions.erase_owner", erase)
+
+    response = sign_in("otto").post("/sessions/end/", {"session": "acme/s/1"}, follow=True)
+
+    assert "Session s/1 was ended: 3 values are erased" in response.content.decode()
+    assert [(each["tenant"], each["kind"], each["owner"]) for each in erased] == [("acme", "session", "s/1")]
+    assert list(EndedSession.objects.values_list("tenant", "session")) == [("acme", "s/1")]
+
+
+@pytest.mark.parametrize("who", ["vera", "gus"])
+def test_session__ended_by_somebody_who_may_not__is_not(who: str, sign_in: SignIn, world: World) -> None:
+    assert sign_in(who).post("/sessions/end/", {"session": "acme/s-1"}).status_code in (403, 404)
+    assert not EndedSession.objects.exists()

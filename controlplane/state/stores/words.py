@@ -59,11 +59,15 @@ class Put(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a session's tier can remember: a new ``generation`` has forgotten what was there before ``since_ms``."""
+    """What a session's tier can remember: a new ``generation`` has forgotten what was there before ``since_ms``.
+
+    ``ended_ms``: when an operator ended the session, 0 when nobody has lately.
+    """
 
     generation: int
     since_ms: int
     durable: bool
+    ended_ms: int = 0
 
 
 class Done(NamedTuple):

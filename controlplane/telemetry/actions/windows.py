@@ -37,13 +37,17 @@ _columns_of: Callable[[WindowRow], tuple[Any, ...]] = attrgetter(*SUMS, "kinds",
 
 
 class Counted(NamedTuple):
-    """What one window of one instance, or one report of its sessions, adds. Tenants have been checked by the caller."""
+    """What one window of one instance, or one report of its sessions, adds. Tenants have been checked by the caller.
+
+    ``samples``: for how many seconds the report of sessions stands.
+    """
 
     starts_ms: int
     book: str = ""
     rows: Sequence[WindowRow] = ()
     users: Sequence[UserRow] = ()
     sessions: Sequence[SessionsRow] = ()
+    samples: int = 1
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ class _Folded:
             _accumulate(self.users[at.date(), user.tenant, user.user], [user.calls, user.tokens, user.cost_nusd])
         for seen in window.sessions:
             for start, table in ((ten_s, self.fine), (ten_s.replace(second=0), self.coarse)):
-                table[start, seen.tenant, seen.route, "", ""].of("sessions").add(seen.active)
+                table[start, seen.tenant, seen.route, "", ""].of("sessions").add_same(seen.active, window.samples)
 
 
 async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, now: datetime) -> None:

@@ -102,7 +102,7 @@ class Point:
     cost_nusd: int = 0
     p99_us: int | None = None
     queue_depth: float = 0.0  # mean of the samples
-    sessions: int = 0  # sum of the samples: one per instance, tenant and route at each report
+    sessions: int = 0  # sum of the samples: one per instance, tenant, route and second
 
 
 def table_of(since: datetime, until: datetime) -> str:

@@ -23,7 +23,13 @@ class FakeState:
         self.values: dict[Owner, dict[str, Kept]] = {}
         self.generation = 1
         self._version = 0
+        self._ended: dict[tuple[str, str], int] = {}
         self._done: dict[str, dict[str, Any]] = {}
+
+    def end_session(self, session: str, *, tenant: str = "acme") -> None:
+        """Do what an operator does who ends a session."""
+        self.values.pop((tenant, "session", session), None)
+        self._ended[tenant, session] = 1 + max(self._ended.values(), default=0)
 
     def lose_sessions(self) -> None:
         self.generation += 1
@@ -37,7 +43,8 @@ class FakeState:
         owner = (op.get("tenant") or scope or "", op["kind"], op["owner"])
         answer = getattr(self, f"_{op['op']}")(op, owner)
         if op["kind"] == "session":
-            answer["memory"] = {"generation": self.generation, "durable": False}
+            ended = self._ended.get((owner[0], owner[2]), 0)
+            answer["memory"] = {"generation": self.generation, "durable": False, "ended_ms": ended}
         if "id" in op:
             self._done[op["id"]] = answer
         return dict(answer)

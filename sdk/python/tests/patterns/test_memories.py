@@ -114,6 +114,26 @@ async def test_conversation__store_lost__starts_afresh_and_says_so(
     assert (reply.answer, reply.number, reply.afresh) == ("low", 1, True)
 
 
+async def test_conversation__ended_by_an_operator__starts_afresh_and_says_so_once_to_each(
+    plane: FakeControlPlane, gate: tidegate.Gate, other: tidegate.Gate
+) -> None:
+    here, there = Conversation(gate, "guide", "chat", recall), Conversation(other, "guide", "chat", recall)
+    told: list[tuple[str | None, str]] = []
+    gate.state.on_session_lost(lambda tenant, session: told.append((tenant, session)))
+    await here.say("s-1", "high")
+
+    plane.state.end_session("s-1")
+    first = await there.say("s-1", "low")
+    second = await here.say("s-1", "slack")
+    await here.say("s-1", "ebb")
+
+    assert (first.answer, first.number, first.afresh) == ("low", 1, True)
+    assert (second.answer, second.number, second.afresh) == ("low slack", 2, False)
+    assert told == [(None, "s-1")]
+    assert gate.state.session("s-1").lost
+    assert not gate.state.session("s-2").lost
+
+
 async def test_conversation__ended__is_forgotten(gate: tidegate.Gate) -> None:
     agent = Conversation(gate, "guide", "chat", recall)
     await agent.say("s-1", "high")

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.state.memory import Memory
 from tidegate.state.space import Space
@@ -16,6 +16,13 @@ from tidegate.state.values import loaded_of
 MAX_SESSIONS = 20_000
 
 _log = logging.getLogger("tidegate")
+
+
+class Life(NamedTuple):
+    """What a session was last seen as: the life of its store, and when an operator ended it (Unix ms, 0: nobody has)."""
+
+    generation: int
+    ended_ms: int
 
 
 class State:
@@ -31,7 +38,7 @@ class State:
         """Begin anew, at first and in a forked child."""
         self._lock = threading.Lock()
         self._loading: dict[tuple[str | None, str, str, str], Future[Any]] = {}
-        self._generations: OrderedDict[tuple[str | None, str], int] = OrderedDict()
+        self._lives: OrderedDict[tuple[str | None, str], Life] = OrderedDict()
         self._lost: set[tuple[str | None, str]] = set()
 
     def session(self, session: str, *, tenant: str | None = None) -> Space:
@@ -47,7 +54,7 @@ class State:
         return Space(self, tenant, "shared", topic)
 
     def on_session_lost(self, callback: Callable[[str | None, str], None]) -> None:
-        """Call ``callback(tenant, session)`` when a session that this process knew has been lost with its store."""
+        """Call ``callback(tenant, session)`` when a session has been lost with its store, or ended by an operator."""
         self._on_lost.append(callback)
 
     def describe(self) -> dict[str, Any]:
@@ -97,21 +104,23 @@ class State:
         mine.set_result(answer)
 
     def note_memory(self, space: Space, said: dict[str, Any] | None) -> None:
-        """Find out whether the session's store has lost its memory since this process last saw the session."""
+        """Find out whether the session's store has lost it since this process last saw it, or an operator has ended it."""
         if said is None:
             return
-        session, generation = (space.tenant, space.owner), int(said["generation"])
+        session, now = (space.tenant, space.owner), Life(int(said["generation"]), int(said.get("ended_ms", 0)))
         with self._lock:
-            before = self._generations.pop(session, generation)
-            self._generations[session] = generation
-            if len(self._generations) > MAX_SESSIONS:
-                self._lost.discard(self._generations.popitem(last=False)[0])
-            lost = generation > before and not said["durable"] and session not in self._lost
-            if lost:
+            before = self._lives.pop(session, Life(now.generation, 0))
+            self._lives[session] = now
+            if len(self._lives) > MAX_SESSIONS:
+                self._lost.discard(self._lives.popitem(last=False)[0])
+            ended = now.ended_ms > before.ended_ms
+            lost = now.generation > before.generation and not said["durable"] and session not in self._lost
+            if lost or ended:
                 self._lost.add(session)
-        if lost:
+        if lost or ended:
             self.memory.forget_all()
-            _log.warning("tidegate: state: the session store has lost session %r; it starts afresh", space.owner)
+            why = "was ended by an operator" if ended else "was lost with its store"
+            _log.warning("tidegate: state: session %r %s; it starts afresh", space.owner, why)
             for callback in self._on_lost:
                 try:
                     callback(space.tenant, space.owner)

@@ -59,7 +59,7 @@ class Space:
 
     @property
     def lost(self) -> bool:
-        """Whether this process knew the session before its store lost it: it has started afresh since."""
+        """Whether the session has started afresh: this process knew it before its store lost it, or an operator has ended it."""
         return self._state.is_lost(self)
 
     # Reading
