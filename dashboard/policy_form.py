@@ -85,7 +85,18 @@ RETRY = (
     Spec("max_attempts", "Attempts at most", "3"),
     Spec("base_ms", "First wait, ms", "200"),
     Spec("max_ms", "Longest wait, ms", "8000"),
-    Spec("jitter", "Jitter", choices=tuple((each, each) for each in ("full", "equal", "decorrelated", "none"))),
+    Spec("growth", "Waits grow", choices=(("exponential", "by a factor"), ("linear", "by the first wait"))),
+    Spec("factor", "Factor", "2", "1: every wait is the same"),
+    Spec(
+        "jitter",
+        "Jitter",
+        choices=(
+            *((each, each) for each in ("full", "equal", "decorrelated")),
+            ("quarter", "± a quarter"),
+            ("half", "± a half"),
+            ("none", "none"),
+        ),
+    ),
     Spec("budget_ratio", "Retries that a call earns", "0.2", "0 to 1: keeps retries from piling up"),
     Spec("hedge_ms", "Hedge after, ms", "never", "a second attempt beside a silent one"),
 )

@@ -138,7 +138,7 @@ def _matched(steps: list[Step]) -> list[Step]:
 def _backoff() -> list[Case]:
     uniforms = (0.0, 0.25, 0.5, 0.999999)
     cases = []
-    for jitter in ("none", "full", "equal", "decorrelated"):
+    for jitter in ("none", "full", "equal", "decorrelated", "quarter", "half"):
         steps: list[Step] = [
             {"do": "delay", "retry": retry, "uniform": uniform, "previous_s": previous}
             for retry, previous in ((1, 0.0), (2, 0.2), (3, 0.5), (7, 6.0), (10000, 8.0)) for uniform in uniforms
@@ -146,6 +146,10 @@ def _backoff() -> list[Case]:
         steps += [{"do": "delay", "retry": 2, "uniform": u, "retry_after_s": 60} for u in uniforms]
         steps += [{"do": "delay", "retry": 5, "uniform": u, "retry_after_s": 0.001} for u in uniforms]
         cases.append(_case(f"jitter {jitter}", *steps, retry={"base_ms": 200, "max_ms": 8000, "jitter": jitter}))
+    for growth, factor in (("linear", 2), ("exponential", 1), ("exponential", 1.5), ("exponential", 10)):
+        rule = {"base_ms": 200, "max_ms": 8000, "jitter": "none", "growth": growth, "factor": factor}
+        steps = [{"do": "delay", "retry": retry, "uniform": 0.0} for retry in (1, 2, 3, 7, 10000)]
+        cases.append(_case(f"growth {growth} by {factor}", *steps, retry=rule))
     deadlines: list[Step] = [
         {"do": "fits", "delay_s": delay, "left_s": left}
         for delay, left in ((1.0, 2.0), (2.0, 2.0), (2.0, 0.0), (120.0, None), (120.5, None))

@@ -5,6 +5,7 @@ docs/resilience.md declares the same dialect to people.
 
 from __future__ import annotations
 
+import random
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from controlplane.domain.shares import Claim, grant
@@ -12,7 +13,7 @@ from tidegate.core import bucket
 from tidegate.core.adaptive import Adaptive
 from tidegate.core.backoff import delay_s
 from tidegate.core.breaker import Breaker, Outcome, Permit
-from tidegate.core.policy import BreakerRule, RetryRule
+from tidegate.core.policy import BreakerRule, parse_policy
 
 Case = dict[str, Any]
 
@@ -165,28 +166,26 @@ class BucketAdapter:
 
 
 class BackoffAdapter:
-    excluded: ClassVar[dict[str, str]] = {
-        "linear": "Delays double: what a provider that is down needs is fewer attempts, not evenly more time.",
-        "factor": "Delays double: how soon they get long is for base_ms and max_ms to say.",
-        "jitter": "Jitter never makes a delay longer than it is without: half of them or all of them is drawn (equal, full).",
-    }
+    excluded: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.CAPS: set[str] = set()
 
     def unsupported(self, case: Case) -> str:
-        config = case["config"]
-        if config["kind"] == "linear":
-            return self.excluded["linear"]
-        if config.get("factor", 2) != 2 and not all(row["expect"].get("error") for row in case["rows"]):
-            return self.excluded["factor"]
-        return self.excluded["jitter"] if config["jitter"] not in ("none", "any") else ""
+        return ""
 
     def delay(self, config: Case, attempt: int, uniform: float | None) -> float:
-        base_ms = config["base_s"] * 1000
-        most = base_ms if config["kind"] == "constant" else config.get("max_s", float("inf")) * 1000
-        rule = RetryRule(max_attempts=100, base_ms=base_ms, max_ms=most, jitter="none", budget_ratio=1.0)
-        return delay_s(rule, retry=attempt, uniform=0.5 if uniform is None else uniform)
+        """A constant delay grows by a factor of one. Where peers have no greatest delay, ours is beyond what a policy may say."""
+        said = {
+            "base_ms": int(config["base_s"] * 1000),
+            "jitter": "none" if config["jitter"] == "any" else config["jitter"],
+            "growth": "linear" if config["kind"] == "linear" else "exponential",
+            "factor": 1 if config["kind"] == "constant" else config.get("factor", 2),
+        }
+        rule = parse_policy({"retry": said}).retry
+        assert rule is not None
+        rule = rule._replace(max_ms=int(config.get("max_s", 10**9) * 1000))
+        return delay_s(rule, retry=attempt, uniform=random.random() if uniform is None else uniform)
 
 
 class ConcurrencyAdapter:

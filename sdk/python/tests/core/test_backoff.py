@@ -76,3 +76,8 @@ def test_budget__no_ratio__no_retries() -> None:
 def test_delay__retry_before_the_first__refused() -> None:
     with pytest.raises(ValueError, match="number 1"):
         delay_s(RULE, retry=0, uniform=0.5)
+
+
+@pytest.mark.parametrize(("changes", "delay"), [({"base_ms": 0}, 0.0), ({"factor": 10.0}, 8.0), ({"factor": 1.0}, 0.2)])
+def test_delay_s__very_many_retries__stays_a_number(changes: dict[str, float], delay: float) -> None:
+    assert delay_s(RULE._replace(**changes), retry=100_000, uniform=0.5) == delay

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from tidegate.core.policy import RetryRule
 
 BUDGET_CAP = 10.0
+SPREAD = {"quarter": 0.25, "half": 0.5}
+MANY_OCTAVES = 1000  # more than any delay has, and a float still holds it
 PATIENCE_S = 120.0  # the longest that a provider may ask to be left alone by a call without a deadline
 
 
@@ -15,24 +18,34 @@ def delay_s(
 ) -> float:
     """Return the seconds before the ``retry``-th retry (1 is the first). ``uniform`` is drawn from [0, 1).
 
-    Exponential from ``base_ms`` up to ``max_ms``; jitter ``full`` draws from all of it, ``equal`` from its upper half, ``none``
-    waits it out; ``decorrelated`` draws from ``base_ms`` to three times the delay before, ``previous_s`` (AWS Architecture Blog,
-    "Exponential Backoff and Jitter"). Never sooner than the provider asked for, and then not all at the same moment: up to
-    ``base_ms`` later. ``ValueError`` for a retry before the first.
+    From ``base_ms`` up to ``max_ms``, by ``factor`` each time, or ``linear``, by ``base_ms``. Jitter ``full`` draws from all of it,
+    ``equal`` from its upper half, ``quarter`` and ``half`` from so much below to so much above it, ``none`` waits it out;
+    ``decorrelated`` draws from ``base_ms`` to three times the delay before, ``previous_s`` (AWS Architecture Blog, "Exponential
+    Backoff and Jitter"). Never sooner than the provider asked for, and then not all at the same moment: up to ``base_ms`` later.
+    ``ValueError`` for a retry before the first.
     """
     if retry < 1:
         raise ValueError(f"The first retry is number 1, got {retry}.")
     base, most = rule.base_ms / 1000, rule.max_ms / 1000
-    whole = min(most, base * 2.0 ** min(retry - 1, 1000))
+    whole = min(most, _grown(rule, base, retry))
     if rule.jitter == "full":
         whole *= uniform
     elif rule.jitter == "equal":
         whole = whole / 2 + whole / 2 * uniform
+    elif rule.jitter in SPREAD:
+        whole *= 1 + SPREAD[rule.jitter] * (2 * uniform - 1)
     elif rule.jitter == "decorrelated":
         whole = min(most, base + (max(base, 3 * previous_s) - base) * uniform)
     if retry_after_s is None or whole >= retry_after_s:
         return whole
     return retry_after_s + (0.0 if rule.jitter == "none" else base * uniform)
+
+
+def _grown(rule: RetryRule, base: float, retry: int) -> float:
+    if rule.growth == "linear":
+        return base * retry
+    octaves = (retry - 1) * math.log2(rule.factor)
+    return base * rule.factor ** (retry - 1) if octaves < MANY_OCTAVES else base * 2.0**MANY_OCTAVES
 
 
 def fits(delay: float, *, left_s: float | None) -> bool:

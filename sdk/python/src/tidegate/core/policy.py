@@ -77,9 +77,11 @@ class RetryRule(NamedTuple):
     max_attempts: int
     base_ms: int
     max_ms: int
-    jitter: str  # "full", "equal", "decorrelated", "none"
+    jitter: str  # "full", "equal", "decorrelated", "quarter", "half", "none"
     budget_ratio: float  # retries and hedges that a call earns
     hedge_ms: int | None = None  # start a second attempt beside one that has not answered for so long
+    growth: str = "exponential"  # or "linear"
+    factor: float = 2.0  # by which delays grow, when exponentially
 
 
 class Fallback(NamedTuple):
@@ -136,9 +138,11 @@ _RETRY = {
     "max_attempts": Field(whole(1, 20), 3),
     "base_ms": Field(whole(0, 600_000), 200),
     "max_ms": Field(whole(0, 600_000), 8000),
-    "jitter": Field(one_of("full", "equal", "decorrelated", "none"), "full"),
+    "jitter": Field(one_of("full", "equal", "decorrelated", "quarter", "half", "none"), "full"),
     "budget_ratio": Field(number(0, 1, or_equal=True), 0.2),
     "hedge_ms": Field(or_null(whole(1, 3_600_000)), None),
+    "growth": Field(one_of("exponential", "linear"), "exponential"),
+    "factor": Field(number(1, 10, or_equal=True), 2),
 }
 _SHAPES: dict[str, tuple[dict[str, Field], Callable[..., Any]]] = {
     "queue": (_QUEUE, QueueRule),
