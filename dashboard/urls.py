@@ -46,6 +46,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("budgets/revoke/", budgets.revoke, name="budget-revoke"),
     path("budgets/archive/", budgets.archive, name="budget-archive"),
     path("accuracy/", show("accuracy"), name="accuracy"),
+    path("accuracy/prove/", leases.prove, name="ledger-prove"),
     path("accuracy/leases/revoke/", leases.revoke, name="lease-revoke"),
     path("accuracy/leases/resolve/", leases.resolve, name="lease-resolve"),
     path("prices/", show("prices"), name="prices"),

@@ -202,6 +202,11 @@ def last_proof() -> LedgerProof | None:
     return LedgerProof.objects.first()
 
 
+def proofs(most: int = 14) -> list[LedgerProof]:
+    """Return the last proofs of the ledger, the newest first."""
+    return list(LedgerProof.objects.defer("differences")[:most])
+
+
 def _accuracies(stood: Sequence[Standing], now: datetime) -> list[Accuracy]:
     ids = [standing.account_id for standing in stood if standing.account_id is not None]
     accounts = Account.objects.in_bulk(ids)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from ninja import Router, Schema, Status
 
 from controlplane.budgets.accuracy import Accuracy, Holding, accuracy, last_proof, leases_seen_by
-from controlplane.budgets.actions import budgets, lease_acts
+from controlplane.budgets.actions import budgets, lease_acts, ledger
 from controlplane.paging import limited
 from controlplane.problems import Invalid
 from controlplane.tenancy.bearer import asker
@@ -128,6 +128,16 @@ def get_accuracy(request: HttpRequest, tenant: str | None = None) -> Any:
         "proof": proof
         and {"at": proof.at, "entries": proof.entries, "differences": proof.difference_count, "took_ms": proof.took_ms},
     }
+
+
+@router.post("/usage/accuracy/proof", response={201: ProofOut})
+def prove_now(request: HttpRequest) -> Any:
+    """Compare every counter with the ledger now, not only every night."""
+    proof = ledger.prove_now(by=asker(request), now=timezone.now())
+    return Status(
+        201,
+        {"at": proof.at, "entries": proof.entries, "differences": proof.difference_count, "took_ms": proof.took_ms},
+    )
 
 
 def _held(each: Holding) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def look_up(model: str, etag: str) -> Looked:
         origin="own" if name in document.get("own", {}) else "list",
         provider=found.provider,
         lines=lines_of(entry.rates),
-        variants=[(_when(each.when), lines_of(each.rates, falling=False)) for each in entry.variants],
+        variants=[(_when(each.when), lines_of(each.rates, falling=False)) for each in entry.variants if each.rates],
         hours=[(each.start_s, each.end_s, lines_of(each.rates, falling=False)) for each in entry.hours],
         policy=prices.unknown.policy,
     )
@@ -167,7 +167,9 @@ def unit_of(name: str) -> str:
 
 
 def _text(price: int, rate: Rate) -> str:
-    return f"{Decimal(price).scaleb(-rate.decimals).normalize():f}"
+    exact = f"{Decimal(price).scaleb(-rate.decimals).normalize():f}"
+    dollars, _, decimals = exact.partition(".")
+    return f"{dollars}.{decimals.ljust(2, '0')}"
 
 
 def entry_of(rates: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.budgets.accuracy import Accuracy, Holding, accuracy, last_proof, leases_seen_by, lost_after
+from controlplane.budgets.accuracy import Accuracy, Holding, accuracy, last_proof, leases_seen_by, lost_after, proofs
+from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
@@ -53,6 +54,8 @@ def build(asking: Asking, params: Params) -> Context:
         "found": found,
         "totals": _totals(found),
         "proof": proof,
+        "proofs": proofs(),
+        "may_prove": asking.asker.tenant is None and asking.asker.may(Role.OPERATOR),
         # The proof is of all tenants together: only who sees all of them may see which counters differ.
         "differences": proof.differences[:MOST_DIFFERENCES] if proof and asking.asker.tenant is None else [],
         "lost_after_s": lost_after().total_seconds(),

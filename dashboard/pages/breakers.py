@@ -9,7 +9,9 @@ from typing import Any
 
 from controlplane.fleet.queries import Breaker
 from controlplane.policy import queries as policy
+from controlplane.problems import NotFound
 from controlplane.telemetry import queries as telemetry
+from controlplane.tenancy.models import Tenant
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 from dashboard.policy_words import parts_of
@@ -51,7 +53,8 @@ class WouldRefuse:
 def _why(asking: Asking, chosen: Breaker) -> Context:
     """Return the evidence for one breaker: what clients say, what was measured, and the rule at the asker's root."""
     opened = [state for state in chosen.states if state.phase == "open"]
-    rule = _rule(asking, chosen.route)
+    ruled = chosen.worst.instance.scope or asking.asker.tenant
+    rule = _rule(asking, ruled, chosen.route)
     watched = telemetry.watched(asking.asker, asking.now - WATCHED_FOR, asking.now)
     return {
         "causes": Counter(state.cause for state in opened if state.cause).most_common(MOST_CAUSES),
@@ -60,6 +63,7 @@ def _why(asking: Asking, chosen: Breaker) -> Context:
             asking.asker, asking.now - MEASURED_FOR, asking.now, route=chosen.route, model=chosen.model
         ),
         "rule": next((part.text for part in parts_of({"breaker": rule}) if rule), ""),
+        "ruled": ruled,
         "open_s": rule.get("open_s") if rule else None,
         "watched": [
             WouldRefuse(each.tenant, each.route, each.reasons["breaker_open"], each.cost_nusd)
@@ -69,9 +73,12 @@ def _why(asking: Asking, chosen: Breaker) -> Context:
     }
 
 
-def _rule(asking: Asking, route: str) -> dict[str, Any]:
-    root = asking.asker.tenant
-    return policy.effective_policy(asking.asker, root.slug if root else None, route).get("breaker") or {}
+def _rule(asking: Asking, tenant: Tenant | None, route: str) -> dict[str, Any]:
+    try:
+        found = policy.effective_policy(asking.asker, tenant.slug if tenant else None, route)
+    except NotFound:  # the tenant is archived
+        return {}
+    return found.get("breaker") or {}
 
 
 def _chosen(breakers: list[Breaker], params: Params) -> Breaker | None:

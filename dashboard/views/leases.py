@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from controlplane.budgets.actions.lease_acts import resolve_lease, revoke_lease
+from controlplane.budgets.actions.ledger import prove_now
 from controlplane.problems import NotFound
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
@@ -21,6 +22,20 @@ def _key(name: str) -> tuple[UUID, int]:
         return UUID(incarnation), int(number[:18])
     except ValueError:
         raise NotFound("There is no such lease.") from None
+
+
+@acting
+def prove(request: HttpRequest) -> HttpResponse:
+    """Prove the ledger now."""
+    asker = asker_behind(request)
+
+    def do(_form: Form) -> str:
+        proof = prove_now(by=asker, now=timezone.now())
+        found = f"{proof.difference_count} counters differ" if proof.difference_count else "all counters agree"
+        say(request, f"Proved in {proof.took_ms} ms: {found} with what {proof.entries:,} entries come to.")
+        return reverse("accuracy") + "#accuracy_proof"
+
+    return submit(request, do, page="accuracy", form="proof_form")
 
 
 @acting

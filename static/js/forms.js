@@ -2,7 +2,6 @@
 export function forms() {
   document.addEventListener("click", confirmed, true);
   document.addEventListener("click", copied);
-  for (const part of document.querySelectorAll("[data-part]")) part.addEventListener("input", spoken);
   for (const form of document.querySelectorAll("form[data-preview]")) preview(form);
   for (const input of document.querySelectorAll("[data-submit-on-change]")) {
     input.addEventListener("change", () => input.form.requestSubmit());
@@ -29,12 +28,6 @@ function confirmed(event) {
     delete button.dataset.confirmed;
   }, { once: true });
   dialog.showModal();
-}
-
-// Who types into a part of a policy means it: it is not as inherited any more.
-function spoken(event) {
-  const says = event.currentTarget.querySelector("select");
-  if (event.target !== says && !says.value) says.value = "own";
 }
 
 async function copied(event) {

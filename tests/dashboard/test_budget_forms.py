@@ -7,11 +7,12 @@ from collections.abc import Callable
 from uuid import UUID
 
 import pytest
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
 from controlplane.budgets.accuracy import accuracy
-from controlplane.budgets.models import Account, Budget, Lease
+from controlplane.budgets.models import Account, Budget, Lease, LedgerProof
 from controlplane.tenancy.models import AuditEntry
 from controlplane.tenancy.queries import SYSTEM
 from tests.dashboard.world import USD, World
@@ -193,3 +194,34 @@ def test_shares__by_model__are_broken_down_by_it(sign_in: SignIn) -> None:
     html = sign_in("vera").get("/budgets/", {"budget": "acme/everything", "by": "model"}).content.decode()
 
     assert "gpt-4o-mini" in html.split('id="budget_shares"')[1]
+
+
+def test_prove_now__by_who_sees_everything__is_kept_shown_and_audited(sign_in: SignIn, world: World) -> None:
+    shown = sign_in("otto").get("/accuracy/").content.decode()
+
+    response = sign_in("otto").post("/accuracy/prove/")
+
+    proof = LedgerProof.objects.latest("at")
+    html = sign_in("otto").get("/accuracy/").content.decode()
+    assert "Prove now" in shown
+    assert response.status_code == 302
+    assert f"{proof.difference_count:,} differ" in html or "All agree" in html
+    assert AuditEntry.objects.latest("id").action == "ledger.proved"
+
+
+@pytest.mark.parametrize("name", ["vera", "gus"])
+def test_prove_now__viewer_or_operator_of_a_tenant__is_refused_and_has_no_button(name: str, sign_in: SignIn) -> None:
+    assert "Prove now" not in sign_in(name).get("/accuracy/").content.decode()
+    assert sign_in(name).post("/accuracy/prove/").status_code == 403
+    assert not LedgerProof.objects.exists()
+
+
+def test_prove_now__while_another_runs__is_told_so(sign_in: SignIn, world: World) -> None:
+    other = connections["default"].copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7206001)")
+        response = sign_in("otto").post("/accuracy/prove/")
+    other.close()
+
+    assert response.status_code == 409
+    assert not LedgerProof.objects.exists()

@@ -13,11 +13,16 @@ from django.db import connection, transaction
 from controlplane import live
 from controlplane.budgets.models import LedgerProof
 from controlplane.domain.periods import ROLLING_SLOTS
+from controlplane.problems import Conflict, Forbidden
+from controlplane.tenancy.actions.audit import record
+from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import Asker
 
 log = structlog.get_logger(__name__)
 
 MOST_DIFFERENCES = 100
 KEEP_PROOFS = 400
+_PROVING = 7_206_001  # the advisory lock of a proof at an operator's word
 _SLOT_S_PER_DAY = 86_400 // ROLLING_SLOTS
 
 # Entries of a lease speak of the lease and, unless they carry it forward, of the accounts on its path. Entries without an
@@ -190,4 +195,29 @@ def prove(*, now: datetime) -> LedgerProof:
     tell = log.error if proof.difference_count else log.info
     tell("ledger.proved", entries=proof.entries, differences=proof.difference_count, took_ms=proof.took_ms)
     live.changed("budgets")
+    return proof
+
+
+def prove_now(*, by: Asker, now: datetime) -> LedgerProof:
+    """Prove at an operator's word. ``Conflict`` while another proof runs: each reads the whole ledger."""
+    by.must(Role.OPERATOR)
+    if by.tenant is not None:
+        raise Forbidden("The ledger is proved as a whole, for all tenants together.")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_PROVING])
+        if not cursor.fetchone()[0]:
+            raise Conflict("The ledger is being proved right now.")
+    try:
+        proof = prove(now=now)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_PROVING])
+    differ = f"{proof.difference_count} differ" if proof.difference_count else "all agree"
+    record(
+        by=by,
+        action="ledger.proved",
+        target_kind="ledger",
+        target="ledger",
+        summary=f"Proved the ledger: {proof.entries} entries, {differ}",
+    )
     return proof

@@ -1,11 +1,13 @@
 """A provider on loopback that speaks enough of OpenAI's, Anthropic's and Gemini's HTTP for their own clients to talk to it.
 
-The last message says what comes of it, in words: ``tokens=40`` pieces of output, ``status=503``, ``slow``, ``gzip``.
+The last message says what comes of it, in words: ``tokens=40`` pieces of output, ``status=503``, ``slow``, ``gzip``; ``cut=9`` breaks
+the connection off after so many pieces, which the client can tell when the stream is ``chunked``.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 import threading
@@ -69,7 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
         out = int(tokens[1]) if tokens else 3
         kind = next(kind for path, kind in KINDS.items() if path in self.path)
         if body.get("stream") or "streamGenerateContent" in self.path:
-            self._stream(kind.events(body, out), slow="slow" in said)
+            cut = re.search(r"cut=(\d+)", said)
+            events = itertools.islice(kind.events(body, out), int(cut[1]) if cut else None)
+            self._stream(events, slow="slow" in said, chunked="chunked" in said, whole=cut is None)
         else:
             self._answer(200, kind.reply(body, out), said)
 
@@ -84,10 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, events: Iterator[Any], *, slow: bool) -> None:
+    def _stream(self, events: Iterator[Any], *, slow: bool, chunked: bool, whole: bool) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
+        if chunked:
+            self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         self.close_connection = True
         try:
@@ -95,11 +101,14 @@ class _Handler(BaseHTTPRequestHandler):
                 name = event.get("type") if isinstance(event, dict) else None
                 head = f"event: {name}\n" if name else ""
                 data = event if isinstance(event, str) else json.dumps(event)
-                self.wfile.write(f"{head}data: {data}\n\n".encode())
+                piece = f"{head}data: {data}\n\n".encode()
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 self.wfile.flush()
                 self.kept.sent_events += 1
                 if slow:
                     time.sleep(0.005)
+            if chunked and whole:
+                self.wfile.write(b"0\r\n\r\n")
         except OSError:
             return  # the client hung up
 

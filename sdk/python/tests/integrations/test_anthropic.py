@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -58,6 +59,24 @@ def test_messages__stream_closed_early__input_and_what_came(client: Any, told: T
     for _ in range(12):
         next(stream)
     stream.close()
+
+    assert told()["cost_nusd"] == cost(10)
+
+
+@pytest.mark.parametrize("how", ["", "chunked"])
+def test_messages__connection_broken_off__input_and_what_came(client: Any, told: Told, how: str) -> None:
+    noticed = pytest.raises(Exception, match="peer closed connection") if how else contextlib.nullcontext()
+    with noticed:
+        list(client.messages.create(**ask(f"tokens=500 cut=12 {how}"), stream=True))
+
+    assert told()["cost_nusd"] == cost(10)
+
+
+@pytest.mark.parametrize("how", ["", "chunked"])
+def test_stream_helper__connection_broken_off__input_and_what_came(client: Any, told: Told, how: str) -> None:
+    noticed = pytest.raises(Exception, match="peer closed connection") if how else contextlib.nullcontext()
+    with noticed, client.messages.stream(**ask(f"tokens=500 cut=12 {how}")) as stream:
+        list(stream)
 
     assert told()["cost_nusd"] == cost(10)
 

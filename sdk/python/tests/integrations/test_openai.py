@@ -95,6 +95,25 @@ def test_chat__stream_closed_early__charged_what_came(client: Any, told: Told) -
     assert sums["cost_nusd"] < cost(500) / 10
 
 
+def test_chat__connection_broken_off_unnoticed__charged_what_came(client: Any, told: Told) -> None:
+    chunks = list(client.chat.completions.create(model=MODEL, messages=say("tokens=500 cut=10"), stream=True))
+
+    sums = told()
+    assert len(chunks) == 10
+    assert (sums["calls"], sums["output_tokens"], sums["kinds"]) == (1, 10, {"estimated": 1})
+
+
+def test_chat__connection_broken_off__raised_counted_and_charged_what_came(client: Any, told: Told) -> None:
+    stream = client.chat.completions.create(model=MODEL, messages=say("tokens=500 cut=10 chunked"), stream=True)
+
+    with pytest.raises(openai.APIConnectionError):
+        list(stream)
+
+    sums = told()
+    assert (sums["calls"], sums["errors"], sums["output_tokens"]) == (1, 1, 10)
+    assert sums["kinds"]["estimated"] == 1
+
+
 def test_chat__stream_dropped__does_not_hold_its_place(client: Any, gate: Gate) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=say("tokens=500 slow"), stream=True)
     next(stream)

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sdk.python.tests.bench import Bench
 from tidegate.integrations.otel import attached, current_traceparent, extract, inject
@@ -58,6 +59,29 @@ def test_traceparent__continued__flags_are_passed_on(bench: Bench, flags: str) -
         inject(call, sent)
 
     assert sent["traceparent"] == f"00-{TRACE}-{call.span_id:016x}-{flags}"
+
+
+def test_tracestate__of_the_span_around__goes_on_unchanged(bench: Bench, tracer: trace.Tracer) -> None:
+    state = "vendor=a:b,rojo=00f067aa0ba902b7"
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": state}
+    sent: dict[str, str] = {}
+
+    around = TraceContextTextMapPropagator().extract(headers)
+    with tracer.start_as_current_span("outer", around), bench.call(traceparent=current_traceparent()) as call:
+        inject(call, sent)
+
+    assert sent == {"traceparent": f"00-{TRACE}-{call.span_id:016x}-01", "tracestate": state}
+
+
+def test_tracestate__call_of_another_trace__is_not_sent(bench: Bench, tracer: trace.Tracer) -> None:
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=a"}
+    sent: dict[str, str] = {}
+
+    around, other = TraceContextTextMapPropagator().extract(headers), f"00-{'1' * 32}-{SPAN}-01"
+    with tracer.start_as_current_span("outer", around), bench.call(traceparent=other) as call:
+        inject(call, sent)
+
+    assert "tracestate" not in sent
 
 
 def test_traceparent__of_its_own__sampled_and_random(bench: Bench) -> None:

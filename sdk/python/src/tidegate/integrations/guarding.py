@@ -10,7 +10,7 @@ from tidegate.call import Call, CallOptions
 from tidegate.client import Gate
 from tidegate.core.asking import Asked, read_request
 from tidegate.integrations.meter import Meter
-from tidegate.integrations.otel import current_traceparent
+from tidegate.integrations.otel import current_traceparent, inject_missing
 
 KEYWORD = (
     "tidegate"  # the keyword argument by which one request may say more of itself: {"tenant": "acme", "route": "chat"}
@@ -215,8 +215,8 @@ class AsyncStream(_Running):
 
 
 def headers_of(call: Call, given: Any) -> dict[str, Any]:
-    """Return the headers of a request with the call's ``traceparent``, so that what the provider does is a child of it."""
+    """Return the headers of a request with the call's ``traceparent`` (and ``tracestate``), so that what the provider does is a child of it."""
     headers = dict(given) if isinstance(given, Mapping) else {}
     if call.trace_id:
-        headers.setdefault("traceparent", call.traceparent)
+        inject_missing(call, headers)
     return headers

@@ -20,6 +20,7 @@ from tidegate.call import Call, CallOptions
 from tidegate.client import Gate
 from tidegate.integrations.guarding import Guarding
 from tidegate.integrations.meter import Meter
+from tidegate.integrations.otel import inject_missing
 
 MAX_LINE = 1 << 22
 MAX_REPLY = 1 << 25
@@ -154,8 +155,7 @@ def _prepare(request: Any, call: Call) -> None:
     """Say which trace the request is of, and ask for encodings that can be listened to."""
     if "accept-encoding" in request.headers:
         request.headers["accept-encoding"] = "gzip, deflate"
-    if call.trace_id and "traceparent" not in request.headers:
-        request.headers["traceparent"] = call.traceparent
+    inject_missing(call, request.headers)
 
 
 def _base(request: Any, name: str) -> type:

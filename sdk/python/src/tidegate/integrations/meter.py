@@ -47,6 +47,7 @@ class Meter:
         self._call = call
         self._provider = provider
         self._told: dict[str, Any] = {}
+        self._begun = False  # a message of Anthropic's has begun and not said yet what it came to
         self.text_tokens = 0  # of a stream so far, about
 
     def reply(self, reply: Any) -> None:
@@ -64,6 +65,9 @@ class Meter:
 
     def event(self, event: Any) -> None:
         """Take a piece of a stream; raises ``BudgetExhausted`` when the call is to be cut."""
+        kind = member(event, "type")
+        if kind in ("message_start", "message_delta"):
+            self._begun = kind == "message_start"
         document = usage_document(event)
         for name, value in document.items():
             known = self._told.get(name)
@@ -83,7 +87,7 @@ class Meter:
         """Record what was said of usage, if anything was; of a stream that was not read to its end, at least the output that came."""
         read = read_usage(self._told)
         if read is not None:
-            if not complete:
+            if not complete or self._begun:  # a connection that breaks off need not raise anything
                 read.usage["output"] = max(read.usage.get("output", 0), self.text_tokens)
             self._call.record_usage(read.usage, model=read.model, provider=self._provider, context=read.context)
 

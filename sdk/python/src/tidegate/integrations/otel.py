@@ -26,6 +26,19 @@ def current_traceparent() -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags) & 0x03:02x}"
 
 
+def tracestate_of(call: Call) -> str | None:
+    """Return the ``tracestate`` to send beside the call's ``traceparent``: that of OpenTelemetry's current span, unchanged, when the
+    call is of its trace."""
+    api = sys.modules.get("opentelemetry.trace")
+    if api is None:
+        return None
+    context = api.get_current_span().get_span_context()
+    if not context.is_valid or context.trace_id != call.trace_id:
+        return None
+    state: str = context.trace_state.to_header()
+    return state or None
+
+
 def extract(headers: Mapping[str, str]) -> str | None:
     """Return the ``traceparent`` of an incoming request's headers, whatever their case, when it is a valid one."""
     for name, value in headers.items():
@@ -35,9 +48,19 @@ def extract(headers: Mapping[str, str]) -> str | None:
 
 
 def inject(call: Call, headers: MutableMapping[str, str]) -> None:
-    """Put the ``traceparent`` of a call into the headers of a request that it makes."""
-    if call.trace_id:
-        headers["traceparent"] = call.traceparent
+    """Put the ``traceparent`` of a call into the headers of a request that it makes, with the ``tracestate`` of its trace."""
+    if not call.trace_id:
+        return
+    headers["traceparent"] = call.traceparent
+    state = tracestate_of(call)
+    if state is not None:
+        headers["tracestate"] = state
+
+
+def inject_missing(call: Call, headers: MutableMapping[str, str]) -> None:
+    """The same where the request does not say its trace itself."""
+    if not any(name.lower() == "traceparent" for name in headers):
+        inject(call, headers)
 
 
 @contextlib.contextmanager
