@@ -35,8 +35,27 @@ class Need:
 
 def needs_of(asking: Asking) -> list[Need]:
     """Return everything that needs attention in the asker's scope."""
-    found = [*_broken(asking), *_short(asking), *_silent(asking), *_refusing(asking), *_waiting_rollouts(asking)]
+    found = [
+        *_firing(asking),
+        *_broken(asking),
+        *_short(asking),
+        *_silent(asking),
+        *_refusing(asking),
+        *_waiting_rollouts(asking),
+    ]
     return sorted(found, key=lambda need: need.rank)
+
+
+def _firing(asking: Asking) -> Iterator[Need]:
+    """Yield alerts that nobody looks after, but for those of what is listed here anyway."""
+    for alert in asking.firing:
+        if alert.acknowledged_at is not None or alert.rule.kind in ("fleet", "budget", "forecast"):
+            continue
+        page = alert.rule.severity == "page"
+        title = f"{alert.rule.name} · {alert.label}" if alert.label else alert.rule.name
+        link = f"{reverse('alerts')}?{urlencode({'alert': alert.pk})}"
+        tone, rank = ("trouble", 5) if page else ("watch", 34)
+        yield Need(rank, "!", tone, title, alert.summary, "Firing", "sq", link, "See alert")
 
 
 def _broken(asking: Asking) -> Iterator[Need]:

@@ -84,3 +84,39 @@ def test_slos__put_and_read__tell_the_budget(calls: object) -> None:  # noqa: F8
     assert told["burn_rates"]["3600"] == pytest.approx(0.5)
     assert admin("put", "slos/", {"slug": "x", "objective": 2}).status_code == 422
     assert admin("delete", "slos/chat/?tenant=acme").status_code == 204
+
+
+def test_rules__with_escalation_inhibition_and_maintenance__are_put_and_read_back() -> None:
+    admin = Program("admin")
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    mail = admin("post", "alerts/channels/", {"name": "m", "kind": "email", "target": "a@a.example"}).json()["id"]
+    admin("put", "alerts/rules/", {**RULE, "slug": "cause"})
+
+    put = admin(
+        "put",
+        "alerts/rules/",
+        {**RULE, "escalate_after_s": 600, "escalate_to": [mail], "inhibited_by": ["cause"]},
+    ).json()
+    plan = admin(
+        "post",
+        "alerts/silences/",
+        {"tenant": "acme", "starts_at": "2031-01-01T10:00Z", "ends_at": "2031-01-01T11:00Z", "reason": "upgrade",
+         "kind": "maintenance", "repeats": "week"},
+    ).json()  # fmt: skip
+
+    assert (put["escalate_after_s"], put["escalate_to"], put["inhibited_by"]) == (600, [mail], ["cause"])
+    assert (plan["kind"], plan["repeats"], plan["tenant"]) == ("maintenance", "week", "acme")
+    assert [each["id"] for each in admin("get", "alerts/silences/").json()["items"]] == [plan["id"]]
+
+
+def test_backtest__by_route_through_the_eyes_of_a_tenant__names_what_would_have_fired(calls: object) -> None:  # noqa: F811
+    admin = Program("admin")
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    now = timezone.now()
+    for tenant, route in (("acme", "chat"), ("globex", "embed")):
+        calls(now, 3600, tenant=tenant, route=route, calls=100, errors=50)  # type: ignore[operator]
+
+    asked = {"tenant": "acme", "kind": "threshold", "spec": {**RULE["spec"], "by": "route"}}  # type: ignore[dict-item]
+    found = admin("post", "alerts/rules/backtest", asked).json()
+
+    assert [each["label"] for each in found["episodes"]] == ["chat"]

@@ -21,7 +21,7 @@ SignIn = Callable[[str], Client]
 NOW = datetime(2026, 11, 25, 14, tzinfo=UTC)
 RULE = {
     "tenant": "acme", "slug": "new", "name": "New", "kind": "threshold", "spec.metric": "error_rate", "spec.op": "above",
-    "spec.value": "2 %", "spec.window_s": "300", "spec.by": "model", "spec.min_calls": "5", "for_s": "0", "no_data": "ok",
+    "spec.value": "0.5 %", "spec.window_s": "300", "spec.by": "model", "spec.min_calls": "5", "for_s": "0", "no_data": "ok",
     "severity": "page",
 }  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_put_rule__with_everything__is_as_typed(sign_in: SignIn, world: World) -
     assert sign_in("otto").post("/alerts/rules/put/", {**RULE, **more}).status_code == 302
 
     rule = Rule.objects.get(slug="new")
-    spec = {"metric": "error_rate", "op": "above", "value": 0.02, "window_s": 300, "by": "model", "min_calls": 5}
+    spec = {"metric": "error_rate", "op": "above", "value": 0.005, "window_s": 300, "by": "model", "min_calls": 5}
     assert (rule.spec, rule.escalate_after_s) == (spec, 900)
     assert [list(each.all()) for each in (rule.channels, rule.escalate_to, rule.inhibited_by)] == [
         [hook],
@@ -170,7 +170,7 @@ def test_put_rule__one_that_is_changed__keeps_its_name_and_what_has_no_field(sig
     sign_in("otto").post("/alerts/rules/put/", {**RULE, "rule": "acme/model-errors", "slug": "model-errors"})
 
     rule.refresh_from_db()
-    assert (rule.name, rule.spec["value"], rule.spec["tenant"]) == ("New", 0.02, "acme-eu")
+    assert (rule.name, rule.spec["value"], rule.spec["tenant"]) == ("New", 0.005, "acme-eu")
 
 
 def test_put_rule__wrong_or_taken__is_shown_again_with_what_was_typed(sign_in: SignIn, world: World) -> None:
