@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
+from controlplane.budgets.actions import lease_acts
 from controlplane.budgets.actions.budgets import archive_budget, change_amount
 from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease
@@ -26,11 +27,11 @@ from tests.simulation.world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SEEDS = (40, 49, 64)
+SEEDS = (40, 45, 48)
 DENSE = {"calls": 120, "clients": 3, "budgets": 5, "tenants": 2, "horizon": 8, "interval": 0.5, "hours": 0.4, "rolling": 0.4,
          "nights": 0.2, "archives": 0.05, "amounts": 0.4, "failures": 0.1, "unknown": 0.1, "repeat": 0.3, "corrections": 0.5,
          "overbilled": 0.05, "carries": 0.7, "revokes": 0.2, "kills": 0.1, "exits": 0.1, "errors": 0.2, "cancels": 0.2, "hour_ends": 4.0,
-         "journals": 1.0}  # fmt: skip
+         "journals": 1.0, "resolves": 1.0, "lies": 0.5}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -56,12 +57,21 @@ class Revocation(NamedTuple):
     key: LeaseKey
 
 
+class Ended(NamedTuple):
+    """A lease of a lost holder that was closed, with what was presumed spent of what was left."""
+
+    key: LeaseKey
+    spent: int
+    counts_at: datetime
+    now: datetime
+
+
 class Recording(Store):
     """A store that remembers what was done to it, and which of it was committed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step | Change | Revocation] = []
+        self.steps: list[Step | Change | Revocation | Ended] = []
         self.kept: set[int] = set()
         self.first_amounts: dict[int, int] = {}
 
@@ -87,6 +97,10 @@ class Recording(Store):
     def revoke(self, key: LeaseKey) -> None:
         self.steps.append(Revocation(key))
         super().revoke(key)
+
+    def end(self, key: LeaseKey, spent: int, *, counts_at: datetime, now: datetime) -> None:
+        self.steps.append(Ended(key, spent, counts_at, now))
+        super().end(key, spent, counts_at=counts_at, now=now)
 
 
 def recorded(setup: Setup) -> Recording:
@@ -133,6 +147,9 @@ async def replay(store: Recording, ids: dict[int, int]) -> None:
                 await link.execute(query, step.key)
                 await link.commit()
                 continue
+            if isinstance(step, Ended):
+                await asyncio.to_thread(_end, step)
+                continue
             reports = [_with_ids(report, ids) for report in step.reports]
             answers = await merge(link, reports, now=step.now, ttl_ms=step.ttl_ms)
             for key, answer in answers.items():
@@ -152,8 +169,18 @@ def _change(number: int, change: Change) -> None:
         connections.close_all()
 
 
+def _end(step: Ended) -> None:
+    try:
+        with transaction.atomic():
+            lease = Lease.objects.select_for_update().get(incarnation=step.key[0], number=step.key[1])
+            spent, counts_at = {lease.pk: step.spent}, {lease.pk: step.counts_at}
+            lease_acts._end([lease], spent, counts_at, by="otto", reason="the machine burned", now=step.now)
+    finally:
+        connections.close_all()
+
+
 def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
-    return msgspec.structs.replace(report, budgets=tuple(ids[budget] for budget in report.budgets))
+    return msgspec.structs.replace(report, budgets=tuple(ids.get(budget, budget) for budget in report.budgets))
 
 
 @pytest.mark.slow
@@ -185,4 +212,5 @@ def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simul
     for lease_key, lease in store.leases.items():
         real_lease = real_leases[lease_key]
         counters = real_lease.granted_nusd, real_lease.settled_nusd, real_lease.returned_nusd, real_lease.corrected_nusd
-        assert (*counters, real_lease.closed, real_lease.seq) == (*lease.counters, lease.closed, lease.seq)
+        assert (*counters, real_lease.presumed_nusd) == (*lease.counters, lease.presumed)
+        assert (real_lease.closed, real_lease.seq) == (lease.closed, lease.seq)

@@ -64,6 +64,11 @@ class Held:
         self.finishes = slip.path.finishes
         self.live_until = float("-inf")  # real time, by the answers that arrived
 
+    @property
+    def spent(self) -> int:
+        """What its holder knows that it may have cost: what was settled, what calls in flight and on credit hold."""
+        return self.slip.lease.settled + max(0, self.slip.lease.held)
+
 
 class Bill:
     """What is true of one account: what was billed, and what calls that go on may still be billed.

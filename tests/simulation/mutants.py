@@ -169,6 +169,9 @@ MUTANTS = (
            '"final": True,', '"final": False,', ("journals", "kills")),
     Mutant("what_changed_since_is_forgotten", "final is repeated until the answer says closed", LEASING, "Leases._merge",
            "if line.final and slip.lease == line.sent:", "if line.final:", ("corrections",)),
+    Mutant("what_was_presumed_stays", "what the holder says replaces what was presumed", LEASES, "merge_report",
+           "lease.presumed = 0 if report.final else max(0, presumed - settled)", "pass",
+           ("resolves", "nights")),
     # Who says it
     Mutant("anybody_speaks_for_anybody", "only who may touch all of a lease's budgets speaks of it", LEASES, "drop_strangers",
            "del leases[report.incarnation, report.number]", "pass", ("lies",)),

@@ -14,6 +14,7 @@ from tests.simulation.journals import Mourner, Notes
 from tests.simulation.kernel import Broken, ProcessClock
 from tests.simulation.swift import MODEL, Flight, begin
 from tidegate.cells import CellKey
+from tidegate.deadlines import Deadlines
 from tidegate.errors import Refused
 from tidegate.exchange import Exchange, Sent
 from tidegate.guard import Guard
@@ -342,6 +343,7 @@ class Process:
         kept = (world, world.snapshot, self.guard.snapshot, self.guard.book, self.journal)
         memo: dict[int, Any] = {id(thing): thing for thing in kept}
         memo |= {id(self): child, id(self.clock): child.clock, id(self.guard.lock): threading.Lock()}
+        memo[id(self.guard.deadlines)] = Deadlines(child.clock)  # nothing has one here
         child.guard = copy.deepcopy(self.guard, memo)
         closed, running = child.guard.closed, list(child.guard.running)
         child.guard.reborn()

@@ -210,7 +210,7 @@ def _check_lease(held: Held | None, lease: OpenLease) -> None:
     if held is None:
         return
     said, known = held.slip.lease, lease.counters
-    if (said.settled, said.corrected) != (known.settled, known.corrected):
+    if (said.settled, said.corrected, 0) != (known.settled, known.corrected, lease.presumed):
         raise Broken("I5 exact accounting", f"lease {number}: said {said}, known {known}")
     if held.slip.denied != lease.denied:
         raise Broken("I5 exact accounting", f"lease {number}: {lease.denied} denials of {held.slip.denied}")

@@ -56,6 +56,7 @@ class Setup:
     amounts: float = 0.0  # budgets are raised and lowered
     archives: float = 0.0
     revokes: float = 0.0  # of leases
+    resolves: float = 0.0  # of leases of lost holders, by operators and by time
     lies: float = 0.0  # of clients that keep to no rule
     nights: float = 0.0  # hours pass in which nothing happens
     cancels: float = 0.0  # chance that a call is cancelled, and billed all the same
@@ -89,7 +90,7 @@ FAULTS = {
 }  # fmt: skip
 RARE_FAULTS = {
     "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),
-    "lies": (0.5, 4.0),
+    "lies": (0.5, 4.0), "resolves": (0.1, 0.6),
 }  # fmt: skip
 
 

@@ -219,6 +219,17 @@ class Store:
         """Grant nothing more on a lease."""
         self.leases[key] = replace(self.leases[key], revoked=True)
 
+    def end(self, key: LeaseKey, spent: int, *, counts_at: datetime, now: datetime) -> None:
+        """What budgets.actions.lease_acts does to the lease of a lost holder: presume ``spent`` of what is left, free the rest."""
+        old = self.leases[key]
+        lease = self.leases[key] = replace(old, closed=True, presumed=old.presumed + spent)
+        entry = entry_of(lease, stand_of(old), now=now, counts_at=counts_at)
+        assert entry is not None
+        for row in map(self.accounts.__getitem__, lease.path):
+            row.outstanding -= old.outstanding
+            row.settled += spent
+        self._store_slots([entry], lease.path)
+
     def _frees_at(self, row: AccountRow, now: datetime) -> datetime | None:
         days = self.budgets[row.budget].rule.days
         if not days:
@@ -251,12 +262,16 @@ class Store:
             if account.recounted:
                 row.crowd, row.counted_at = account.crowd, written.at
             row.carried = row.carried if account.carried is None else account.carried
-        self._store_slots(written)
+        self._store_slots(written.entries, written.accounts)
 
-    def _store_slots(self, written: Written) -> None:
-        rolling = {account.id: days for account in written.accounts.values() if (days := account.budget.rule.days)}
+    def days_of(self, account: int) -> int | None:
+        """Return over how many days an account rolls."""
+        return self.budgets[self.accounts[account].budget].rule.days
+
+    def _store_slots(self, entries: Sequence[Entry], accounts: Iterable[int]) -> None:
+        rolling = {account: days for account in accounts if (days := self.days_of(account))}
         if rolling:
-            for (account, at), amount in slot_moves(written.entries, rolling).items():
+            for (account, at), amount in slot_moves(entries, rolling).items():
                 slots = self.accounts[account].slots
                 slots[at] = slots.get(at, 0) + amount
 

@@ -249,6 +249,13 @@ class Truth:
             if lease is not None:
                 self._check_cap(written.answers[lease.key], lease, stood)
 
+    def ended(self, key: LeaseKey, old: OpenLease) -> None:
+        """The lease of a lost holder was closed: what was presumed of it must be enough."""
+        lease = self.store.leases[key]
+        self._move(lease, old)
+        for account in lease.path:
+            self.check_liability(account)
+
     def _move(self, lease: OpenLease, old: OpenLease | None) -> None:
         idle, charged = rest(lease) - rest(old), charge(lease) - charge(old)
         for account in lease.path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from controlplane.domain.carry import CarryRule
-from controlplane.domain.periods import PeriodRule
+from controlplane.domain.periods import PeriodRule, leaves_window
 from tests.simulation.kernel import Kernel
 from tests.simulation.liars import Liar
 from tests.simulation.process import Job, Process, TurnedDown
@@ -28,6 +28,7 @@ CATEGORIES = ("", "support")
 BOOK = compile_price_book(PRICES)
 MOST_PROCESSES = 40
 MOST_LIARS = 3
+LOST_AFTER = timedelta(seconds=1)  # after their leases have expired, holders are lost: longer than clocks can differ
 
 
 class World:
@@ -155,6 +156,7 @@ class World:
             (setup.archives, "archives", self._archive),
             (setup.revokes, "revokes", self._revoke),
             (setup.nights, "nights", self._night),
+            (setup.resolves, "resolves", self._resolve),
             (setup.lies, "lies", self._lie),
         ):
             if rate:
@@ -287,6 +289,28 @@ class World:
             key = chance.choice(keys)
             self.kernel.note("lease {} is revoked", key[1])
             self.store.revoke(key)
+
+    def _resolve(self, chance: random.Random) -> None:
+        """Operators know from elsewhere what lost holders spent; what has left every rolling window nobody needs to know."""
+        now, ttl = self.server.time(), timedelta(seconds=self.setup.ttl)
+        for key, lease in list(self.store.leases.items()):
+            held = self.truth.held.get(key)
+            silent = now - self.store.seen[key] - ttl
+            if lease.closed or silent < LOST_AFTER or (held is not None and held.finishes) or chance.random() < 0.3:
+                continue
+            expired = self.store.seen[key] + ttl
+            days = [days for account in lease.path if (days := self.store.days_of(account))]
+            if (
+                days
+                and expired + max(leaves_window(each, HOUR) - HOUR for each in days) < now
+                and not (held and held.holds)
+            ):
+                self.store.end(key, lease.outstanding, counts_at=expired, now=now)
+            else:
+                spent = held.spent - lease.counters.settled if held is not None else 0
+                self.store.end(key, max(0, min(spent, lease.outstanding)), counts_at=now, now=now)
+            self.kernel.note("lease {} is resolved", key[1])
+            self.truth.ended(key, lease)
 
     def _lie(self, chance: random.Random) -> None:
         if len(self.liars) < MOST_LIARS:
