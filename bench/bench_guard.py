@@ -45,7 +45,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "timed": {**POLICY, "timeout_ms": 30_000},
     "async-timed": {**POLICY, "timeout_ms": 30_000},
 }
-SHORTEST_S = 0.02
+SHORTEST_S = 0.05  # of a round, in which a kind of call that has rested is lent to anew
 Loop = Callable[[int], None]
 
 

@@ -53,7 +53,7 @@ class Deadlines:
     def ended(self, flight: Flight, error: BaseException | None) -> TimeoutError | None:
         """End a flight, with what came of it; return what to raise instead when it was the deadline that ended it."""
         cancelled_before = self._flights.pop(flight, 0)
-        if flight not in self._late:
+        if not self._late or flight not in self._late:
             return None
         self._late.discard(flight)
         task = flight[1]
@@ -79,9 +79,10 @@ class Deadlines:
         told: set[Flight] = set()
         with self._lock:
             while not self._closed:
-                told = self._pass(told)
-                left = None if self._next == math.inf else self._clock.patience(self._next)
-                self._lock.wait(left)
+                if self._clock.now() >= self._next:
+                    told = self._pass(told)
+                else:
+                    self._lock.wait(None if self._next == math.inf else self._clock.patience(self._next))
 
     def _pass(self, told: set[Flight]) -> set[Flight]:
         """Tell the event loops of those that are due, but for those ``told`` before; return whom they know of now."""

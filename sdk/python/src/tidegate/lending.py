@@ -114,7 +114,7 @@ class Lending(Harvest):
             return 2 * LEAST if lane.heat > self.warm_calls else 0
         elapsed = now - cell.drawn_at
         pace = cell.used / elapsed if elapsed > 0 else math.inf
-        wanted = min(pace * AHEAD_S, 2 * cell.chunk, MOST)
+        wanted = min(pace * AHEAD_S, 4 * cell.chunk, MOST)
         if wanted < LEAST:
             cell.chunk = 0
         return wanted
@@ -165,14 +165,15 @@ class Lending(Harvest):
         lane, rule = cell.lane, cell.policy.queue
         if rule is None:
             return cell.reserve
-        slots, others = lane.slots(rule), lane.cells - {cell}
+        slots, reserve, kinds = lane.slots(rule), cell.reserve, len(lane.cells)
         room = slots - lane.line.running
-        if others and room < min(cell.reserve, slots // (len(others) + 1)):
-            self.call_back(others)
-            room = slots - lane.line.running
-        if len(lane.cells) > 1:
-            room = (room + 1) // 2
-        return min(cell.reserve, room)
+        if kinds > 1:
+            if room < min(reserve, slots // kinds):
+                self.call_back(lane.cells - {cell})
+                room = slots - lane.line.running
+            if len(lane.cells) > 1:
+                room = (room + 1) // 2
+        return min(reserve, room)
 
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""

@@ -62,7 +62,7 @@ class Distribution:
         """Add many durations as microseconds, without making a whole number of each."""
         if not times:
             return
-        ordered = sorted(times)
+        ordered = sorted(times)  # costs little when they are already
         least, greatest, count = ordered[0], ordered[-1], len(ordered)
         if least <= 0:  # a clock that stood still, or was moved by hand
             self.add_all([max(0, int(took * 1_000_000)) for took in times])
