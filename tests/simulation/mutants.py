@@ -26,6 +26,7 @@ HARVEST = "tidegate.harvest"
 BOOKS = "tidegate.books"
 EXCHANGE = "tidegate.exchange"
 REPORT = "tidegate.report"
+RESERVING = "tidegate.reserving"
 JOURNAL = "tidegate.journal"
 REPLAYING = "tidegate.replaying"
 KERNEL = "tests.simulation.kernel"
@@ -159,6 +160,12 @@ MUTANTS = (
            "min(cell.until, now + cell.slip.ends_in(boot))", "cell.until + 10.0", ("swift",)),
     Mutant("credit_is_never_called_back", "what is lent goes back before a sync", HARVEST, "Harvest.gather",
            "if self.active:", "if False:", ("swift",)),
+    Mutant("streams_hold_nothing_more", "a stream holds what it has cost and the next step", RESERVING, "grow",
+           "if _take(guard, ticket, ahead):", "if True:", ("lenient",)),
+    Mutant("streams_hold_what_has_come", "a stream holds what it has cost and the next step", RESERVING, "grow",
+           "need = tokens + stride", "need = tokens", ("lenient",)),
+    Mutant("nothing_is_cut", "a budget that cuts is not overspent", RESERVING, "_cuts",
+           'ref.on_overrun == "cut" and', "False and", ("lenient",)),
     Mutant("calls_go_before_the_journal", "the journal knows of a call before it is let through", LEASING, "Leases.hold",
            "self.keep(slip)", "pass", ("journals", "kills")),
     Mutant("credit_is_not_journaled", "the journal knows of a call before it is let through", LEASING, "Leases.lend",

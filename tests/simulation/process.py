@@ -38,9 +38,18 @@ class TurnedDown(Exception):
 class Job(Ticket):
     """A call of the simulated program."""
 
-    __slots__ = (*SLOTS, "accounts", "number", "process", "settled_at")
+    __slots__ = (*SLOTS, "_guard", "accounts", "number", "process", "settled_at", "streams")
 
-    def __init__(self, process: Process, tenant: str, category: str, bound: int, kind: CellKey | None = None) -> None:
+    def __init__(
+        self,
+        process: Process,
+        tenant: str,
+        category: str,
+        bound: int,
+        kind: CellKey | None = None,
+        *,
+        streams: bool = False,
+    ) -> None:
         super().__init__()
         self.process = process
         self.number = process.world.number_call()
@@ -50,10 +59,19 @@ class Job(Ticket):
         if kind is not None:  # priced by the book, so that more like it may be lent to
             self.model, self.input_tokens, self.max_output_tokens = MODEL, bound, 0
             self.cell_key = kind
+        elif streams:  # a token goes in
+            self.model, self.input_tokens, self.max_output_tokens = MODEL, 1, bound - 1
         else:
             self.declared_nusd = bound
         self.accounts: tuple[int, ...] = ()  # that will be billed for it
         self.settled_at: datetime | None = None  # by its process
+        self.streams = streams
+        self._guard = process.guard
+
+    @property
+    def presumed(self) -> int:
+        """What it is charged when it does not say what it did cost: what it said meanwhile, else all that it may."""
+        return 1 + self.seen if self.streams and self.seen else self.estimate
 
     def __hash__(self) -> int:
         """Sets of jobs have the same order in every run."""
@@ -176,7 +194,8 @@ class Process:
                 self._begin_call(begun)
                 return begun
             kind = begun
-        job = Job(self, tenant, category, bound, kind)
+        streams = kind is None and bound > 1 and self.chance.random() < setup.lenient
+        job = Job(self, tenant, category, bound, kind, streams=streams)
         self.advance(job)
         if job.stage in ("queued", "funding") and self.chance.random() < setup.gives_up:
             self.after(self.chance.uniform(0.0, 0.3), self._give_up, job)
@@ -204,14 +223,14 @@ class Process:
         """The body of a call has ended; ``cost`` is what it heard that it costs."""
         if job.stage != "running":
             return
-        presumed = 0 if isinstance(error, TurnedDown) else job.estimate
+        presumed = 0 if isinstance(error, TurnedDown) else job.presumed
         self._settled(job, presumed if cost is None else cost)
         if isinstance(job, Flight):
             del self.flights[job]
             job.end(error, cost)
             return
         if cost is not None:
-            job.usage = Usage(1, 1, 0, cost, None)
+            job.usage = Usage(1, cost - 1, 0, None, None) if job.streams else Usage(1, 1, 0, cost, None)
         self.guard.settle(job, error)
 
     def cancel(self, job: Job | Flight) -> None:
@@ -312,7 +331,7 @@ class Process:
 
     def _finish(self) -> None:
         for job in self.guard.running:
-            self._settled(job, job.estimate)  # type: ignore[arg-type]  # all tickets here are jobs
+            self._settled(job, job.presumed)  # type: ignore[arg-type, attr-defined]  # all tickets here are jobs
         for flight in self.flights:
             flight.stage = "over"
             self._settled(flight, flight.estimate)

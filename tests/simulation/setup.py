@@ -30,6 +30,7 @@ class Setup:
     patience: float = 3.0  # of a client for an answer
     journals: float = 0.0  # the part of processes of which a journal outlives them
     swift: float = 0.0  # the part of calls that may pass on credit lent to their kind
+    lenient: float = 0.0  # the part of calls that stream, on budgets that are not strict and cut them
     burst: int = 1  # calls that come at once
     queue: int = 0  # calls of a route at once; 0: any number
     hours: float = 0.0  # the part of budgets that renew hourly
@@ -125,6 +126,14 @@ def drawn(seed: int) -> Setup:
             "tenants": 1,
         }
         values |= {"calls": 300, "budgets": chance.randint(1, 3), "duration": 0.05}
+    elif chance.random() < 0.2:  # of calls that are known well, some need more
+        values |= {"lenient": chance.choice((0.6, 1.0)), "bound": chance.choice((8, 20)), "duration": 0.05}
+        values |= {
+            "calls": 300,
+            "clients": chance.choice((1, 1, 2)),
+            "tenants": 1,
+            "tightness": chance.choice((0.5, 1.0, 3.0)),
+        }
     for name, (least, most) in FAULTS.items():
         if chance.random() < 0.4:
             values[name] = chance.uniform(least, most)

@@ -31,6 +31,11 @@ class Flight:
         self.lent_before_suspend = cell.drawn_at <= process.suspended_at
         self._call = call
 
+    @property
+    def presumed(self) -> int:
+        """What it is charged when it does not say what it did cost."""
+        return self.estimate
+
     def end(self, error: BaseException | None, cost: int | None) -> None:
         """Leave the call; ``cost`` is what it heard that it costs."""
         self.stage = "over"

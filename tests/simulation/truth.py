@@ -142,6 +142,17 @@ class Truth:
             self.check_liability(account)
         job.accounts = tuple(lease.path) if lease else ()
 
+    def grew(self, process: Process, job: Job, more: int) -> None:
+        """A call that goes on holds more, and may be billed that, too."""
+        if job.slip is None:
+            return
+        held = self.held[process.incarnation, job.slip.number]
+        held.holds += more
+        held.checked = None
+        for account in job.accounts:
+            self._bill(account).open += more
+            self.check_liability(account)
+
     def watch_new(self, process: Process, slip: Slip) -> None:
         self.held.setdefault((process.incarnation, slip.number), Held(process, slip))
 

@@ -17,6 +17,7 @@ from tests.simulation.process import Job, Process, TurnedDown
 from tests.simulation.server import Network, Server
 from tests.simulation.setup import Setup
 from tests.simulation.store import BudgetRow, Store
+from tests.simulation.streams import Stream
 from tests.simulation.swift import PRICES, Flight
 from tests.simulation.truth import Truth
 from tidegate.core.policy import Snapshot, compile_snapshot
@@ -107,6 +108,8 @@ class World:
                         "match": {"category": budget.category} if budget.category else {},
                         "on_exhausted": "block" if budget.blocks else "warn",
                         "on_disconnect": "finish_lease" if budget.finishes else "stop",
+                        "strict": not self.setup.lenient,
+                        "on_overrun": "cut",
                     }
                     for budget in live
                 },
@@ -179,6 +182,9 @@ class World:
 
     def provide(self, process: Process, job: Job | Flight) -> None:
         """The provider works on a call that was let through, and will bill it, come what may."""
+        if isinstance(job, Job) and job.streams:
+            Stream(self, process, job)
+            return
         setup, chance = self.setup, process.chance
         takes = chance.expovariate(1 / (0.02 if self.network.healed else setup.duration))
         cost = chance.randint(0, job.bound)
