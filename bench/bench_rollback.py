@@ -2,7 +2,8 @@
 
 The clients are raw long-polls of one process, each on a connection of its own; each checks the SHA-256 of what it gets. Beside them
 a few real SDKs say when ``gate.release`` gives the stable release again. Click means: when the request of the management API is
-sent. Server and clients share the machine.
+sent. Server and clients share the machine. Afterwards the same number of clients poll plainly, each every second with a splay of
+its own: how long until they have it, and how evenly their requests come before and after the click.
 
     python -m bench.bench_rollback [--clients 1000] [--rounds 5]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import random
 import statistics
 import sys
 import threading
@@ -26,20 +28,28 @@ import tidegate
 from bench.ground import Plane, plane
 
 SDKS = 3
+INTERVAL_S, SPLAY_S = 1.0, 0.2  # what the server asks plain pollers to rest, and how far they stray from it
+BUCKET_S = 0.1
 
 
 class Client:
     """One long-poll after the other."""
 
-    def __init__(self, port: int, key: str) -> None:
+    def __init__(self, port: int, key: str, asked: list[float] | None = None) -> None:
         self._port, self._key = port, key
+        self._asked = asked  # when it asked: a plain poller
         self.etag = b""
         self.heard_at: dict[bytes, float] = {}  # by the first bytes that name the rollout's state
 
     async def run(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        path = "/sdk/v1/config?wait=25" if self._asked is None else "/sdk/v1/config"
+        if self._asked is not None:
+            await asyncio.sleep(random.random() * INTERVAL_S)
         while True:
-            head = f"GET /sdk/v1/config?wait=25 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self._key}\r\n".encode()
+            if self._asked is not None:
+                self._asked.append(time.perf_counter())
+            head = f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self._key}\r\n".encode()
             writer.write(head + (b"If-None-Match: " + self.etag + b"\r\n" if self.etag else b"") + b"\r\n")
             status, headers = await self._head(reader)
             body = await reader.readexactly(int(headers.get(b"content-length", b"0"))) if status == 200 else b""
@@ -50,6 +60,8 @@ class Client:
                 self.heard_at[b"on" if b'"candidate":"' in body else b"off"] = time.perf_counter()
             elif status != 304:
                 sys.exit(f"A client was answered {status}.")
+            if self._asked is not None:
+                await asyncio.sleep(INTERVAL_S + random.uniform(-SPLAY_S, SPLAY_S))
 
     async def _head(self, reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes]]:
         lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
@@ -125,6 +137,42 @@ async def measure(server: Plane, key: str, options: argparse.Namespace) -> None:
     )
 
 
+async def measure_plain(server: Plane, key: str, options: argparse.Namespace) -> None:
+    """The same click, heard of by plain polling."""
+    asked: list[float] = []
+    clients = [Client(server.port, key, asked) for _ in range(options.clients)]
+    tasks = [asyncio.create_task(client.run()) for client in clients]
+    api = "deployments/assistant/rollouts"
+    await _until(lambda: all(client.etag for client in clients))
+    await _ask(server, "deployments/assistant/releases/", {"config": {"model": "plain"}, "version": "3.0"})
+    await _ask(server, f"{api}/", {"release": "3.0", "rings": [RING]})
+    await _until(lambda: all(b"on" in client.heard_at for client in clients))
+    await asyncio.sleep(2 * INTERVAL_S)
+    for client in clients:
+        client.heard_at.clear()
+    clicked = time.perf_counter()
+    await _ask(server, f"{api}/rollback", {"reason": "bench"})
+    answered = (time.perf_counter() - clicked) * 1000
+    await _until(lambda: all(b"off" in client.heard_at for client in clients))
+    await asyncio.sleep(2 * INTERVAL_S)
+    took = sorted((client.heard_at[b"off"] - clicked) * 1000 for client in clients)
+    print(
+        f"{len(took)} plain pollers, every {INTERVAL_S:g} s ± {SPLAY_S:g} s: p50 {statistics.median(took):.0f} ms, "
+        f"p99 {took[int(len(took) * 0.99) - 1]:.0f} ms, last {took[-1]:.0f} ms after the click; the API answered after {answered:.0f} ms"
+    )
+    for name, since in (("before", clicked - 2 * INTERVAL_S), ("after", clicked)):
+        counts = [0] * round(2 * INTERVAL_S / BUCKET_S)
+        for at in asked:
+            if since <= at < since + 2 * INTERVAL_S:
+                counts[min(len(counts) - 1, int((at - since) / BUCKET_S))] += 1
+        print(
+            f"requests per {BUCKET_S:g} s {name} the click: mean {statistics.mean(counts):.0f}, at most {max(counts)}"
+        )
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 RING: dict[str, Any] = {"name": "All but nobody", "share": 99.9999}
 
 
@@ -153,6 +201,7 @@ def main() -> None:
         server.api("POST", "deployments/", {"slug": "assistant", "tenant": "acme", "routes": ["chat"], "unit": "user"})
         server.api("POST", "deployments/assistant/releases/", {"config": {"model": "stable"}, "version": "1.0"})
         asyncio.run(measure(server, key, options))
+        asyncio.run(measure_plain(server, key, options))
 
 
 if __name__ == "__main__":

@@ -58,8 +58,11 @@ def acts_of(rollout: Rollout) -> Acts:
             return Acts([_button(rollout, "approve", "Approve", "main"), _abort(rollout)])
         case "scheduled":
             return Acts([_abort(rollout)])
-        case "promoting" | "complete":
+        case "promoting":
             return Acts([_back(rollout)])
+        case "complete":
+            goes_back = rollout.deployment.stable_id == rollout.release_id and rollout.previous.bad_at is None
+            return Acts([_back(rollout)] if goes_back else [])
         case "aborted":
             return Acts([] if rollout.release.bad_at else [_button(rollout, "retry", "Try again")])
         case "rolled_back":

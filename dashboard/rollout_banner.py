@@ -56,11 +56,14 @@ def _of(asking: Asking, rollout: Rollout) -> list[tuple[int, Banner]]:
 
 
 def _taken_back(asking: Asking) -> list[Banner]:
-    """Return those that took themselves back lately."""
+    """Return those that took themselves back lately and were not followed by another."""
+    followed = {each.deployment_id: each.pk for each in reversed([*asking.ended_rollouts])}
+    followed |= {each.deployment_id: each.pk for each in asking.rollouts}
     return [
         _banner(rollout, "trouble", "Rolled back by itself", rollout.reason, ())
         for rollout in asking.ended_rollouts
         if rollout.phase == "rolled_back"
+        and followed[rollout.deployment_id] == rollout.pk
         and rollout.ended_at is not None
         and asking.now - rollout.ended_at < FRESH
         and rollout.events.filter(version=rollout.version, actor=SYSTEM.name).exists()

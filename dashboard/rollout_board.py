@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,8 +19,9 @@ from dashboard.rollout_acts import Acts, acts_of, named, share_words
 from tidegate.core.bucketing import PARTS
 
 ENDED_SHOWN = timedelta(days=7)
-MOST_ENDED = 8
+MOST_ENDED = 5
 MOST_CHANGES = 3
+LEAST_SHOWN_NUSD = 1_000_000  # a tenth of a cent
 WORSE = 1.25
 _PILLS = {
     "draft": ("mute", "Draft"),
@@ -252,7 +253,7 @@ def lines_of(arms: Figures) -> list[Line]:
     """Return the figures of both arms side by side."""
     stable, candidate = arms
 
-    def line(name: str, a: float, b: float, words: Any) -> Line:
+    def line(name: str, a: float, b: float, words: Callable[[float], str]) -> Line:
         return Line(
             name,
             words(a) if stable.calls else "–",
@@ -263,16 +264,31 @@ def lines_of(arms: Figures) -> list[Line]:
     return [
         line("Errors", stable.error_rate, candidate.error_rate, figures.percent),
         line("p50", stable.p50_us, candidate.p50_us, lambda value: str(figures.duration(value))),
-        line("p99", stable.p99_us, candidate.p99_us, lambda value: str(figures.duration(value))),
-        line(
-            "Cost / call",
-            stable.cost_per_call_nusd,
-            candidate.cost_per_call_nusd,
-            lambda value: figures.usd(int(value)),
+        *(
+            [
+                line(
+                    "First token p50",
+                    stable.ttft_p50_us,
+                    candidate.ttft_p50_us,
+                    lambda value: str(figures.duration(value)),
+                )
+            ]
+            if stable.ttft_p50_us and candidate.ttft_p50_us
+            else []
         ),
+        line("p99", stable.p99_us, candidate.p99_us, lambda value: str(figures.duration(value))),
+        _cost_line(arms, line),
         line("Tokens / call", stable.tokens_per_call, candidate.tokens_per_call, figures.count),
         Line("Requests", f"{stable.calls:,}", f"{candidate.calls:,}", "dim"),
     ]
+
+
+def _cost_line(arms: Figures, line: Callable[[str, float, float, Callable[[float], str]], Line]) -> Line:
+    """Return what a call costs; what a thousand cost where one is worth less than can be shown."""
+    a, b = (side.cost_nusd / side.calls if side.calls else 0.0 for side in arms)
+    if 0 < min(a or b, b or a) < LEAST_SHOWN_NUSD:
+        return line("Cost / 1,000 calls", a, b, lambda value: figures.usd(round(value * 1000)))
+    return line("Cost / call", a, b, lambda value: figures.usd(round(value)))
 
 
 def _tone(stable: ArmFigures, candidate: ArmFigures, a: float, b: float) -> str:

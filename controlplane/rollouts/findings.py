@@ -50,14 +50,11 @@ class ArmFigures(NamedTuple):
     bad: int = 0
     p50_us: int = 0
     p99_us: int = 0
+    ttft_p50_us: int = 0  # until the first of the answer, where calls said when that came
 
     @property
     def error_rate(self) -> float:
         return self.failed / self.calls if self.calls else 0.0
-
-    @property
-    def cost_per_call_nusd(self) -> int:
-        return self.cost_nusd // self.calls if self.calls else 0
 
     @property
     def tokens_per_call(self) -> float:
@@ -92,13 +89,15 @@ def _belongs(row: ArmTotal, rollout: Rollout) -> bool:
 
 def _summed(rows: Iterable[ArmTotal]) -> ArmFigures:
     sums = dict.fromkeys(("calls", "failed", "refused", "cost_nusd", "tokens", "units", "bad"), 0)
-    latency = Distribution()
+    latency, ttft = Distribution(), Distribution()
     for row in rows:
         for name in sums:
             sums[name] += getattr(row, name)
         latency.merge(Distribution.from_packed(row.latency_us))
+        ttft.merge(Distribution.from_packed(row.unit_ttft_us))
     packed = latency.packed()
-    return ArmFigures(**sums, p50_us=quantile(packed, 0.5), p99_us=quantile(packed, 0.99))
+    first_us = quantile(ttft.packed(), 0.5)
+    return ArmFigures(**sums, p50_us=quantile(packed, 0.5), p99_us=quantile(packed, 0.99), ttft_p50_us=first_us)
 
 
 class Findings(NamedTuple):

@@ -21,32 +21,83 @@ def click(page: Page, card: str, button: str, *, confirmed: bool = False) -> Non
     page.wait_for_load_state()
 
 
-def test_rollout__every_verb__by_its_button(signed_in: Open) -> None:
-    watched = signed_in("otto")
-    page = watched.page
-    page.goto("/rollouts/new/?deployment=triage")
-    page.get_by_label("Version of the new one").fill("9.0.0")
-    page.get_by_label("Config of the new one").fill('{"model": "c"}')
+def begin(page: Page, slug: str, *, approval: bool = False) -> str:
+    """Make a deployment and a rollout of its second release by the forms; return where its card is."""
+    page.goto("/rollouts/deployments/new/")
+    page.get_by_label("Name", exact=True).fill(slug)
+    page.get_by_label("Routes").fill(slug)
+    page.get_by_label("Its config").fill('{"model": "a"}')
+    page.get_by_label("Rollouts", exact=True).select_option("yes" if approval else "")
+    page.get_by_role("button", name="Create deployment").click()
+    page.wait_for_url("**/rollouts/new/?deployment=*")
+    page.get_by_label("Config of the new one").fill('{"model": "b"}')
     page.get_by_role("button", name="Start rollout").click()
     page.wait_for_url("**/rollouts/?rollout=*")
-    card = f"#r_{page.url.rpartition('=')[2]}"
-    pill = page.locator(card).locator(".pill").first
-    expect(pill).to_have_text("Baking")
+    return f"#r_{page.url.rpartition('=')[2]}"
 
-    click(page, card, "^Pause")
-    expect(pill).to_have_text("Paused")
-    click(page, card, "^Resume")
-    expect(pill).to_have_text("Baking")
-    click(page, card, "^Promote", confirmed=True)
-    expect(page.locator("section.ring", has=page.locator(card)).locator("h2")).to_contain_text("Early")
-    click(page, card, "^Abort", confirmed=True)
-    expect(pill).to_have_text("Aborted")
-    click(page, card, "^Try again")
-    expect(pill).to_have_text("Baking")
-    click(page, card, "^Roll back", confirmed=True)
-    expect(pill).to_have_text("Rolled back")
-    expect(page.locator("#rollout_history")).to_contain_text("rollback by otto")
+
+def more(page: Page, card: str, button: str, *, confirmed: bool = False) -> None:
+    """Click a button of the card's menu."""
+    page.locator(card).get_by_text("More", exact=True).click()
+    click(page, card, button, confirmed=confirmed)
+
+
+Steps = Callable[[Page, str], None]
+VERBS: dict[str, tuple[list[Steps], str, str, str]] = {
+    # verb: what is done, the pill and the column afterwards, and what the history says
+    "pause": ([lambda page, card: click(page, card, "^Pause")], "Paused", "Canary", "pause"),
+    "resume": (
+        [lambda page, card: click(page, card, "^Pause"), lambda page, card: click(page, card, "^Resume")],
+        "Baking", "Canary", "resume",
+    ),
+    "promote": ([lambda page, card: click(page, card, "^Promote", confirmed=True)], "Baking", "Early", "promote"),
+    "promote fully": (
+        [lambda page, card: more(page, card, "^Promote to everybody", confirmed=True)],
+        "Promoting", "Everyone", "promote fully",
+    ),
+    "skip": ([lambda page, card: more(page, card, "^Skip", confirmed=True)], "Baking", "Early", "skip"),
+    "extend": ([lambda page, card: more(page, card, "^Extend by 4 h")], "Baking", "Canary", "extend"),
+    "abort": ([lambda page, card: more(page, card, "^Abort", confirmed=True)], "Aborted", "Ended", "abort"),
+    "retry": (
+        [
+            lambda page, card: more(page, card, "^Abort", confirmed=True),
+            lambda page, card: click(page, card, "^Try again"),
+        ],
+        "Baking", "Canary", "retry",
+    ),
+    "roll back": (
+        [lambda page, card: click(page, card, "^Roll back", confirmed=True)], "Rolled back", "Ended", "rollback",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_rollout__verb__by_its_button(signed_in: Open, verb: str) -> None:
+    steps, pill, column, said = VERBS[verb]
+    watched = signed_in("otto")
+    page = watched.page
+    card = begin(page, f"by-{verb.replace(' ', '-')}")
+
+    for step in steps:
+        step(page, card)
+
+    expect(page.locator(card).locator(".pill").first).to_have_text(pill)
+    expect(page.locator("section.ring", has=page.locator(card)).locator("h2")).to_contain_text(column)
+    expect(page.locator("#rollout_history")).to_contain_text(f"{said} by otto")
     assert watched.complaints == []
+
+
+def test_rollout__needs_approval__another_person_approves_by_the_button_of_any_page(signed_in: Open) -> None:
+    author = signed_in("otto").page
+    card = begin(author, "by-approve", approval=True)
+    expect(author.locator(card).locator(".pill").first).to_have_text("Asks approval")
+    number = card.removeprefix("#r_")
+
+    page = signed_in("anna").page
+    page.goto("/audit/")
+    click(page, f"#b_{number}", "^Approve")
+
+    expect(page.locator(card).locator(".pill").first).to_have_text("Baking")
 
 
 def test_rollout__confirmation_declined__nothing_happens(signed_in: Open) -> None:

@@ -1,96 +1,132 @@
-"""Three releases from the button to what becomes of them by themselves: a real plane, a real SDK, calls that fail or cost more."""
+"""The demo's releases, each from the button to what becomes of it by itself: a real plane, a real SDK, calls that fail or cost more."""
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openfeature import api
+from openfeature.contrib.provider.ofrep import OFREPProvider
+from openfeature.evaluation_context import EvaluationContext
 
 import tidegate
-from tests.runtime.running import Running, running
+from controlplane.runtime.demo import world
+from tests.runtime.running import Running, eventually, running
+from tests.scenarios.desk import Desk
 from tests.scenarios.management import Management
 
-TOKEN = f"tgo_rollouts0000_{'r' * 43}"
+TOKEN, PASSWORD = f"tgo_rollouts0000_{'r' * 43}", "a-long-enough-password"
 PATIENCE_S = 150.0
 CALLS_PER_S = 250.0
+USD = 0.001  # of a call of the stable release
 RINGS = [
     {"name": "Canary", "share": 25, "bake_s": 5, "patience_s": 600},
     {"name": "Everyone", "share": 100, "bake_s": 1, "patience_s": 1, "gate": "time"},
 ]
-# What a release does: the part of its calls that fails, and what one costs in dollars.
-STABLE = {"failing": 0.005, "usd": 0.001}
-RELEASES = {
-    "worse": {"failing": 0.025, "usd": 0.001},
-    "costlier": {"failing": 0.005, "usd": 0.002},
-    "better": {"failing": 0.0, "usd": 0.0008},
+# What becomes of the demo's releases, and what the reason names.
+EXPECTED = {
+    world.STRICT: ("rolled_back", "errors"),
+    world.VERBOSE: ("rolled_back", "costly"),
+    world.TERSE: ("complete", ""),
 }
-EXPECTED = {"worse": "rolled_back", "costlier": "rolled_back", "better": "complete"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE_S + 180)]
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("rollouts") / "data", TIDEGATE_ADMIN_TOKEN=TOKEN) as one:
+    folder = tmp_path_factory.mktemp("rollouts") / "data"
+    with running(folder, TIDEGATE_ADMIN_TOKEN=TOKEN, TIDEGATE_ADMIN_PASSWORD=PASSWORD) as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def key(up: Running) -> str:
+    management = Management(up.url, TOKEN)
+    management.post("tenants/", {"slug": "acme", "name": "Acme"})
+    made: str = management.post("tenants/acme/keys/", {"name": "scenario"})["key"]
+    return made
 
 
 class Failed(Exception):
     """The provider said no."""
 
 
-def call_all(gate: tidegate.Gate, dice: random.Random, seconds: float) -> None:
-    """Call every route for ``seconds``, each as its release has it."""
+def call_for(gate: tidegate.Gate, route: str, dice: random.Random, seconds: float) -> None:
+    """Call a route for ``seconds``, each call as its release has it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        for route in RELEASES:
-            try:
-                with gate.call(route, tenant="acme") as call:
-                    call.record(output_tokens=10, cost_usd=f"{call.config['usd'] * dice.uniform(0.8, 1.2):.9f}")
-                    if dice.random() < call.config["failing"]:
-                        raise Failed
-            except Failed:
-                pass
+        try:
+            with gate.call(route, tenant="acme") as call:
+                prompt = world.PROMPTS[call.config["prompt"]]
+                call.record(output_tokens=10, cost_usd=f"{USD * prompt.longer * dice.uniform(0.8, 1.2):.9f}")
+                if dice.random() < prompt.failing:
+                    raise Failed
+        except Failed:
+            pass
         time.sleep(1 / CALLS_PER_S)
 
 
-def test_rollouts__worse_costlier_and_better_release__end_by_themselves_as_they_must(
-    up: Running, tmp_path: Path
+@pytest.mark.parametrize("prompt", EXPECTED)
+def test_release_of_the_demo__from_the_button__ends_by_itself_as_it_must(
+    up: Running, key: str, tmp_path: Path, prompt: str
 ) -> None:
-    management = Management(up.url, TOKEN)
-    management.post("tenants/", {"slug": "acme", "name": "Acme"})
-    key = management.post("tenants/acme/keys/", {"name": "scenario"})["key"]
-    for name, config in RELEASES.items():
-        management.post("deployments/", {"slug": name, "tenant": "acme", "routes": [name], "unit": "request"})
-        management.post(f"deployments/{name}/releases/", {"version": "1", "config": STABLE})
-        management.post(f"deployments/{name}/releases/", {"version": "2", "config": config})
+    phase, reason = EXPECTED[prompt]
+    management, desk = Management(up.url, TOKEN), Desk(up.url, "admin", PASSWORD)
+    management.post("deployments/", {"slug": prompt, "tenant": "acme", "routes": [prompt], "unit": "request"})
+    management.post(f"deployments/{prompt}/releases/", {"version": "1", "config": {"prompt": world.PLAIN}})
     dice = random.Random(3)
     with tidegate.connect(up.url, key, app="scenario", traces=False, cache_dir=tmp_path) as gate:
-        call_all(gate, dice, 2.0)
-        for name in RELEASES:
-            management.post(f"deployments/{name}/rollouts/", {"release": "2", "rings": RINGS})
+        eventually(lambda: gate.release(prompt, tenant="acme"))
+        call_for(gate, prompt, dice, 2.0)
+        typed = {
+            "deployment": prompt, "version": "2", "config": json.dumps({"prompt": prompt}), "strategy": "rings",
+            "rings": json.dumps(RINGS),
+        }  # fmt: skip
+        board = desk.send(f"/rollouts/new/?deployment={prompt}", "/rollouts/create/", typed)
+        assert "Baking" in board
 
         deadline = time.monotonic() + PATIENCE_S
-        ended: dict[str, str] = {}
-        while len(ended) < len(RELEASES) and time.monotonic() < deadline:
-            call_all(gate, dice, 2.0)
-            newest = {name: management.get(f"deployments/{name}/rollouts/")["items"][0] for name in RELEASES}
-            ended = {
-                name: one["phase"]
-                for name, one in newest.items()
-                if one["phase"] in {"rolled_back", "complete", "held"}
-            }
-        call_all(gate, dice, 1.5)
-        versions = {name: gate.release(name, tenant="acme") for name in RELEASES}
+        newest = management.get(f"deployments/{prompt}/rollouts/")["items"][0]
+        while newest["phase"] not in {"rolled_back", "complete", "held"} and time.monotonic() < deadline:
+            call_for(gate, prompt, dice, 2.0)
+            newest = management.get(f"deployments/{prompt}/rollouts/")["items"][0]
+        call_for(gate, prompt, dice, 1.5)
+        kept = gate.release(prompt, tenant="acme")
 
-    assert ended == EXPECTED, {name: one["reason"] for name, one in newest.items()}
-    assert "errors" in newest["worse"]["reason"]
-    assert "costly" in newest["costlier"]["reason"]
-    assert {name: one.version for name, one in versions.items() if one is not None} == {
-        "worse": "1",
-        "costlier": "1",
-        "better": "2",
-    }
+    assert newest["phase"] == phase, newest["reason"]
+    assert reason in newest["reason"]
+    assert kept is not None
+    assert kept.version == ("2" if phase == "complete" else "1")
+    if phase == "rolled_back":
+        assert "Rolled back by itself" in desk.page("/audit/")
+
+
+def test_stock_provider__users__get_what_the_sdk_gives_them(up: Running, key: str, tmp_path: Path) -> None:
+    management = Management(up.url, TOKEN)
+    management.post("deployments/", {"slug": "flags", "tenant": "acme", "unit": "user"})
+    for number, model in enumerate(("a", "b"), 1):
+        config = {"model": model, "temperature": 1.0, "tries": 3, "strict": True}
+        management.post("deployments/flags/releases/", {"version": str(number), "config": config})
+    management.post("deployments/flags/rollouts/", {"release": "2", "rings": [{"name": "Half", "share": 50}]})
+    headers = {"Authorization": f"Bearer {key}"}
+    api.set_provider(OFREPProvider(up.url, headers_factory=lambda: headers), "stock")
+    client = api.get_client("stock")
+
+    with tidegate.connect(up.url, key, app="scenario", traces=False, cache_dir=tmp_path) as gate:
+        for number in range(100):
+            found = client.get_string_details("flags.model", "x", EvaluationContext(f"u-{number}"))
+            ours = gate.release("flags", unit=f"u-{number}")
+            assert ours is not None
+            assert (found.value, found.variant) == (ours.config["model"], ours.version)
+    context = EvaluationContext("u-1")
+    assert client.get_float_value("flags.temperature", 0.0, context) == 1.0
+    assert client.get_integer_value("flags.tries", 0, context) == 3
+    assert client.get_boolean_value("flags.strict", False, context) is True
+    missing = client.get_string_details("flags.nothing", "x", context)
+    assert (missing.value, str(missing.error_code)) == ("x", "FLAG_NOT_FOUND")
+    api.clear_providers()

@@ -100,5 +100,6 @@ HARMFUL: Sequence[World] = (
     World("0.5 % to 1 %", True, steady(50, 950, 0.01, 0.005, 120)),
     World("0.5 % to 2.5 %", True, steady(50, 950, 0.025, 0.005, 120)),
     World("0.5 % to 2.5 %, low traffic", True, steady(5, 95, 0.025, 0.005, 400)),
+    World("0.5 % to 2.5 %, equal arms", True, steady(50, 50, 0.025, 0.005, 120)),
 )
 WRONG_UNIT = World("errors cluster, every request counts", False, clustered(as_requests=True))
