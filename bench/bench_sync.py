@@ -1,32 +1,58 @@
-"""How many syncs one edge process makes durable, beside a django-ninja + ORM endpoint that does the same for one lease.
+"""How many syncs one edge process makes durable, beside a django-ninja + ORM endpoint that does the same work.
 
-Every request merges one lease report into its budget's account and is answered after the commit. ``hot``: all on one budget;
-``spread``: on 1,000. The server has core 0, wrk and PostgreSQL share the rest; rounds are interleaved.
+Every request says of 4 leases what was spent, brings 3 rows of usage for each, and is answered after the commit. ``hot``: all
+leases are on one budget; ``spread``: on 1,000. Every instance has been heard of before; rounds are interleaved. CPU is that of the server with its threads, of all of
+PostgreSQL and of wrk, per sync: where other work shares the machine, that is what can be compared.
 
-    python -m bench.bench_sync [--rounds 3] [--seconds 5] [--in-flight 64] [--without-peer]
+    python -m bench.bench_sync [--rounds 3] [--seconds 5] [--in-flight 64] [--leases 4] [--rows 3] [--without-peer] [--pinned]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psycopg
 
-from bench.ground import ROOT, Load, Plane, free_port, need, parse_wrk, pin, plane, wait_for
+from bench.ground import ROOT, Load, Plane, cpu_s, free_port, need, parse_wrk, pin, plane, wait_for
 
 SCRIPT = Path(__file__).with_name("sync.lua")
-INSTANCES = 10_000
+INSTANCES = 2_000
+PEER_INSTANCES = 128
 SPREAD = 1_000
 AMOUNT_NUSD = 10**17
+
+
+@dataclass
+class Target:
+    """Where syncs go: the process that answers them, and the budgets that their leases are on."""
+
+    url: str
+    pids: list[int]
+    budgets: list[int]
+    instances: int
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    round: int = 1  # which sync of each instance comes next
+
+
+@dataclass
+class Measured:
+    """What one round came to, with CPU in microseconds per sync."""
+
+    load: Load
+    server_us: float
+    postgres_us: float
+    wrk_us: float
 
 
 def prepare(server: Plane) -> tuple[str, list[int]]:
@@ -42,40 +68,58 @@ def prepare(server: Plane) -> tuple[str, list[int]]:
     return key, [row[0] for row in rows]
 
 
-def load(url: str, key: str, budgets: list[int], options: argparse.Namespace) -> Load:
-    """Send syncs to ``url`` from one thread and return what was measured."""
+def load(target: Target, server: Plane, key: str, options: argparse.Namespace) -> Measured:
+    """Send syncs from one thread and return what was measured."""
+    postgres_s, server_s = cpu_s(server.postgres_pids()), cpu_s(target.pids)
+    wrk_s = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = subprocess.run(
-        ["wrk", "-t1", f"-c{options.in_flight}", f"-d{options.seconds}s", "--latency", "-s", str(SCRIPT), url],
+        ["wrk", "-t1", f"-c{options.in_flight}", f"-d{options.seconds}s", "--latency", "-s", str(SCRIPT), target.url],
         env={
             **os.environ,
-            "INSTANCES": str(INSTANCES),
-            "BUDGETS": ",".join(map(str, budgets)),
+            "INSTANCES": str(target.instances),
+            "BUDGETS": ",".join(map(str, target.budgets)),
+            "LEASES": str(options.leases),
+            "ROWS": str(options.rows),
             "KEY": key,
-            "RUN": uuid.uuid4().hex[:8],
+            "RUN": target.run,
+            "ROUND": str(target.round),
         },
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    return parse_wrk(said)
+    measured = parse_wrk(said)
+    target.round += measured.requests // target.instances + 2
+    wrk_e = resource.getrusage(resource.RUSAGE_CHILDREN)
+    each = 1e6 / max(1.0, measured.requests)
+    return Measured(
+        measured,
+        server_us=(cpu_s(target.pids) - server_s) * each,
+        postgres_us=(cpu_s(server.postgres_pids()) - postgres_s) * each,
+        wrk_us=(wrk_e.ru_utime + wrk_e.ru_stime - wrk_s.ru_utime - wrk_s.ru_stime) * each,
+    )
 
 
 @contextmanager
-def orm_peer(server: Plane) -> Iterator[str]:
-    """Start the peer: the same work in a django-ninja view with the ORM, under the same server."""
+def orm_peer(server: Plane, options: argparse.Namespace) -> Iterator[tuple[str, list[int]]]:
+    """Start the peer: the same work in a django-ninja view with the ORM, under the same server. Four threads: its best."""
     port = free_port()
     database = server.database
     url = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}/postgres"
     process = subprocess.Popen(
         [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--workers", "1", "--no-access-log",
-         "--log-level", "error", "bench.peers.orm_sync:application"],
+         "--blocking-threads", "4", "--log-level", "error", "bench.peers.orm_sync:application"],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url, "TIDEGATE_SECRET_KEY": "bench", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
-        pin(process.pid, 0)
-        yield f"http://127.0.0.1:{port}/sync"
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        pids = [process.pid, *children]
+        if options.pinned:
+            for pid in pids:
+                pin(pid, 0)
+        yield f"http://127.0.0.1:{port}/sync", pids
     finally:
         process.terminate()
         process.wait(10)
@@ -86,38 +130,60 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--leases", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=3)
+    parser.add_argument("--instances", type=int, default=INSTANCES)
     parser.add_argument("--without-peer", action="store_true")
+    parser.add_argument("--pinned", action="store_true", help="keep the servers on core 0")
     options = parser.parse_args()
     need("wrk", "apt-get install wrk")
     with plane() as server:
         key, budgets = prepare(server)
-        server.pin_server(0)
+        if options.pinned:
+            server.pin_server(0)
+        url, pids = f"{server.url}/sdk/v1/sync", server.server_pids()
         targets = {
-            "hot": (f"{server.url}/sdk/v1/sync", budgets[:1]),
-            "spread": (f"{server.url}/sdk/v1/sync", budgets),
+            "hot": Target(url, pids, budgets[:1], options.instances),
+            "spread": Target(url, pids, budgets, options.instances),
         }
         if options.without_peer:
-            measure(targets, key, options)
+            measure(targets, server, key, options)
             return
-        with orm_peer(server) as peer:
-            measure({**targets, "ninja+ORM": (peer, budgets[:1])}, key, options)
+        with orm_peer(server, options) as (peer, peer_pids):
+            measure(
+                {**targets, "ninja+ORM": Target(peer, peer_pids, budgets[:1], PEER_INSTANCES)}, server, key, options
+            )
 
 
-def measure(targets: dict[str, tuple[str, list[int]]], key: str, options: argparse.Namespace) -> None:
-    best: dict[str, Load] = {}
+def warm_up(target: Target, server: Plane, key: str, options: argparse.Namespace) -> None:
+    """Have every instance heard of once: later syncs are what there are most of."""
+    done = 0
+    while done < target.instances:
+        done += load(target, server, key, options).load.requests
+
+
+def measure(targets: dict[str, Target], server: Plane, key: str, options: argparse.Namespace) -> None:
+    best: dict[str, Measured] = {}
+    for target in targets.values():
+        warm_up(target, server, key, options)
     for _ in range(options.rounds):
-        for name, (url, budgets) in targets.items():
-            found = load(url, key, budgets, options)
-            if name not in best or found.rps > best[name].rps:
+        for name, target in targets.items():
+            found = load(target, server, key, options)
+            if name not in best or found.load.rps > best[name].load.rps:
                 best[name] = found
             print(
-                f"{name:<10} {found.rps:>9,.0f} syncs/s  p50 {found.p50_ms:7.2f} ms  p99 {found.p99_ms:7.2f} ms  "
-                f"{found.timeouts} time-outs  {found.failed} failed",
+                f"{name:<10} {found.load.rps:>9,.0f} syncs/s  p50 {found.load.p50_ms:7.2f} ms  p99 {found.load.p99_ms:7.2f} ms  "
+                f"{found.load.timeouts} time-outs  {found.load.failed} failed  CPU per sync: server {found.server_us:,.0f} "
+                f"+ postgres {found.postgres_us:,.0f} + wrk {found.wrk_us:,.0f} µs",
                 flush=True,
             )
-    print(f"hot / spread: {best['hot'].rps / best['spread'].rps:.2f}")
+    print(f"hot / spread: {best['hot'].load.rps / best['spread'].load.rps:.2f}")
     if "ninja+ORM" in best:
-        print(f"hot / ninja+ORM: {best['hot'].rps / best['ninja+ORM'].rps:.0f} ×")
+        hot, peer = best["hot"], best["ninja+ORM"]
+        ours, theirs = hot.server_us + hot.postgres_us, peer.server_us + peer.postgres_us
+        print(
+            f"hot / ninja+ORM: {hot.load.rps / peer.load.rps:.0f} × in syncs/s, {theirs / ours:.0f} × in CPU per sync"
+        )
 
 
 if __name__ == "__main__":

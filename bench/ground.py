@@ -14,11 +14,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from controlplane.runtime.engines import processes_in
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "tgo_aaaaaaaaaaaa_" + "b" * 43
@@ -69,16 +71,37 @@ class Plane:
 
     def pin_server(self, core: int) -> None:
         """Keep the ASGI server on one core."""
-        for process in Path("/proc").iterdir():
-            command = process / "cmdline"
-            if process.name.isdigit() and command.exists():
-                words = command.read_bytes().split(b"\0")
-                if b"granian" in words and str(self.port).encode() in words:
-                    pin(int(process.name), core)
+        for pid in self.server_pids():
+            pin(pid, core)
+
+    def server_pids(self) -> list[int]:
+        """Return the processes of the ASGI server."""
+        return [pid for pid, words in commands() if b"granian" in words and str(self.port).encode() in words]
+
+    def postgres_pids(self) -> list[int]:
+        """Return the processes of the embedded PostgreSQL that there are now."""
+        return processes_in((self.folder / "postgres" / "data").resolve())
 
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+
+def commands() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the processes that there are, with the words of their commands."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield int(process.name), (process / "cmdline").read_bytes().split(b"\0")
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """Return the CPU time that processes, with all their threads, have used so far."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def pin(pid: int, core: int) -> None:
@@ -129,6 +152,7 @@ def wait_for(
 class Load:
     """What wrk measured."""
 
+    requests: int
     rps: float
     p50_ms: float
     p99_ms: float
@@ -157,7 +181,9 @@ def parse_wrk(said: str) -> Load:
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     if rps is None:
         sys.exit(f"wrk said nothing that can be read:\n{said}")
+    requests = re.search(r"(\d+) requests in", said)
     return Load(
+        requests=int(requests[1]) if requests else 0,
         rps=float(rps[1]),
         p50_ms=percentile["50"],
         p99_ms=percentile["99"],

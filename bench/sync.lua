@@ -1,5 +1,6 @@
--- Syncs of many SDK instances: each request is the next one of the next instance, with one lease on one budget.
+-- Syncs of many SDK instances: each request is the next one of the next instance, with leases on budgets and rows of usage.
 local instances = tonumber(os.getenv("INSTANCES"))
+local leases, rows = tonumber(os.getenv("LEASES")), tonumber(os.getenv("ROWS"))
 local budgets = {}
 for budget in string.gmatch(os.getenv("BUDGETS"), "%d+") do budgets[#budgets + 1] = budget end
 local run = os.getenv("RUN")
@@ -7,16 +8,37 @@ local headers = {
   ["Authorization"] = "Bearer " .. os.getenv("KEY"),
   ["Content-Type"] = "application/json",
 }
-local instance, round = 0, 1
+local instance, round = 0, tonumber(os.getenv("ROUND"))
+
+local usage = {}
+for lease = 1, leases do
+  for row = 1, rows do
+    usage[#usage + 1] = string.format(
+      '{"tenant":"","route":"route-%d","model":"model-%d","category":"","calls":3,"errors":0,"refused":0,"fallbacks":0,' ..
+      '"retries":0,"input_tokens":900,"cached_input_tokens":0,"output_tokens":310,"cost_nusd":333}', lease, row)
+  end
+end
+usage = table.concat(usage, ",")
+
+local function lease_of(number)
+  return string.format(
+    '{"number":%d,"budgets":[%s],"seen":0,"settled":%d,"returned":0,"corrected":0,"held":0,"want":5000,"min_useful":1000,' ..
+    '"denied":0,"waiting":0,"final":false}', number, budgets[(instance * leases + number) % #budgets + 1], round * 1000)
+end
 
 request = function()
   instance = instance + 1
   if instance > instances then instance, round = 1, round + 1 end
-  local settled = round * 1000
+  local lines = {}
+  for number = 1, leases do lines[number] = lease_of(number) end
+  local now = os.time() * 1000
+  local windows = ""
+  if rows > 0 then
+    windows = string.format(',"windows":[{"number":%d,"starts_ms":%d,"rows":[%s]}]', round, now, usage)
+  end
   local body = string.format(
-    '{"incarnation":"%s-0000-4000-8000-%012x","seq":%d,"sent_ms":1790000000000,"app":"bench","host":"h","pid":1,' ..
-    '"sdk":"bench/1","config":{"etag":null,"refused":null},"leases":[{"number":1,"budgets":[%s],"seen":0,' ..
-    '"settled":%d,"returned":0,"corrected":0,"held":0,"want":5000,"min_useful":1000,"denied":0,"final":false}]}',
-    run, instance, round, budgets[instance % #budgets + 1], settled)
+    '{"incarnation":"%s-0000-4000-8000-%012x","seq":%d,"sent_ms":%d,"app":"bench","host":"h","pid":1,' ..
+    '"sdk":"bench/1","config":{"etag":null,"refused":null},"leases":[%s]%s}',
+    run, instance, round, now, table.concat(lines, ","), windows)
   return wrk.format("POST", wrk.path, headers, body)
 end

@@ -1,5 +1,6 @@
 """What the ASGI server runs: SDK and OTLP traffic on the raw edge, websockets on Channels, the rest on Django."""
 
+import gc
 import os
 import warnings
 
@@ -19,6 +20,16 @@ from controlplane.edge.http import Receive, Scope, Send
 from dashboard.routing import websocket_urlpatterns
 
 sockets = URLRouter(websocket_urlpatterns)
+
+
+def keep_what_was_loaded() -> None:
+    """Have the garbage collector pass over what lives as long as the process, and look less often at what requests leave.
+
+    They hold few cycles. With the interpreter's own thresholds it took a sixth of what a sync costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 class Application:
@@ -44,6 +55,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 self._edge = Edge()  # pools and events belong to the loop that runs them
                 await self._edge.start()
+                keep_what_was_loaded()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 if self._edge is not None:
