@@ -130,6 +130,9 @@ def _slice(account: Account, lease: Counters, ask: Ask, missing: int, floor: int
     For calls that wait: an even part of its room, but at least the next call. For what no call waits for: a small part, and
     only to a holder that has spent something on the lease before. Both in whole calls: less than one is of no use.
     """
+    parts = max(1, account.wanting) + GRANT_PART * max(1, account.live)
+    if account.room > missing * parts and (ask.waiting is None or lease.settled):
+        return missing  # all that follows would come to that, with so much room
     call = max(1, ask.min_useful)
     if ask.waiting is None:
         urgent, parts = missing, max(account.wanting, GRANT_PART)

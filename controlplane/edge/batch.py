@@ -22,7 +22,7 @@ from psycopg import AsyncConnection
 
 from controlplane.budgets.actions import leases
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
-from controlplane.edge.database import Gone, Line, send
+from controlplane.edge.database import Gone, Line
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest, SyncWindow
 from controlplane.fleet.actions import shares, sightings
@@ -159,11 +159,8 @@ class Batcher:
                 return await self._try(arrivals)
 
     async def _try(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        async with self._line.transaction() as connection, connection.pipeline():
-            outcomes = await write(connection, arrivals, self._accounts)
-            await connection.commit()
-            send(connection)
-        return outcomes
+        async with self._line.transaction() as connection:
+            return await write(connection, arrivals, self._accounts)
 
 
 def _fail(group: Sequence[_Waiting], problem: Problem) -> None:

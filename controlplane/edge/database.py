@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import psycopg
 from django.conf import settings
@@ -38,23 +38,56 @@ def make_pool() -> Pool:
     )
 
 
+class _Converted:
+    """A statement as libpq takes it, all of whose values are texts for the server to read."""
+
+    __slots__ = ("formats", "params", "query", "types")
+
+    def __init__(self, query: bytes, values: Sequence[str | None]) -> None:
+        self.query = query
+        self.params = [None if value is None else value.encode() for value in values]
+        self.types = (0,) * len(values)
+        self.formats = None
+
+
+_TEXTS = {str, type(None)}
+
+
 class QueueingCursor(AsyncCursor[Any]):
     """In a pipeline, lets statements wait until an answer is asked for, or ``send`` is called, and sends them together.
 
-    psycopg sends each by itself, which costs more than all else about it. Nothing else differs from its own cursor.
+    psycopg sends each by itself and takes its values apart, which costs more than all else about it. Nothing else differs.
     """
+
+    _converted: ClassVar[dict[bytes, bytes]] = {}  # statements with the server's placeholders
+
+    async def execute(self, query: Any, params: Any = None, **how: Any) -> Self:
+        if self._conn._pipeline is None or how or not isinstance(query, bytes):
+            return await super().execute(query, params, **how)
+        try:
+            next(self._execute_gen(query, params))
+        except StopIteration:
+            return self
+        raise psycopg.InternalError("a statement waits before it was sent")
 
     def _execute_gen(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> Generator[Any, Any, None]:
-        if not self._conn._pipeline:
+        if self._conn._pipeline is None:
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)
             return
         yield from self._start_query(query)
-        converted = self._convert_query(query, params)
-        yield from self._maybe_prepare_gen(converted, prepare=prepare, binary=binary)
+        yield from self._maybe_prepare_gen(self._convert_query(query, params), prepare=prepare, binary=binary)
         self._last_query = query
-        yield from self._conn._prepared.maintain_gen(self._conn)
+
+    def _convert_query(self, query: Any, params: Any = None) -> Any:
+        if params and set(map(type, params)) <= _TEXTS:
+            known = self._converted.get(query)
+            if known is not None:
+                return _Converted(known, params)
+        converted = super()._convert_query(query, params)
+        self._converted[query] = converted.query
+        return converted
 
     async def _fetch_pipeline(self) -> None:
         _hand_over(self._conn)
@@ -82,11 +115,18 @@ class Line:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Give the connection, connected anew when it was lost, to be committed by the caller. One at a time."""
+        """Give the connection, in a pipeline and a transaction that is durable once this has ended without an error.
+
+        It is connected anew when it was lost. One transaction at a time.
+        """
         if self._connection is None:
             self._connection = await _connect()
         try:
-            yield self._connection
+            async with self._connection.pipeline():
+                await self._connection.execute(b"BEGIN")
+                yield self._connection
+                await self._connection.execute(b"COMMIT")
+                _hand_over(self._connection)
         except BaseException:
             await self._end()
             raise
@@ -107,11 +147,9 @@ class Line:
 
 async def _connect() -> AsyncConnection:
     connection = await AsyncConnection.connect(
-        settings.DATABASE_URL, connect_timeout=3, prepare_threshold=0, cursor_factory=QueueingCursor
+        settings.DATABASE_URL, autocommit=True, connect_timeout=3, prepare_threshold=0, cursor_factory=QueueingCursor
     )
-    await connection.set_autocommit(True)
     await connection.execute(_FEW_OF_MANY)
-    await connection.set_autocommit(False)
     return connection
 
 

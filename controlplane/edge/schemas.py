@@ -14,7 +14,7 @@ from controlplane.rollouts.schemas import ArmLine
 from controlplane.telemetry.schemas import SessionsRow, Window
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Said = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00]*$")]
+Said = Annotated[str, Meta(max_length=120)]
 
 
 class SyncWindow(Window, frozen=True, kw_only=True):
@@ -28,9 +28,9 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     seq: Count
     sent_ms: Annotated[int, Meta(ge=0, le=2**43)]
     app: Said = ""
-    host: Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")] = ""
+    host: Annotated[str, Meta(max_length=255)] = ""
     pid: Count = 0
-    sdk: Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")] = ""
+    sdk: Annotated[str, Meta(max_length=64)] = ""
     config: ConfigLine = ConfigLine()
     leases: Annotated[tuple[LeaseLine, ...], Meta(max_length=10_000)] = ()
     windows: Annotated[tuple[SyncWindow, ...], Meta(max_length=600)] = ()

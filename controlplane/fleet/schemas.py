@@ -11,8 +11,8 @@ from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Name = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")]
-LongName = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Meta(max_length=64)]
+LongName = Annotated[str, Meta(max_length=120)]
 Etag = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")]
 
 
@@ -21,7 +21,7 @@ class ConfigLine(msgspec.Struct, frozen=True, kw_only=True):
 
     etag: Etag | None = None
     age_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
-    refused: Annotated[str, Meta(pattern=r"^[^\x00]*$")] | None = None
+    refused: str | None = None
     refused_etag: Etag | None = None
 
 
@@ -39,7 +39,7 @@ class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
     slow: Count = 0
     hung: Count = 0
     refused: Count = 0
-    cause: Annotated[str, Meta(pattern=r"^[^\x00]*$")] = ""
+    cause: str = ""
 
 
 class DemandLine(msgspec.Struct, frozen=True, kw_only=True):

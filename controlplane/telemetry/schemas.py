@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Name = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")]
-LongName = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Meta(max_length=64)]
+LongName = Annotated[str, Meta(max_length=120)]
 Packed = Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_length=4096)]
 Kinds = Annotated[dict[Annotated[str, Meta(max_length=64, pattern=r"^[\w.:-]+$")], Count], Meta(max_length=64)]
 
