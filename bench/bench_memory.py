@@ -21,13 +21,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "sdk/python/src")]
 
+from tidegate.caller import Caller  # noqa: E402
 from tidegate.clock import SystemClock  # noqa: E402
 from tidegate.core.price import PriceBook  # noqa: E402
 from tidegate.core.reading import finish, read_snapshot  # noqa: E402
 from tidegate.guard import Guard  # noqa: E402
 from tidegate.lending import WARM_CALLS  # noqa: E402
 from tidegate.report import Report  # noqa: E402
-from tidegate.swift import Caller  # noqa: E402
 from tidegate.trace import Tracer  # noqa: E402
 
 POLICIES = 1000

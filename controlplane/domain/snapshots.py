@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tidegate.core.policy import ANY_ROUTE, FORMAT, complete, inherit, parse_policy
+from tidegate.core.policy import ANY_ROUTE, complete, inherit, parse_policy
+from tidegate.core.snapshot import FORMAT
 
 
 class TenantNode(NamedTuple):

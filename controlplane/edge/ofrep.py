@@ -34,7 +34,7 @@ from tidegate.core.ofrep import (
     evaluate_all,
     read_context,
 )
-from tidegate.core.policy import Snapshot, compile_snapshot
+from tidegate.core.snapshot import Snapshot, compile_snapshot
 
 MAX_COMPILED = 256
 DAY_S = 86_400

@@ -18,8 +18,9 @@ from tidegate.core.breaker import Breaker, Permit
 from tidegate.core.fallback import in_order
 from tidegate.core.outcome import http_date, read
 from tidegate.core.outputs import Outputs
-from tidegate.core.policy import PolicyError, compile_snapshot, complete, inherit, parse_policy
+from tidegate.core.policy import PolicyError, complete, inherit, parse_policy
 from tidegate.core.queue import Entry, Line
+from tidegate.core.snapshot import compile_snapshot
 from tidegate.core.window import Distribution, quantile
 
 Case = dict[str, Any]

@@ -13,7 +13,7 @@ import msgspec
 from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.schemas import LeaseAnswer, LeaseLine, LeaseReport
 from tests.concurrency.ground import Link, connect
-from tidegate.core.policy import BudgetRef
+from tidegate.core.snapshot import BudgetRef
 from tidegate.leasing import Leases, Line, Slip
 from tidegate.report import checked_leases
 

@@ -28,7 +28,7 @@ from controlplane.tenancy.models import SdkKey, Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.concurrency.crowd import Paths, Worker, crowd
 from tests.concurrency.ground import connect, overspent, uneven, waiting
-from tidegate.core.policy import BudgetRef
+from tidegate.core.snapshot import BudgetRef
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from controlplane.budgets.schemas import LeaseAnswer, LeaseLine, LeaseReport
 from controlplane.domain.leases import Answer, LeaseKey
 from controlplane.domain.periods import PeriodRule
 from tests.simulation.store import BudgetRow, Store
-from tidegate.core.policy import BudgetRef
+from tidegate.core.snapshot import BudgetRef
 from tidegate.leasing import Leases, Line, Path, Slip
 from tidegate.report import checked_leases
 

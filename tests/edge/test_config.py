@@ -12,7 +12,7 @@ from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import SdkKey, Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller
-from tidegate.core.policy import compile_snapshot
+from tidegate.core.snapshot import compile_snapshot
 
 CONFIG = "/sdk/v1/config"
 

@@ -19,8 +19,8 @@ from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller, Reply
-from tidegate.core.policy import compile_snapshot
 from tidegate.core.release import unit_of
+from tidegate.core.snapshot import compile_snapshot
 
 FLAGS = "/ofrep/v1/evaluate/flags"
 CONFIGS = (

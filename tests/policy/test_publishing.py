@@ -18,7 +18,7 @@ from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import archive_tenant, create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
-from tidegate.core import policy as core
+from tidegate.core import snapshot as core
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -15,7 +15,7 @@ from controlplane.rollouts.actions.rollouts import Wish, act, create_rollout
 from controlplane.rollouts.models import ArmTotal, Deployment, Rollout
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
-from tidegate.core import policy as core
+from tidegate.core import snapshot as core
 from tidegate.core.window import Distribution
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

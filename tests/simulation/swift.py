@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tidegate.caller import Caller
 from tidegate.cells import Cell, CellKey
-from tidegate.swift import Caller, SwiftCall
+from tidegate.swift import SwiftCall
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

@@ -20,8 +20,8 @@ from tests.simulation.store import BudgetRow, Store
 from tests.simulation.streams import Stream
 from tests.simulation.swift import PRICES, Flight
 from tests.simulation.truth import Truth
-from tidegate.core.policy import Snapshot, compile_snapshot
 from tidegate.core.price import compile_price_book
+from tidegate.core.snapshot import Snapshot, compile_snapshot
 from tidegate.exchange import Sent
 
 HOUR = datetime(2026, 11, 25, 13, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pytest
 
 import tidegate
 from sdk.python.tests.bench import Bench
+from tidegate.caller import Caller
 from tidegate.errors import Closed
 from tidegate.running import run
-from tidegate.swift import Caller
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
 BOUND, COST = 540_000, 120_000

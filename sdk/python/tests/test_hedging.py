@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from sdk.python.tests.bench import Bench
-from tidegate.call import Call, current
+from tidegate.around import current
+from tidegate.call import Call
 from tidegate.running import arun, run
 
 HEDGED = {"retry": {"max_attempts": 1, "hedge_ms": 1}}

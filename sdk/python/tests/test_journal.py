@@ -16,7 +16,7 @@ import pytest
 
 import tidegate
 from tidegate.core.budget import Lease
-from tidegate.core.policy import BudgetRef
+from tidegate.core.snapshot import BudgetRef
 from tidegate.journal import HEAD, KEPT_S, RECORDS, SUFFIX, Journal, Journals, find_dead, folder_from, owner_of
 from tidegate.leasing import Leases
 from tidegate.leasing import Path as LeasePath

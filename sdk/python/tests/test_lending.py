@@ -14,12 +14,13 @@ import pytest
 
 import tidegate
 from sdk.python.tests.bench import Bench
+from tidegate.caller import Caller
 from tidegate.clock import SystemClock
 from tidegate.core.breaker import View
 from tidegate.deadlines import Deadlines
 from tidegate.leasing import Leases
 from tidegate.running import run
-from tidegate.swift import Caller, SwiftCall
+from tidegate.swift import SwiftCall
 from tidegate.wrapping import Wrapped
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}

@@ -10,8 +10,8 @@ import tidegate
 from sdk.python.tests.bench import Bench
 from tidegate.arms import ArmKey, ArmRow, loss_of
 from tidegate.core.bucketing import PARTS
-from tidegate.core.policy import Snapshot, compile_snapshot
 from tidegate.core.release import unit_of
+from tidegate.core.snapshot import Snapshot, compile_snapshot
 
 
 def snapshot(*, shadow: bool = False, **parts: Any) -> Snapshot:

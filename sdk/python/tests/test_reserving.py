@@ -8,8 +8,9 @@ import pytest
 
 from sdk.python.tests.bench import Bench
 from tidegate import BudgetExhausted, Call
+from tidegate.caller import Caller
 from tidegate.core.outputs import LEAST
-from tidegate.swift import Caller, SwiftCall
+from tidegate.swift import SwiftCall
 
 # $0.15 and $0.60 per million tokens: 150 and 600 nano-USD each.
 INPUT, OUTPUT = 150, 600

@@ -14,17 +14,16 @@ from tidegate.arms import ArmKey, ArmRow
 from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, CellKey
 from tidegate.clock import Clock
 from tidegate.core import outcome
-from tidegate.core.adaptive import Signal
-from tidegate.core.backoff import spent
 from tidegate.core.catalog import DAY_S, Context
 from tidegate.core.circuit import Circuit
 from tidegate.core.outcome import Failure
-from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook
+from tidegate.core.snapshot import Snapshot
 from tidegate.core.usage import plain_classes
 from tidegate.deadlines import Deadlines
 from tidegate.early import MAX_EARLY, WithoutPolicy
 from tidegate.errors import Refused
+from tidegate.evidence import tell_adaptive, tell_breaker
 from tidegate.lanes import Lane, Share
 from tidegate.leasing import Leases
 from tidegate.releases import Releases
@@ -166,7 +165,7 @@ class Books:
         ticket.stage = "over"
         ticket.lane.line.took(now - ticket.since)
         if ticket.lane.adaptive is not None:
-            self._tell_adaptive(ticket, ticket.lane, error, failure, now)
+            tell_adaptive(ticket, ticket.lane, error, failure, now)
         self._leave_line(ticket)
         self._tell_breaker(ticket, now, error, failure)
         if ticket.ungoverned and self.snapshot is None and last and len(self.early) < MAX_EARLY:
@@ -206,43 +205,7 @@ class Books:
         return outcome.read(error, wall_s=self.clock.wall_ms() / 1000)
 
     def _tell_breaker(self, ticket: Ticket, now: float, error: BaseException | None, failure: Failure | None) -> None:
-        circuit, leave = ticket.circuit, ticket.leave
-        ticket.circuit = ticket.leave = None
-        if circuit is None or leave is None:
-            return
-        took_ms = (now - ticket.since) * 1000
-        if error is None:
-            circuit.finish(leave, now=now, took_ms=took_ms)
-        elif failure is None:  # cancelled, or refused further in
-            circuit.finish(leave, now=now, took_ms=took_ms, fault="caller")
-        else:
-            why, after_s = failure.kind.replace("_", " "), failure.retry_after_s
-            circuit.finish(leave, now=now, took_ms=took_ms, fault=failure.fault, why=why, retry_after_s=after_s)
-
-    def _tell_adaptive(
-        self, ticket: Ticket, lane: Lane, error: BaseException | None, failure: Failure | None, now: float
-    ) -> None:
-        """Tell the lane's limit how the call fared: by its first token, its tokens, or as a whole."""
-        adaptive, rule = lane.adaptive, lane.policy.queue
-        if adaptive is None or rule is None:
-            return
-        if failure is not None and failure.fault in ("provider", "throttled"):
-            adaptive.dropped(started=ticket.since, now=now)
-            return
-        if error is not None:
-            return
-        running = lane.line.running
-        if rule.adaptive == "aimd":
-            adaptive.aimd(running=running)
-            return
-        signal: Signal = "whole"
-        seconds = now - ticket.since
-        tokens = ticket.usage.output_tokens if ticket.usage is not None else None
-        if ticket.first_at is not None:
-            signal, seconds = "first", ticket.first_at - ticket.since
-        elif tokens:
-            signal, seconds = "token", seconds / tokens
-        adaptive.gradient(signal, seconds, running=running, started=ticket.since, now=now)
+        tell_breaker(ticket, now, error, failure)
 
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""
@@ -356,7 +319,6 @@ class Books:
         if ticket.user:
             spent_now = Spent(1, tokens, ticket.total_cost)
             self.report.window(self.clock.wall_ms()).add_user(ticket.key.tenant, ticket.user, spent_now)
-
         if ticket.assignment is not None:
             self.releases.ended(ticket, error, now, self.arm)
 
@@ -367,41 +329,6 @@ class Books:
     def row(self, key: RowKey) -> Row:
         """Return the row of the window that is open now."""
         return self.report.window(self.clock.wall_ms()).row(key)
-
-    def may_retry(self, ticket: Ticket) -> bool:
-        """Take one retry from the lane's budget, if there is one."""
-        rule, lane = ticket.policy.retry, ticket.lane
-        with self.lock:
-            left = spent(lane.retries, rule.budget_ratio) if lane is not None and rule is not None else None
-            if left is None or lane is None:
-                return False
-            lane.retries = left
-            return True
-
-    def hedging(self, ticket: Ticket, twin: Ticket) -> None:
-        """A second attempt begins beside the call's own, in its name."""
-        with self.lock:
-            twin.hedge = True
-            twin.arrived, twin.deadline, twin.started = ticket.arrived, ticket.deadline, ticket.started
-            twin.key, twin.attempts, twin.assignment = ticket.key, ticket.attempts, ticket.assignment
-            if ticket.epoch == self.epoch:
-                self.row(ticket.key).count("hedged")
-
-    def absorb(self, ticket: Ticket, twin: Ticket, *, won: bool) -> None:
-        """What the second attempt used is the call's; ``won``: it answered first."""
-        with self.lock:
-            ticket.total_cost += twin.total_cost
-            ticket.total_input += twin.total_input
-            ticket.total_cached += twin.total_cached
-            ticket.total_output += twin.total_output
-            if won and ticket.epoch == self.epoch:
-                self.row(ticket.key).count("hedge_won")
-
-    def fell_back(self, ticket: Ticket) -> None:
-        """A fallback answered in the call's stead."""
-        with self.lock:
-            if ticket.epoch == self.epoch:
-                self.row(ticket.key).fallbacks += 1
 
     def lane(self, tenant: str | None, route: str) -> Lane:
         lane = self.lanes.get((tenant, route))

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from decimal import Decimal, InvalidOperation
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self
 
+from tidegate.around import current_call, here
 from tidegate.core.catalog import Context
-from tidegate.core.policy import Policy, route_fault
-from tidegate.core.price import parse_usd
+from tidegate.core.policy import route_fault
 from tidegate.core.queue import MAX_PRIORITY
 from tidegate.core.usage import beyond_plain, cached_tokens, checked
 from tidegate.core.usage import input_tokens as input_tokens_of
 from tidegate.core.usage import output_tokens as output_tokens_of
+from tidegate.describing import MAX_TOKENS, CallOptions, Usd, count_of, nusd_of, text_of
 from tidegate.errors import Refused
 from tidegate.reserving import grow, hold_of
+from tidegate.telling import attributes_of, explained, said_of
 from tidegate.ticket import SLOTS, Ticket, Usage
 from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Event, Span, Traceparent, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
@@ -31,42 +30,11 @@ if TYPE_CHECKING:
     from tidegate.trace import Tracer
 
 _log = logging.getLogger("tidegate")
-_current: ContextVar[Call | None] = ContextVar("tidegate_call", default=None)
-_around: ContextVar[Traceparent | None] = ContextVar("tidegate_around", default=None)  # a span that is no call
-
-MAX_TOKENS = 10**9
 SHADOW_BEHIND = 5  # levels of priority
 _SAID = (
     "tenant", "user", "session", "category", "model", "target", "credential", "input_tokens", "max_output_tokens", "declared_nusd",
     "priority",
 )  # fmt: skip
-
-Usd = str | int | float | Decimal
-
-
-class CallOptions(TypedDict, total=False):
-    """What may be said of a call. Token counts are upper bounds as far as they are known; ``cost_usd`` bounds the cost itself.
-
-    ``target`` names whom the call depends on (a provider, a deployment, a region) where that is not the same for all of the route;
-    ``credential`` names the account that is used there. Breakers are kept by target and model; what is the fault of a credential
-    alone is kept by credential, each tenant's being its own when none is named.
-
-    ``priority``: higher goes first; one level is worth a second of waiting. ``traceparent`` continues a W3C trace.
-    """
-
-    tenant: str | None
-    user: str | None
-    session: str | None
-    category: str | None
-    model: str | None
-    target: str | None
-    credential: str | None
-    input_tokens: int | None
-    max_output_tokens: int | None
-    cost_usd: Usd | None
-    priority: int
-    traceparent: str | None
-
 
 CALL_SLOTS = (
     *SLOTS, "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
@@ -118,11 +86,15 @@ class Call(Ticket):
             raise ValueError(f"A tenant's name has 1 to 64 characters, got {tenant!r}.")
         self.route = route
         self.tenant = tenant
-        self.user, self.session, self.model = _text(user, "user"), _text(session, "session"), _text(model, "model")
-        self.category = _text(category, "category", 64)
-        self.target, self.credential = _text(target, "target", 64), _text(credential, "credential", 64)
-        self.input_tokens = _count(input_tokens, "input_tokens")
-        self.max_output_tokens = _count(max_output_tokens, "max_output_tokens")
+        self.user, self.session, self.model = (
+            text_of(user, "user"),
+            text_of(session, "session"),
+            text_of(model, "model"),
+        )
+        self.category = text_of(category, "category", 64)
+        self.target, self.credential = text_of(target, "target", 64), text_of(credential, "credential", 64)
+        self.input_tokens = count_of(input_tokens, "input_tokens")
+        self.max_output_tokens = count_of(max_output_tokens, "max_output_tokens")
         self.declared_nusd = None if cost_usd is None else nusd_of(cost_usd)
         if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
             raise ValueError(f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {priority!r}.")
@@ -189,8 +161,8 @@ class Call(Ticket):
         be true is logged and ignored: nothing is raised into a call that went well.
         """
         try:
-            fresh, out = _count(input_tokens, "input_tokens"), _count(output_tokens, "output_tokens")
-            cached = _count(cached_input_tokens, "cached_input_tokens") or 0
+            fresh, out = count_of(input_tokens, "input_tokens"), count_of(output_tokens, "output_tokens")
+            cached = count_of(cached_input_tokens, "cached_input_tokens") or 0
             known = fresh if fresh is not None else max(self.input_tokens or 0, cached)
             if cached > known:
                 raise ValueError(f"cached input is part of input: got input {known}, cached input {cached}.")
@@ -217,7 +189,7 @@ class Call(Ticket):
             known = checked(usage)
             fresh, out, cached = input_tokens_of(known), output_tokens_of(known), cached_tokens(known)
             for count in (fresh, out):
-                _count(count, "usage")
+                count_of(count, "usage")
         except ValueError as error:
             _log.warning("tidegate: call.record_usage was ignored: %s", error)
             return
@@ -371,12 +343,12 @@ class Call(Ticket):
     # Traces
 
     def become_current(self) -> None:
-        self._before = _current.get()
-        _current.set(self)
+        self._before = current_call.get()
+        current_call.set(self)
 
     def leave_current(self) -> None:
-        if _current.get() is self:
-            _current.set(self._before)
+        if current_call.get() is self:
+            current_call.set(self._before)
         self._before = None
 
     def _join_trace(self, traceparent: str | None) -> None:
@@ -395,7 +367,7 @@ class Call(Ticket):
             Span(
                 self.trace_id, self._tracer.new_span_id(), self.span_id, f"{self.route} attempt {self.attempts}",
                 self._waited_ns, time.time_ns(), {"tidegate.route": self.route, "tidegate.attempt": self.attempts},
-                _said(error), attempt=True,
+                said_of(error), attempt=True,
             )
         )  # fmt: skip
 
@@ -404,7 +376,7 @@ class Call(Ticket):
         if not self._tracer.enabled:
             return
         now_ns = time.time_ns()
-        attributes = self._attributes(error)
+        attributes = attributes_of(self, error)
         if isinstance(error, Refused):
             told: Attributes = {"reason": error.reason, "blocked_by": error.blocked_by or ""}
             events = (*events, Event("tidegate.refused", now_ns, told))
@@ -414,32 +386,9 @@ class Call(Ticket):
         self._tracer.add(
             Span(
                 self.trace_id, self.span_id, self.parent_id, f"{self.route} {self.model}".rstrip(), self._begun_ns, now_ns,
-                attributes, _said(error), events,
+                attributes, said_of(error), events,
             )
         )  # fmt: skip
-
-    def _attributes(self, error: BaseException | None) -> Attributes:
-        attributes: Attributes = {
-            "tidegate.tenant": self.key.tenant,
-            "tidegate.route": self.route,
-            "tidegate.category": self.category,
-            "tidegate.cost_nusd": self.total_cost,
-            "tidegate.retries": max(0, self.attempts - 1),
-            "gen_ai.usage.input_tokens": self.total_input,
-            "gen_ai.usage.output_tokens": self.total_output,
-        }
-        for name, value in (("gen_ai.request.model", self.model), ("session.id", self.session), ("user.id", self.user)):
-            if value:
-                attributes[name] = value
-        if self.assignment is not None:
-            attributes["tidegate.deployment"] = self.assignment.deployment
-            attributes["tidegate.release"] = self.assignment.version
-            attributes["tidegate.arm"] = self.assignment.arm
-        if isinstance(error, Refused):
-            attributes["tidegate.refused"] = error.reason
-        elif error is not None:
-            attributes["error.type"] = type(error).__qualname__
-        return attributes
 
 
 class OwnCall(Call):
@@ -447,64 +396,3 @@ class OwnCall(Call):
 
     if not TYPE_CHECKING:
         __slots__ = CALL_SLOTS
-
-
-def explained(late: TimeoutError, route: str, policy: Policy) -> TimeoutError:
-    """Return the error of a call that passed its deadline, with a note that says whose it was."""
-    late.add_note(f"tidegate: the call on {route} has a timeout of {policy.timeout_ms} ms.")
-    return late
-
-
-def current() -> Call | None:
-    """Return the guarded call that this code runs in."""
-    return _current.get()
-
-
-def here() -> Traceparent | None:
-    """Return the span that this code runs in: that of the guarded call around it, or what ``within`` says."""
-    call = _current.get()
-    return _around.get() if call is None else Traceparent(call.trace_id, call.span_id, call.trace_flags)
-
-
-@contextmanager
-def within(span: Traceparent) -> Iterator[None]:
-    """Make calls in the block children of a span that is no call."""
-    call, around = _current.set(None), _around.set(span)
-    try:
-        yield
-    finally:
-        _around.reset(around)
-        _current.reset(call)
-
-
-def nusd_of(value: Usd) -> int:
-    """Return dollars as nano-USD, fractions of one rounded half up; ``ValueError`` says what is wrong."""
-    if isinstance(value, str):
-        return parse_usd(value)
-    try:
-        exact = Decimal(str(value)).quantize(Decimal("1e-9"))
-    except InvalidOperation:
-        raise ValueError(f"{value!r} is not an amount of dollars.") from None
-    return parse_usd(f"{exact:f}")
-
-
-def _said(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    return (str(error) or type(error).__name__)[:300] if isinstance(error, Refused) else type(error).__qualname__
-
-
-def _text(value: str | None, name: str, most: int = 120) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is text, got {type(value).__name__}.")
-    return clean(value, most)
-
-
-def _count(value: int | None, name: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
-        raise ValueError(f"{name} is a whole number from 0 to {MAX_TOKENS:,}, got {value!r}.")
-    return value

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from tidegate.background import Background
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
+from tidegate.caller import Caller
 from tidegate.cells import CellKey
 from tidegate.clock import Clock, SystemClock
 from tidegate.config import Store, default_folder
 from tidegate.core.release import Assignment, unit_of
+from tidegate.describing import CallOptions
 from tidegate.early import WithoutPolicy
 from tidegate.errors import Refused
 from tidegate.guard import Guard
@@ -26,7 +28,6 @@ from tidegate.journal import Journals, folder_from, owner_of
 from tidegate.running import Plan, RetryOn, arun, run
 from tidegate.state import State
 from tidegate.status import describe, describe_config
-from tidegate.swift import Caller
 from tidegate.trace import Tracer
 from tidegate.version import VERSION
 from tidegate.wire import abandon_sockets, clean, parse_url

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tidegate.core import reading
-from tidegate.core.policy import Snapshot
 from tidegate.core.price import PriceBook, compile_price_book
 from tidegate.core.reading import Steps, finish
+from tidegate.core.snapshot import Snapshot
 
 Source = Literal["server", "disk"]
 PIECE = 64 * 1024

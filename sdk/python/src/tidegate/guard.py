@@ -12,7 +12,8 @@ from tidegate.cells import Lasting
 from tidegate.core.backoff import earned
 from tidegate.core.breaker import Breaker
 from tidegate.core.circuit import Circuit
-from tidegate.core.policy import BudgetRef, QueueRule
+from tidegate.core.policy import QueueRule
+from tidegate.core.snapshot import BudgetRef
 from tidegate.core.usage import plain_classes
 from tidegate.errors import (
     BreakerOpen,

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
-from tidegate.books import Books
+from tidegate.attempts import Attempts
 from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Refusal
 from tidegate.core.backoff import earned
 from tidegate.core.circuit import Circuit, Pass
@@ -27,7 +27,7 @@ NOBODY = -1  # an epoch of no incarnation
 T = TypeVar("T")
 
 
-class Harvest(Books):
+class Harvest(Attempts):
     """Books that know cells. All but the methods for changes from outside expect the caller to hold the lock."""
 
     @property

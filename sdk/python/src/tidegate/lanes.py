@@ -10,8 +10,9 @@ from tidegate.core import bucket
 from tidegate.core.adaptive import Adaptive
 from tidegate.core.backoff import RetryBudget
 from tidegate.core.bucket import Bucket
-from tidegate.core.policy import NOTHING, Limit, Policy, QueueRule, Snapshot
+from tidegate.core.policy import NOTHING, Limit, Policy, QueueRule
 from tidegate.core.queue import Line
+from tidegate.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from tidegate.cells import Cell

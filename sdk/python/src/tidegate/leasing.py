@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tidegate.core import budget
 from tidegate.core.budget import Lease, Pace
-from tidegate.core.policy import BudgetRef
+from tidegate.core.snapshot import BudgetRef
 from tidegate.errors import BudgetExhausted, Refused, Stale
 from tidegate.journal import Journal
 

@@ -26,7 +26,7 @@ from tidegate.core.ofrep import (
     evaluate_all,
     read_context,
 )
-from tidegate.core.policy import Snapshot
+from tidegate.core.snapshot import Snapshot
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

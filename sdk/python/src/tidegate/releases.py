@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tidegate.arms import ArmKey, ArmRow, Arms, CallOutcome
 from tidegate.core.bucketing import PARTS
-from tidegate.core.policy import Snapshot
 from tidegate.core.release import Assignment, Deployment, unit_of
+from tidegate.core.snapshot import Snapshot
 from tidegate.errors import Refused
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core import budget
 from tidegate.core.outputs import Outputs
-from tidegate.core.policy import BudgetRef
 from tidegate.core.price import PriceBook
 from tidegate.core.rates import Priced
+from tidegate.core.snapshot import BudgetRef
 from tidegate.errors import BudgetExhausted
 
 if TYPE_CHECKING:

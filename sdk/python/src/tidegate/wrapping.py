@@ -12,10 +12,13 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from tidegate.call import Call, CallOptions, explained
+from tidegate.call import Call
+from tidegate.caller import Caller
 from tidegate.cells import Cell, CellKey, Loan
+from tidegate.describing import CallOptions
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
-from tidegate.swift import Caller, SwiftCall
+from tidegate.swift import SwiftCall
+from tidegate.telling import explained
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ALIKE = {"tenant", "category", "model", "target", "credential", "input_tokens", "max_output_tokens", "cost_usd"}

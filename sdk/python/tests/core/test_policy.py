@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.core.policy import Policy, PolicyError, compile_snapshot, complete, inherit, parse_policy
+from tidegate.core.policy import Policy, PolicyError, complete, inherit, parse_policy
+from tidegate.core.snapshot import compile_snapshot
 
 EXAMPLE: dict[str, Any] = {
     "limits": [

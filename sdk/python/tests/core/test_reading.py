@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tidegate.core.policy import PolicyError, Snapshot, compile_snapshot
+from tidegate.core.policy import PolicyError
 from tidegate.core.reading import finish, read_snapshot
+from tidegate.core.snapshot import Snapshot, compile_snapshot
 
 TENANTS = ("acme", "globex", "é-corp")
 

@@ -17,7 +17,7 @@ from openfeature.flag_evaluation import Reason
 
 from sdk.python.tests.bench import Bench
 from sdk.python.tests.test_releases import document
-from tidegate.core.policy import Snapshot, compile_snapshot
+from tidegate.core.snapshot import Snapshot, compile_snapshot
 from tidegate.integrations.openfeature import TidegateProvider
 
 USER = EvaluationContext("u-1")

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tidegate.core.bucketing import PARTS
-from tidegate.core.policy import Snapshot
 from tidegate.core.release import NOT_COMPARED, Assignment, Deployment, unit_of
+from tidegate.core.snapshot import Snapshot
 
 PATH = "/ofrep/v1/evaluate/flags"
 EVENTS = "/ofrep/v1/events"

@@ -14,16 +14,8 @@ from array import array
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from tidegate.core.policy import (
-    NOTHING,
-    Policy,
-    PolicyError,
-    Snapshot,
-    SnapshotParts,
-    TenantRules,
-    compile_policy,
-    faults_named,
-)
+from tidegate.core.policy import NOTHING, Policy, PolicyError
+from tidegate.core.snapshot import Snapshot, SnapshotParts, TenantRules, compile_policy, faults_named
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
+from tidegate.describing import CallOptions
 from tidegate.integrations.guarding import KEYWORD, Guarding, headers_of
 from tidegate.integrations.meter import Meter
 from tidegate.integrations.openai import guard_method

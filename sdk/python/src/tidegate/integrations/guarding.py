@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
 from tidegate.core.asking import Asked, read_request
+from tidegate.describing import CallOptions
 from tidegate.integrations.meter import Meter
 from tidegate.integrations.otel import current_traceparent, inject_missing
 

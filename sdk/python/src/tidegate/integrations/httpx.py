@@ -16,8 +16,9 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Unpack
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
+from tidegate.describing import CallOptions
 from tidegate.integrations.guarding import Guarding
 from tidegate.integrations.meter import Meter
 from tidegate.integrations.otel import inject_missing

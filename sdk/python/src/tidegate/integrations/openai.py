@@ -13,8 +13,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, Unpack
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
+from tidegate.describing import CallOptions
 from tidegate.integrations.guarding import KEYWORD, Guarding, Keep, headers_of
 from tidegate.integrations.meter import member
 

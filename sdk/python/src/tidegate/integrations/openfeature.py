@@ -20,7 +20,7 @@ from openfeature.provider import AbstractProvider, Metadata
 
 from tidegate.client import Gate
 from tidegate.core.ofrep import Refusal, context_of, evaluate, flags_that_differ
-from tidegate.core.policy import Snapshot
+from tidegate.core.snapshot import Snapshot
 
 T = TypeVar("T")
 Tree = Sequence[FlagValueType] | Mapping[str, FlagValueType]

@@ -15,8 +15,8 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from tidegate.call import nusd_of
 from tidegate.client import Gate
+from tidegate.describing import nusd_of
 from tidegate.errors import BudgetExhausted
 from tidegate.patterns.agents import Agent, Errand
 from tidegate.patterns.board import CLAIM_S, Board, EffectUncertain, Record, RunCancelled, RunLate, StepFailed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tidegate.call import CallOptions, nusd_of
 from tidegate.client import Gate
+from tidegate.describing import CallOptions, nusd_of
 from tidegate.errors import BudgetExhausted
 from tidegate.reserving import priced_for
 

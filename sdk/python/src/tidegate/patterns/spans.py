@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tidegate.call import here, within
+from tidegate.around import here, within
 from tidegate.client import Gate
 from tidegate.errors import Refused
 from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Span, Traceparent, parse_traceparent

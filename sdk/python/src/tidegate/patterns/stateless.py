@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar, Unpack
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
+from tidegate.describing import CallOptions
 from tidegate.patterns.spans import INVOKE_AGENT, span
 
 Q = TypeVar("Q")

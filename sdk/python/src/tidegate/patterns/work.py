@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, Unpack
 
-from tidegate.call import Call, CallOptions
+from tidegate.call import Call
 from tidegate.client import Gate
+from tidegate.describing import CallOptions
 from tidegate.errors import Refused
 from tidegate.patterns.board import Board, Record, RunCancelled, RunLate
 from tidegate.patterns.purse import Purse, bound_nusd
