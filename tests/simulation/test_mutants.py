@@ -11,7 +11,6 @@ import pytest
 from tests.simulation.many import killer_of
 from tests.simulation.mutants import MUTANTS, Stale, broken, named, table
 from tests.simulation.run import Outcome, run
-from tests.simulation.setup import drawn
 
 TRIES = 400
 JOBS = 2
@@ -40,12 +39,13 @@ def test_mutants__named__once_each() -> None:
 
 
 def test_broken__afterwards__the_code_is_as_it_was() -> None:
-    sound = run(drawn(0))
+    killer = killer_of("room_ignores_outstanding", tries=20)
+    assert isinstance(killer, Outcome)
 
+    assert killer.invariant == "I1 escrow"
+    assert not run(killer.setup).invariant
     with broken(named("room_ignores_outstanding")):
-        assert run(drawn(0)).invariant == "I1 escrow"
-
-    assert run(drawn(0)) == sound
+        assert run(killer.setup) == killer
 
 
 def test_broken__code_that_has_changed__says_that_the_mutant_is_stale() -> None:
