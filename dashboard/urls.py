@@ -107,6 +107,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("slos/put/", slos.put, name="slo-put"),
     path("slos/archive/", slos.archive, name="slo-archive"),
     path("clients/", show("clients"), name="clients"),
+    path("clients/revoke/", leases.revoke_client, name="client-revoke"),
     path("state/", show("state"), name="state"),
     path("state/of/", show("state-owner"), name="state-owner"),
     path("state/erase/", state.erase, name="state-erase"),

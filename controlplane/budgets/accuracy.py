@@ -114,10 +114,17 @@ class Holding:
         return self.budget.on_disconnect == OnDisconnect.FINISH_LEASE
 
 
-def leases_seen_by(asker: Asker, now: datetime, *, most: int = MOST_LEASES) -> list[Holding]:
-    """Return the open leases with something left whose leaf budget the asker sees: lost holders' first, then the greatest."""
+def leases_seen_by(
+    asker: Asker, now: datetime, *, most: int = MOST_LEASES, incarnation: UUID | None = None
+) -> list[Holding]:
+    """Return the open leases with something left whose leaf budget the asker sees: lost holders' first, then the greatest.
+
+    With ``incarnation`` only those of that client.
+    """
     left = F("granted_nusd") - F("returned_nusd") - F("settled_nusd")
     leases = Lease.objects.filter(closed=False).annotate(left=left).filter(left__gt=0)
+    if incarnation is not None:
+        leases = leases.filter(incarnation=incarnation)
     if asker.tenant is not None:
         own = list(Account.objects.filter(budget__in=budgets_seen_by(asker)).values_list("pk", flat=True))
         leases = leases.filter(path__overlap=own).filter(path__0__in=own)

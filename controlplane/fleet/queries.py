@@ -22,6 +22,15 @@ def instances_seen_by(asker: Asker) -> QuerySet[Instance]:
     return instances.filter(scope__lineage__contains=[asker.tenant.pk]) if asker.tenant else instances
 
 
+def instance_seen_by(asker: Asker, incarnation: str) -> Instance | None:
+    """Return one instance in the asker's scope; ``None`` for another's, and for what is no incarnation."""
+    try:
+        wanted = UUID(incarnation)
+    except ValueError:
+        return None
+    return instances_seen_by(asker).filter(incarnation=wanted).first()
+
+
 def instances_named(incarnations: Iterable[UUID]) -> dict[UUID, Instance]:
     """Return instances by incarnation; for those whom the asker saw by other means, such as a lease."""
     return Instance.objects.in_bulk(list(incarnations), field_name="incarnation")

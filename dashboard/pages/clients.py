@@ -6,11 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
+
 from controlplane.domain.presence import presence_of
 from controlplane.fleet import queries as fleet
 from controlplane.fleet.models import Instance
 from dashboard import configs
 from dashboard.asking import Asking
+from dashboard.client_detail import detail_of
 from dashboard.page import Context, Page, Params
 
 MOST = 200
@@ -30,7 +33,7 @@ class Client:
 
 def build(asking: Asking, params: Params) -> Context:
     recent = fleet.instances_seen_by(asking.asker).filter(seen_at__gte=asking.now - SHOWN_FOR)
-    text = params.value("q")
+    text, chosen = params.value("q"), params.value("client")
     if text:
         recent = recent.filter(app__icontains=text) | recent.filter(host__icontains=text)
     found = list(recent[: MOST * 2])
@@ -41,7 +44,7 @@ def build(asking: Asking, params: Params) -> Context:
             instance=each,
             presence=presence_of(seen_at=each.seen_at, closed_at=each.closed_at, now=asking.now),
             revision=known.get(each.config_etag),
-            behind=bool(each.config_etag) and newest.get(each.scope_id) != each.config_etag,
+            behind=bool(each.config_etag) and each.closed_at is None and newest.get(each.scope_id) != each.config_etag,
         )
         for each in found
     ]
@@ -55,6 +58,8 @@ def build(asking: Asking, params: Params) -> Context:
         "tally": [(name, tally[name]) for name in STATES],
         "state": state,
         "total": len(clients),
+        "lease_s": settings.LEASE_TTL_MS / 1000,
+        "detail": detail_of(asking, chosen) if chosen else None,
         "filtered": bool(text or state),
         "refusing": sum(bool(client.instance.refused_etag) for client in clients if client.presence == "healthy"),
         "behind": sum(client.behind for client in clients if client.presence == "healthy"),
@@ -65,7 +70,11 @@ PAGE = Page(
     name="clients",
     section="clients",
     template="pages/clients.html",
-    parts={"client_summary": "clients/summary.html", "client_list": "clients/list.html"},
+    parts={
+        "client_summary": "clients/summary.html",
+        "client_list": "clients/list.html",
+        "client_detail": "clients/detail.html",
+    },
     build=build,
-    params=frozenset({"state", "q"}),
+    params=frozenset({"state", "q", "client"}),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from controlplane.budgets.actions.lease_acts import resolve_lease, revoke_lease
+from controlplane.budgets.actions.lease_acts import resolve_lease, revoke_lease, revoke_leases_of
 from controlplane.budgets.actions.ledger import prove_now
 from controlplane.problems import NotFound
 from dashboard.forms import Form
@@ -50,6 +51,27 @@ def revoke(request: HttpRequest) -> HttpResponse:
         return reverse("accuracy")
 
     return submit(request, do, page="accuracy", params={"lease": name}, form="lease_form")
+
+
+@acting
+def revoke_client(request: HttpRequest) -> HttpResponse:
+    """Revoke all leases of one client."""
+    asker = asker_behind(request)
+    client = request.POST.get("client", "")
+
+    def do(form: Form) -> str:
+        try:
+            incarnation = UUID(client)
+        except ValueError:
+            raise NotFound("There is no such client.") from None
+        count = revoke_leases_of(by=asker, incarnation=incarnation, reason=form.text("reason"), now=timezone.now())
+        say(
+            request,
+            f"{count} lease{'s are' if count != 1 else ' is'} revoked. The client gives back what is left with its next sync.",
+        )
+        return f"{reverse('clients')}?{urlencode({'client': client})}#client_detail"
+
+    return submit(request, do, page="clients", params={"client": client}, form="revoke_form")
 
 
 @acting

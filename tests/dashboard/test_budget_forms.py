@@ -13,11 +13,13 @@ from django.utils import timezone
 
 from controlplane.budgets.accuracy import accuracy
 from controlplane.budgets.models import Account, Budget, Lease, LedgerProof
+from controlplane.fleet.models import LimitDemand
 from controlplane.tenancy.models import AuditEntry
 from controlplane.tenancy.queries import SYSTEM
 from tests.dashboard.world import USD, World
 
 SignIn = Callable[[str], Client]
+CLIENT = str(UUID(int=1))
 NEW = {"tenant": "acme", "slug": "new", "amount_usd": "12.50", "period": "calendar:month", "on_exhausted": "block"}
 
 
@@ -225,3 +227,37 @@ def test_prove_now__while_another_runs__is_told_so(sign_in: SignIn, world: World
 
     assert response.status_code == 409
     assert not LedgerProof.objects.exists()
+
+
+def test_client__chosen__shows_its_leases_shares_and_breakers(sign_in: SignIn, world: World) -> None:
+    shares = {"tenant": "acme", "route": "chat", "unit": "requests", "capacity": 10.0, "per_s": 3.5, "promised": 0.25}
+    LimitDemand.objects.create(instance=world.instances[0], **shares)
+
+    html = sign_in("vera").get("/clients/", {"client": CLIENT}).content.decode().split('id="client_detail"')[1]
+
+    assert "Acme · support" in html
+    assert "25.0 %" in html
+    assert "79 of 130 calls failed" in html
+    assert "Revoke its leases" not in html
+
+
+def test_client__of_another_tenant__is_not_shown(sign_in: SignIn, world: World) -> None:
+    html = sign_in("gus").get("/clients/", {"client": CLIENT}).content.decode()
+
+    assert "not yours to see" in html
+    assert "support-bot" not in html
+
+
+@pytest.mark.parametrize("client", ["x", "../", str(UUID(int=9999))])
+def test_client__that_there_is_not__is_told(client: str, sign_in: SignIn) -> None:
+    assert "not here any more" in sign_in("anna").get("/clients/", {"client": client}).content.decode()
+
+
+def test_client__its_leases_revoked__with_a_reason_only(sign_in: SignIn, world: World) -> None:
+    refused = sign_in("otto").post("/clients/revoke/", {"client": CLIENT})
+    before = Lease.objects.filter(revoked=True).count()
+    done = sign_in("otto").post("/clients/revoke/", {"client": CLIENT, "reason": "runs wild"})
+
+    assert (refused.status_code, invalid(refused.content.decode()), before) == (422, {"reason"}, 0)
+    assert done.status_code == 302
+    assert not Lease.objects.filter(incarnation=CLIENT, closed=False, revoked=False).exists()

@@ -48,6 +48,7 @@ MOST_QUERIES = {
     "/slos/?slo=acme/quick&pair=1&by=model": 48,
     "/slos/edit/": 14,
     "/clients/": 16,
+    "/clients/?client=00000000-0000-0000-0000-000000000001": 21,
     "/state/": 33,
     "/state/of/": 16,
     "/audit/": 14,
