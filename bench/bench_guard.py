@@ -75,6 +75,7 @@ def serve() -> None:
         for route, policy in ROUTES.items():
             plane.put_policy(policy, route=route)
         plane.put_budget("all", "1000000000")
+        plane.put_release("assistant", {"temperature": 0.2})
         print(json.dumps({"url": plane.url}), flush=True)
         sys.stdin.read()
 

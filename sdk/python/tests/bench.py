@@ -29,6 +29,7 @@ class Bench:
         self.exchange = Exchange(self.guard)
         self.routes: dict[str, dict[str, Any]] = {"*": {}}
         self.budgets: dict[str, dict[str, Any]] = {}
+        self.deployments: dict[str, dict[str, Any]] = {}
         self.book = BOOK
 
     def _poked(self) -> None:
@@ -48,11 +49,12 @@ class Bench:
         rules = {
             "routes": {route: i for i, route in enumerate(self.routes)},
             "budgets": [int(number) for number in self.budgets],
+            "deployments": list(self.deployments),
         }
         head = {"format": 1, "revision": 1, "scope": "acme", "prices": None, "sync_ms": 1000, "lease_ttl_ms": 15_000}
         document = {
             **head, "policies": list(self.routes.values()), "tenants": {"acme": rules}, "default": rules,
-            "budgets": self.budgets,
+            "budgets": self.budgets, "deployments": self.deployments,
         }  # fmt: skip
         self.guard.follow(finish(read_snapshot(json.dumps(document))), self.book)
 

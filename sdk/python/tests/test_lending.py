@@ -30,6 +30,10 @@ LIMIT = {"unit": "requests", "amount": 60, "per_s": 60, "scope": "instance"}
 TOKENS = {"unit": "tokens", "amount": 100_000, "per_s": 60, "scope": "instance"}
 QUEUE = {"max_concurrent": 20, "max_waiting": 2, "max_wait_ms": 0}
 BREAKER = {"min_calls": 6, "failure_rate": 0.5, "open_s": 5}
+RELEASED = {
+    "id": 7, "unit": "request", "salt": "s", "routes": ["chat"], "step": 3, "stable": "old", "window_s": 30, "rings": [],
+    "releases": {"old": {"version": "1", "config": {"m": "a"}}, "new": {"version": "2", "config": {"m": "b"}}},
+}  # fmt: skip
 POLICY: dict[str, Any] = {"limits": [LIMIT, TOKENS], "queue": QUEUE, "breaker": BREAKER, "retry": {"max_attempts": 3}}
 
 
@@ -90,6 +94,7 @@ def books(bench: Bench) -> dict[str, Any]:
     return {
         "rows": {key: row.as_sent(key) for key, row in window.rows.items()},
         "users": dict(window.users),
+        "arms": {key: row.as_sent(key) for key, row in window.arms.items()},
         "leases": {number: slip.lease for number, slip in guard.leases.slips.items()},
         "running": {key: lane.line.running for key, lane in guard.lanes.items()},
         "requests": {
@@ -124,11 +129,14 @@ class Twins:
         policy = {part: rule for part, rule in chosen.items() if self.chance.random() < 0.7}
         if "breaker" in policy and self.chance.random() < 0.6:
             policy["breaker"] = {**BREAKER, "slow_call_ms": self.chance.choice([400, 700]), "slow_call_rate": 0.6}
-        budget = self.chance.random() < 0.7
+        budget, released = self.chance.random() < 0.7, self.chance.random() < 0.4
         for bench in self.both:
             bench.policy(policy)
             if budget:
                 bench.budget("all")
+            if released:
+                bench.deployments["assistant"] = RELEASED
+                bench.publish()
         shapes = {"model": self.chance.choice(["gpt-4o-mini", "odd"]), "input_tokens": 1, "max_output_tokens": 1, "user": "u",
                   "session": "s"}  # fmt: skip
         self.kinds = [{k: v for k, v in shapes.items() if self.chance.random() < 0.5} for _ in range(3)]
@@ -930,3 +938,51 @@ def view(lender: Lender) -> View:
         lender.guard.gather()
     circuit = lender.guard.breakers["chat", ""]
     return circuit.provider.view(circuit.rule, lender.clock.now())
+
+
+# Releases
+
+
+def test_release__the_same_for_every_request__on_credit_and_counted_in_its_arm(lender: Lender) -> None:
+    lender.deployments["assistant"] = RELEASED
+    lender.publish()
+    asked = 0
+    call = lender.swift()
+    assert (call.release, call.config) == ("1", {"m": "a"})
+    call.settle(None, last=True)
+    for _ in range(20):
+        with lender.call() as call:
+            call.record(cost_usd="0.001")
+            asked += isinstance(call, SwiftCall) and call.cell is not None
+    rated = lender.swift()
+    rated.rate(0.5)
+    rated.settle(None, last=True)
+
+    (row,) = books(lender)["arms"].values()
+
+    assert asked > 10
+    assert row["calls"] == row["units"] == sum(each["calls"] for each in books(lender)["rows"].values())
+    assert (row["cost_nusd"], row["scored"], row["loss_ppm"]) == (20 * 1_000_000, 1, 500_000)
+
+
+def test_release__another_one_is_published_while_there_is_credit__the_next_call_gets_it(lender: Lender) -> None:
+    lender.deployments["assistant"] = RELEASED
+    lender.publish()
+    lender.swift().settle(None, last=True)
+
+    lender.deployments["assistant"] = {**RELEASED, "stable": "new"}
+    lender.publish()
+
+    for _ in range(20):
+        with lender.call() as call:
+            assert call.release == "2"
+
+
+def test_release__a_rollout_begins__each_call_asks(lender: Lender) -> None:
+    rings = [{"share": 500_000, "tenants": [], "users": [], "regions": []}]
+    lender.deployments["assistant"] = {**RELEASED, "candidate": "new", "rings": rings}
+    lender.publish()
+
+    for _ in range(20):
+        with lender.call() as call:
+            assert not isinstance(call, SwiftCall)

@@ -65,3 +65,13 @@ def test_fake__two_processes_share_a_budget__neither_gets_what_the_other_holds()
         second.close()
 
         assert plane.settled_nusd("all") == 90_000_000
+
+
+def test_fake__a_release__every_call_gets_it_and_the_next_one_after_it() -> None:
+    with FakeControlPlane() as plane:
+        plane.put_release("assistant", {"temperature": 0.2}, routes=["chat"])
+        with plane.connect() as gate:
+            with gate.call("chat") as call:
+                assert (call.release, call.config) == ("1", {"temperature": 0.2})
+            with gate.call("embed") as call:
+                assert call.release is None

@@ -8,7 +8,7 @@ outcome is reported when its window is over, whatever it is: how long it takes d
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tidegate.core.release import Assignment
@@ -44,6 +44,11 @@ class ArmKey(NamedTuple):
     ring: int
 
 
+def key_of(assignment: Assignment) -> ArmKey:
+    """Return by whom a call is counted that got ``assignment``."""
+    return ArmKey(assignment.number, assignment.step, assignment.release, assignment.arm, assignment.ring)
+
+
 class ArmRow:
     """Counts of one arm in one window. ``asked`` units had a call or a refusal, ``units`` a call; ``bad`` of them failed."""
 
@@ -57,6 +62,22 @@ class ArmRow:
         self.unit_ttft_us = Distribution()
         self.unit_cost_nusd = Distribution()
         self.unit_tokens = Distribution()
+
+    def add_alone(self, times: Sequence[float], costs: Sequence[int], tokens: Sequence[int]) -> None:
+        """Add calls that went well, each a unit of its own: the seconds they took, nano-USD, tokens."""
+        calls = len(times)
+        self.calls += calls
+        self.exposed += calls
+        self.asked += calls
+        self.units += calls
+        self.cost_nusd += sum(costs)
+        self.tokens += sum(tokens)
+        latency = Distribution()
+        latency.add_seconds(times)
+        self.latency_us.merge(latency)
+        self.unit_latency_us.merge(latency)
+        self.unit_cost_nusd.add_all(costs)
+        self.unit_tokens.add_all(tokens)
 
     def merge(self, other: ArmRow) -> None:
         for name in _COUNTS:
@@ -152,7 +173,7 @@ class Arms:
         now: float,
     ) -> None:
         """Count a call that ended; ``unit`` is empty where every request is one. ``row`` finds the row of the open window."""
-        key = ArmKey(assignment.number, assignment.step, assignment.release, assignment.arm, assignment.ring)
+        key = key_of(assignment)
         sums = row(key)
         if outcome.refused:
             sums.refused += 1

@@ -111,6 +111,7 @@ class Cell:
     __slots__ = (
         "adopted",
         "allowance",
+        "assignment",
         "book",
         "bound",
         "cell_key",
@@ -180,6 +181,7 @@ class Cell:
         self.book = book
         self.now = now
         self.cell_key, self.fixed = ticket.cell_key, ticket.fixed
+        self.assignment = ticket.assignment
         self.declared_nusd = ticket.declared_nusd
         self.bound, self.estimate = ticket.bound, ticket.estimate
         self.taken = tuple(ticket.taken)
@@ -234,6 +236,7 @@ class Cell:
             and self.lane is ticket.lane
             and self.slip is ticket.slip
             and self.circuit is ticket.circuit
+            and self.assignment is ticket.assignment
             and (self.leave and self.leave.generations) == (ticket.leave and ticket.leave.generations)
             and self.book is book
             and (self.weighs or (self.bound == ticket.bound and self.estimate == ticket.estimate))

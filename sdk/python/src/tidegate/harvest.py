@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+from tidegate.arms import key_of
 from tidegate.attempts import Attempts
 from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Refusal
 from tidegate.core.backoff import earned
@@ -137,7 +138,7 @@ class Harvest(Attempts):
         self._free(cell, cell.harvested)
         row = self.row(cell.key)
         if times:
-            self._count_quiet(cell, row, len(times))
+            self._count_quiet(cell, row, times)
         if calls:
             self._count_told(cell, row, calls, now)
             times += [OVER - call.since for call in calls]
@@ -182,9 +183,11 @@ class Harvest(Attempts):
         if line.waiting:
             self.promote(cell.lane)
 
-    def _count_quiet(self, cell: Cell, row: Row, calls: int) -> None:
+    def _count_quiet(self, cell: Cell, row: Row, times: list[float]) -> None:
         """Account for calls of which nothing is known but that they went well."""
-        cost = cell.estimate
+        cost, calls = cell.estimate, len(times)
+        if cell.assignment is not None:
+            self.arm(key_of(cell.assignment)).add_alone(times, [cost] * calls, [0] * calls)
         if not cost:
             self.unpriced_calls += calls
         row.cost_nusd += cost * calls
@@ -222,6 +225,9 @@ class Harvest(Attempts):
                 if key[1] == "tokens":
                     actual = float(sums.input + sums.output)
                     cell.lane.correct(key, estimated=float(sums.asked), actual=actual)
+        if cell.assignment is not None:
+            times = [OVER - call.since for call in calls]
+            self.arm(key_of(cell.assignment)).add_alone(times, sums.costs, sums.tokens)
         if cell.people:
             self._remember_people(cell, calls, sums, now)
 
@@ -308,6 +314,10 @@ class Harvest(Attempts):
         row.call_cost_nusd.add(cost - cost // calls * (calls - 1))
         if cell.slip is not None:
             self.leases.settle(cell.slip, bound=cell.owed, cost=cost)
+        if cell.assignment is not None:
+            now, loans = self.clock.now(), (*cell.loans, cell.loan)
+            times = [now - loan.since for loan in loans for _ in range(loan.in_flight)]
+            self.arm(key_of(cell.assignment)).add_alone(times, [cost // calls] * calls, [0] * calls)
         cell.owed, cell.epoch = 0, NOBODY
         self.active.discard(cell)
         cell.lane.cells.discard(cell)

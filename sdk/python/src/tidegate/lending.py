@@ -51,7 +51,7 @@ class Lending(Harvest):
             return False
         if self.snapshot.rules(lane.tenant).personal:
             return False  # who calls decides which budgets are touched
-        if ticket.assignment is not None:
+        if ticket.assignment is not None and not self._is_everybodys(ticket, lane):
             return False  # each call gets a release of its own
         if policy.queue is not None and (policy.queue.adaptive is not None or policy.queue.scope == "fleet"):
             return False  # each call tells how it fared, or is demand that others make room for
@@ -60,6 +60,11 @@ class Lending(Harvest):
         if ticket.circuit is not None:
             return ticket.leave is not None and ticket.circuit.lends(ticket.leave)
         return policy.breaker is None
+
+    def _is_everybodys(self, ticket: Ticket, lane: Lane) -> bool:
+        """Whether every call of the kind gets the same release."""
+        deployment = self.snapshot.deployment_of(lane.tenant, lane.route) if self.snapshot is not None else None
+        return deployment is not None and ticket.assignment is deployment.everybody
 
     def remember(self, ticket: Ticket, error: Refused, now: float, lasting: Lasting) -> None:
         """Refuse calls like ``ticket``, which was just refused, without asking again, as long as that would be the answer."""

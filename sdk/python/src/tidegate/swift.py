@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _SLOTS = ("bound", "cell", "estimate", "flight", "loan", "rest", "since", "told", "used")
 NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that took no time; less what it took
-_OF_CELL = frozenset({"credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
+_OF_CELL = frozenset({"assignment", "credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
 NOTHING_TOLD: Told = ("", "", None, None)
-_NOTHING = frozenset({"assignment", "beyond", "score", "usage"})
+_NOTHING = frozenset({"beyond", "score", "usage"})
 _TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
 
 
@@ -231,7 +231,7 @@ class SwiftCall(Call):
                 self.told = NOTHING_TOLD
 
     def progress(self, *, output_tokens: int | None = None) -> None:
-        if output_tokens is not None:
+        if output_tokens is not None or (self.cell is not None and self.cell.assignment is not None):
             self.own()
         if self.cell is None:  # where queues adapt, nothing is lent
             super().progress(output_tokens=output_tokens)
@@ -275,7 +275,7 @@ class SwiftCall(Call):
         self.arrived = self.started = self.since = since
         self.epoch, self.lane, self.policy, self.key = cell.epoch, cell.lane, cell.policy, cell.key
         self.circuit, self.leave, self.path, self.slip = cell.circuit, cell.leave, cell.path, cell.slip
-        self.bound, self.estimate = bound, estimate
+        self.bound, self.estimate, self.assignment = bound, estimate, cell.assignment
         tokens = float((self.input_tokens or 0) + (self.max_output_tokens or 0))
         self.taken = [(key, tokens if key[1] == "tokens" and not cell.fixed else amount) for key, amount in cell.taken]
         self.entry = Entry(self, since, "running")

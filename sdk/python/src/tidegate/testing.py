@@ -99,6 +99,7 @@ class FakeControlPlane:
         self.prices: dict[str, Any] = dict(DEFAULT_PRICES)
         self.routes: dict[str, dict[str, Any]] = {"*": {}}
         self.accounts: dict[int, Account] = {}
+        self.deployments: dict[str, dict[str, Any]] = {}
         self.leases: dict[tuple[str, int], FakeLease] = {}
         self.shares: list[dict[str, Any]] = []
         self.cap_nusd = 10**18
@@ -200,6 +201,17 @@ class FakeControlPlane:
             self._changed()
         return account
 
+    def put_release(self, slug: str, config: Any, *, routes: list[str] | None = None, version: str = "1") -> None:
+        """Give all calls on ``routes`` (all there are) a release with ``config``."""
+        name = hashlib.sha256(json.dumps([version, config]).encode()).hexdigest()
+        with self.lock:
+            known = self.deployments.get(slug)
+            self.deployments[slug] = {
+                "id": len(self.deployments) + 1 if known is None else known["id"], "unit": "request", "salt": slug, "routes": routes or ["*"], "step": 1, "stable": name,
+                "window_s": 30, "rings": [], "releases": {name: {"version": version, "config": config}},
+            }  # fmt: skip
+            self._changed()
+
     def put_prices(self, models: dict[str, Any]) -> None:
         with self.lock:
             self.prices = models
@@ -251,7 +263,11 @@ class FakeControlPlane:
     def snapshot(self) -> bytes:
         """Return the body of the snapshot as it is now."""
         names = list(self.routes)
-        rules = {"routes": {name: i for i, name in enumerate(names)}, "budgets": list(self.accounts)}
+        rules = {
+            "routes": {name: i for i, name in enumerate(names)},
+            "budgets": list(self.accounts),
+            "deployments": list(self.deployments),
+        }
         document = {
             "format": 1,
             "revision": self.revision,
@@ -263,6 +279,7 @@ class FakeControlPlane:
             "tenants": {self.scope: {"parent": None, **rules}} if self.scope else {},
             "default": rules,
             "budgets": {str(number): account.document for number, account in self.accounts.items()},
+            "deployments": self.deployments,
         }
         return json.dumps(document).encode()
 

@@ -110,6 +110,11 @@ class Deployment:
     def _assignment(self, release: Release, arm: str, ring: int) -> Assignment:
         return Assignment(self.slug, release.name, release.version, release.config, arm, ring, self.number, self.step)
 
+    @property
+    def everybody(self) -> Assignment | None:
+        """What every request gets, where each is a unit of its own and nobody gets anything else; ``None`` elsewhere."""
+        return self._all if self.unit == "request" and not self._divided else None
+
     def point(self, unit: str) -> int:
         """Return where a unit stands; remembered, as the same units come again."""
         found = self._kept.get(unit)
