@@ -12,12 +12,16 @@ from sdk.python.tests.bench import Bench
 from sdk.python.tests.interleaving.explorer import MOMENTS, Moment, Work, run
 from tidegate.books import Books
 from tidegate.call import Call
+from tidegate.caller import Caller
 from tidegate.core.circuit import Circuit
 from tidegate.core.queue import Line
+from tidegate.deadlines import Deadlines
 from tidegate.errors import Refused
 from tidegate.guard import Guard
+from tidegate.harvest import Harvest
 from tidegate.leasing import Leases
 from tidegate.running import arun
+from tidegate.swift import SwiftCall
 from tidegate.waiting import LoopWaiter
 
 SEEDS = range(4)
@@ -59,6 +63,9 @@ class Scene:
                 call.settle(TimeoutError(), last=True)
         self.bench.clock.advance(2)
 
+    def call(self, user: str) -> Call:
+        return self.bench.call(user=user, **self.cost)
+
     async def answer(self, call: Call) -> str:
         self.asked += 1
         for _ in range(2):
@@ -76,7 +83,7 @@ class Scene:
             await arun(self.bench.plan(user=user, **self.cost), "chat", self.answer)
 
         async def entered() -> None:
-            async with self.bench.call(user=user, **self.cost) as call:
+            async with self.call(user) as call:
                 await self.answer(call)
 
         async def told() -> None:
@@ -133,6 +140,38 @@ class Scene:
         assert not self.bench.guard.running
 
 
+class OnCredit(Scene):
+    """Calls that pass on credit that was lent to their kind, without the guard's lock."""
+
+    def __init__(self, policy: dict[str, Any]) -> None:
+        super().__init__(policy, budget=True, half_open=False, fails=0, entered=True)
+        self.cost = {"model": "gpt-4o-mini", "input_tokens": 100, "max_output_tokens": 100}
+        self.lent = 0
+        self.bench.fund(10**9, **self.cost)
+        self.bench.guard.warm_calls = 0
+        self.caller = Caller(self.bench.guard, self.bench.tracer)
+        for _ in range(2):
+            with self.call(""):
+                self.asked += 1
+
+    def call(self, user: str) -> Call:
+        return self.caller.call("chat", user=user or None, **self.cost)
+
+    async def answer(self, call: Call) -> str:
+        self.asked += 1
+        self.lent += isinstance(call, SwiftCall) and call.cell is not None
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return "answered"
+
+    def check(self) -> None:
+        guard = self.bench.guard
+        assert self.lent
+        assert not guard.in_flight
+        assert not guard.deadlines._flights
+        super().check()
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     "line": lambda: Scene({"queue": QUEUE, "limits": [LIMIT]}, budget=False, half_open=False, fails=0, entered=False),
     "funding": lambda: Scene({"limits": [LIMIT]}, budget=True, half_open=False, fails=0, entered=False),
@@ -157,6 +196,8 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "timeout": lambda: Scene(
         {"queue": QUEUE, "timeout_ms": 30_000, "breaker": BREAKER}, budget=True, half_open=False, fails=1, entered=True
     ),
+    "credit": lambda: OnCredit({"limits": [LIMIT], "queue": {**QUEUE, "max_concurrent": 8}, "breaker": BREAKER}),
+    "credit and timeout": lambda: OnCredit({"limits": [LIMIT], "timeout_ms": 30_000}),
 }  # fmt: skip
 
 
@@ -211,6 +252,10 @@ def nothing(*_: Any, **__: Any) -> None:
         ("funding", Leases, "settle"),
         ("line", Books, "promote"),
         ("line", LoopWaiter, "wake"),
+        ("credit", Harvest, "harvest"),
+        ("credit", Harvest, "_settle_lease"),
+        ("credit", SwiftCall, "__exit__"),
+        ("credit and timeout", Deadlines, "ended"),
     ],
 )
 def test_explore__something_is_not_given_back__is_found(
