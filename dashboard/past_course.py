@@ -68,7 +68,7 @@ def text_of(unit: str, value: float) -> str:
     plain = {
         "ratio": f"{value:.4g}",
         "score": f"{value:.1f}",
-        "burn": f"{value:.1f} × its factor",
+        "burn": f"{value:.1f} ×",
         "hours": f"{value:.1f} h",
     }
     if unit in plain:

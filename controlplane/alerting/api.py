@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
@@ -51,11 +52,11 @@ def list_alerts(request: HttpRequest, every: bool = False) -> Any:
 
 
 @router.post("/alerts/{int:number}/acknowledge", response=AlertOut)
-def acknowledge(request: HttpRequest, number: int) -> Any:
-    """Say that somebody looks after an alert."""
+def acknowledge(request: HttpRequest, number: int, until: datetime | None = None) -> Any:
+    """Say that somebody looks after an alert, until it is over or until that time."""
     who = asker(request)
     alert = queries.alert_seen_by(who, number)
-    configuring.acknowledge(by=who, alert=alert, now=timezone.now())
+    configuring.acknowledge(by=who, alert=alert, now=timezone.now(), until=until)
     return alert
 
 

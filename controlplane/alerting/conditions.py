@@ -114,12 +114,19 @@ def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dic
     return found if spec.by or found else {"": Measured(spec.window_s)}
 
 
+def _said(what: str, value: str, op: str, limit: str, holds: bool | None) -> str:
+    """Return ``error_rate 12.0 % > 10.0 %``, or ``error_rate 1.0 %, not > 10.0 %``."""
+    if holds is None:
+        return f"{what}: nothing to measure, limit {SIGNS[op]} {limit}"
+    return f"{what} {value}{'' if holds else ', not'} {SIGNS[op]} {limit}"
+
+
 def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding]:
     findings = []
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_threshold(spec, measured)
-        words = (
-            f"{spec.metric} {figure_text(spec.metric, value)} {SIGNS[spec.op]} {figure_text(spec.metric, spec.value)}"
+        words = _said(
+            spec.metric, figure_text(spec.metric, value), spec.op, figure_text(spec.metric, spec.value), holds
         )
         findings.append(Finding(label, value, holds, words))
     return findings
@@ -133,8 +140,8 @@ def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
     findings = []
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_ratio(spec, measured)
-        said = "nothing to compare" if value is None else f"{value:.4g}"
-        words = f"{spec.numerator} ÷ {spec.denominator} {said} {SIGNS[spec.op]} {spec.value:.4g}"
+        said = "" if value is None else f"{value:.4g}"
+        words = _said(f"{spec.numerator} ÷ {spec.denominator}", said, spec.op, f"{spec.value:.4g}", holds)
         findings.append(Finding(label, value, holds, words))
     return findings
 

@@ -125,6 +125,7 @@ class Alert(models.Model):
     escalated_at = models.DateTimeField(null=True, blank=True)  # since it fires
     acknowledged_by = models.CharField(max_length=150, default="", blank=True)
     acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_until = models.DateTimeField(null=True, blank=True)  # without one, until it is over
 
     class Meta:
         constraints: ClassVar = [

@@ -37,6 +37,7 @@ class AlertOut(Schema):
     muted_by: str
     told: str
     acknowledged_by: str
+    acknowledged_until: datetime | None
 
     @staticmethod
     def resolve_rule(row: Alert) -> str:

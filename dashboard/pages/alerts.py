@@ -53,6 +53,7 @@ def build(asking: Asking, params: Params) -> Context:
         "rules": list(queries.rules_seen_by(asking.asker).prefetch_related(None)[:MOST]),
         "silences": silences,
         "durations": DURATIONS,
+        "takings": (("", "Until it is over"), *DURATIONS),
         "repeat_choices": REPEATS,
         "may_all": asking.asker.tenant is None,
         "chosen": chosen,

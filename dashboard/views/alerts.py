@@ -56,10 +56,13 @@ def _moment(form: Form, name: str) -> datetime:
 def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     asker = asker_behind(request)
 
-    def do(_form: Form) -> str:
-        alert = queries.alert_seen_by(asker, number)
-        configuring.acknowledge(by=asker, alert=alert, now=timezone.now())
-        say(request, f"You look after {alert.rule.name} {alert.label}".strip() + " until it is over.")
+    def do(form: Form) -> str:
+        alert, now = queries.alert_seen_by(asker, number), timezone.now()
+        hours = HOURS.get(form.text("hours"))
+        until = None if hours is None else now + timedelta(hours=hours)
+        configuring.acknowledge(by=asker, alert=alert, now=now, until=until)
+        ends = "it is over" if until is None else f"{until:%Y-%m-%d %H:%M} UTC, or it is over"
+        say(request, f"You look after {alert.rule.name} {alert.label}".strip() + f" until {ends}.")
         return _shown(number)
 
     return submit(request, do, page="alerts", params={"alert": str(number)}, form="silence_form")

@@ -247,6 +247,34 @@ def test_acknowledge__an_alert_that_fires__lasts_until_it_is_over(calls: Calls) 
         configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
 
 
+def test_acknowledge__for_a_time__ends_with_it_though_the_alert_goes_on(calls: Calls) -> None:
+    one = rule()
+    for minute in range(3):
+        calls(NOW + timedelta(minutes=minute), calls=10, errors=9)
+    look(one)
+    with pytest.raises(Invalid):
+        configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW)
+    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW + timedelta(minutes=2))
+
+    taken = []
+    for minute in (1, 2):
+        look(one, minute)
+        taken.append(Alert.objects.get().acknowledged_by)
+
+    assert taken == ["system", ""]
+    assert queries.firing_count(SYSTEM) == 1
+
+
+def test_evaluate__no_longer_beyond__does_not_say_that_it_is(calls: Calls) -> None:
+    one = rule()
+    calls(NOW, calls=10, errors=9)
+    calls(NOW + timedelta(minutes=2), calls=10)
+    look(one)
+    look(one, 2)
+
+    assert Alert.objects.get().summary == "error_rate 0.0 %, not > 10.0 %"
+
+
 def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls) -> None:
     assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == len(configuring.USUAL)
     assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == 0

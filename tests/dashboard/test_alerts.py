@@ -66,12 +66,14 @@ def test_alerts__grouped__has_every_alert_once(by: str, sign_in: SignIn, world: 
 def test_acknowledge_and_silence__an_alert__by_an_operator(sign_in: SignIn, world: World) -> None:
     client, alert = sign_in("otto"), firing()
 
-    client.post(f"/alerts/{alert.pk}/acknowledge/")
+    client.post(f"/alerts/{alert.pk}/acknowledge/", {"hours": "4"})
     client.post(f"/alerts/{alert.pk}/silence/", {"hours": "4", "reason": "we know"})
 
     alert.refresh_from_db()
     silence = Silence.objects.get(reason="we know")
     assert alert.acknowledged_by == "otto"
+    assert alert.acknowledged_at is not None
+    assert alert.acknowledged_until == alert.acknowledged_at + timedelta(hours=4)
     assert (silence.rule, silence.label) == (alert.rule, alert.label)
     assert silence.ends_at - silence.starts_at == timedelta(hours=4)
     assert client.post(f"/alerts/silences/{silence.pk}/end/").status_code == 302

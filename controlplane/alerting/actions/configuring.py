@@ -275,13 +275,15 @@ def end_silence(*, by: Asker, silence: Silence, now: datetime) -> None:
 
 
 @transaction.atomic
-def acknowledge(*, by: Asker, alert: Alert, now: datetime) -> None:
-    """Say that somebody looks after an alert. That ends when it does."""
+def acknowledge(*, by: Asker, alert: Alert, now: datetime, until: datetime | None = None) -> None:
+    """Say that somebody looks after an alert. That ends when it does, or at ``until``."""
     by.must(Role.OPERATOR)
     if State(alert.state) not in ON:
         raise Conflict("Only an alert that fires can be acknowledged.")
-    alert.acknowledged_by, alert.acknowledged_at = by.name, now
-    alert.save(update_fields=["acknowledged_by", "acknowledged_at"])
+    if until is not None and not now < until <= now + MAX_SILENCE:
+        raise Invalid("That has no sound end.", errors={"until": "must be in the future, within 90 days"})
+    alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = by.name, now, until
+    alert.save(update_fields=["acknowledged_by", "acknowledged_at", "acknowledged_until"])
     _noted(by, "acknowledged", "rule", alert.rule, f"{alert.rule.full_name} {alert.label}".strip())
 
 

@@ -90,8 +90,8 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
         alert.value, alert.summary = finding.value, finding.summary[:300]
     elif fault:
         alert.summary = fault[:300]
-    if moved and after.state not in ON:
-        alert.acknowledged_by, alert.acknowledged_at = "", None
+    if (moved and after.state not in ON) or (alert.acknowledged_until is not None and alert.acknowledged_until <= now):
+        alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = "", None, None
     louder = news is None and not muted and _escalates(rule, alert, now)
     wider = alert.escalated_at is not None
     if news is not None:
