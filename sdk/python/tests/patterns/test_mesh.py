@@ -501,6 +501,28 @@ async def test_agent__elsewhere_and_never_heard_of__is_taken_to_have_spent_every
     mesh = Mesh(gate, "m", [Agent("c", coordinate), Agent("lost", send=lose, usd="0.001", timeout_s=0.2)])
 
     assert await mesh.run("r", "c", usd="0.00200") == 1_000_000
+    assert sum(step.presumed_nusd for step in (await mesh.board("r").steps()).values()) == 1_000_000
+
+
+async def test_agent__elsewhere_and_failing__is_tried_again_with_what_is_left(
+    gate: tidegate.Gate, other: tidegate.Gate
+) -> None:
+    attempts: list[int] = []
+
+    async def validate(work: Work) -> int:
+        attempts.append(work.record.attempt)
+        await ask(work)
+        if len(attempts) == 1:
+            raise OSError("not yet")
+        return work.purse.limit_nusd or 0
+
+    _, tasks, send = elsewhere(other, Agent("validator", validate))
+    mesh = Mesh(gate, "m", [Agent("validator", send=send, usd="0.001", tries=2)])
+
+    assert await mesh.run("r", "validator", usd="0.01") == 1_000_000 - CALL_NUSD
+    await asyncio.gather(*tasks)
+    assert attempts == [1, 2]
+    assert sum(step.spent_nusd for step in (await mesh.board("r").steps()).values()) == 2 * CALL_NUSD
 
 
 async def test_agent__elsewhere__is_cancelled_with_the_run(gate: tidegate.Gate, other: tidegate.Gate) -> None:

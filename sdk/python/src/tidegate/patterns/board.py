@@ -80,7 +80,7 @@ class Board:
         item = await self.space.aread(STEP + path)
         if item is None or item.value["status"] != "sent" or item.value["attempt"] != attempt:
             return None
-        record = Record(**{**item.value, "status": "running"})
+        record = Record(**{**item.value, "status": "running", "held_nusd": 0})
         try:
             await self.space.acas(STEP + path, asdict(record), item.version, ttl=self.keep_s)
         except VersionConflict:

@@ -133,6 +133,8 @@ class Mesh:
         async with self._places.get(agent.name) or contextlib.nullcontext():
             for left in reversed(range(agent.tries)):
                 await run.check()
+                record = run.known[path]
+                record.spent_nusd, record.held_nusd = record.presumed_nusd, 0
                 record.attempt += 1
                 try:
                     async with asyncio.timeout(agent.timeout_s):
@@ -152,11 +154,11 @@ class Mesh:
     ) -> Any:
         """Have the agent do a step here."""
         agent, record = self.agents[step.agent], run.known[path]
-        if agent.work is None:
-            raise ValueError(f"The agent {agent.name!r} does not work in this process.")
         record.status, record.error = "running", ""
         about = {"tenant": self.tenant, "session": run.id, "traceparent": traceparent}
         try:
+            if agent.work is None:
+                raise ValueError(f"The agent {agent.name!r} does not work in this process.")
             with span(self.gate, INVOKE_AGENT, agent.name, **about) as own:
                 await run.board.put_step(path, record)
                 record.result = await agent.work(Work(run, path, step.input, results, purse, record, own))
@@ -178,7 +180,7 @@ class Mesh:
         purse.hold(*held)
         before, cost = run.used(path), held
         try:
-            record.status, record.error = "sent", ""
+            record.status, record.error, record.held_nusd = "sent", "", held[0]
             await run.board.put_step(path, record)
             until = min(run.until, time.time() + agent.timeout_s) if agent.timeout_s is not None else run.until
             errand: Errand = {

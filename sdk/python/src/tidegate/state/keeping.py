@@ -40,6 +40,7 @@ class State:
         self._loading: dict[tuple[str | None, str, str, str], Future[Any]] = {}
         self._lives: OrderedDict[tuple[str | None, str], Life] = OrderedDict()
         self._lost: set[tuple[str | None, str]] = set()
+        self._warned = 0  # the life of a store whose loss was warned of
 
     def session(self, session: str, *, tenant: str | None = None) -> Space:
         """Return what a session has: in Valkey, for an hour after it was last used unless the tenant's rule says otherwise."""
@@ -119,13 +120,24 @@ class State:
                 self._lost.add(session)
         if lost or ended:
             self.memory.forget_all()
-            why = "was ended by an operator" if ended else "was lost with its store"
-            _log.warning("tidegate: state: session %r %s; it starts afresh", space.owner, why)
+            self._say(space.owner, now, ended=ended)
             for callback in self._on_lost:
                 try:
                     callback(space.tenant, space.owner)
                 except Exception:  # noqa: BLE001  a caller's fault must not end the background thread
                     _log.exception("tidegate: state: a callback for lost sessions has failed")
+
+    def _say(self, session: str, now: Life, *, ended: bool) -> None:
+        """Warn of each session that was ended, and of the first one that was lost with its store: that loses all of them."""
+        if ended:
+            _log.warning("tidegate: state: session %r was ended by an operator; it starts afresh", session)
+        elif now.generation > self._warned:
+            self._warned = now.generation
+            _log.warning(
+                "tidegate: state: session %r, and maybe others, was lost with its store and starts afresh", session
+            )
+        else:
+            _log.debug("tidegate: state: session %r was lost with its store and starts afresh", session)
 
     def is_lost(self, space: Space) -> bool:
         return space.kind == "session" and (space.tenant, space.owner) in self._lost
