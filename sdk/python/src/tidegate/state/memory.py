@@ -29,17 +29,20 @@ ABSENT: Any = object()
 
 
 class Entry:
-    """A value, ``None`` as its bytes when it is known to be absent (version 0)."""
+    """A value, ``None`` as its bytes when it is known to be absent (version 0). ``tally`` counts the hits of its tenant and kind."""
 
-    __slots__ = ("data", "name", "owner_name", "size", "until", "used", "version")
+    __slots__ = ("data", "name", "owner_name", "size", "tally", "until", "used", "version")
 
-    def __init__(self, data: bytes | None, version: int, until: float, size: int, name: str, owner_name: str) -> None:
+    def __init__(
+        self, data: bytes | None, version: int, until: float, size: int, name: str, owner_name: str, tally: list[int]
+    ) -> None:
         self.data = data
         self.version = version
         self.until = until
         self.size = size
         self.name = name
         self.owner_name = owner_name
+        self.tally = tally
         self.used = False
 
 
@@ -71,7 +74,7 @@ class Memory:
         self._entries: OrderedDict[Place, Entry] = OrderedDict()
         self._places: dict[str, Place] = {}
         self._floors: OrderedDict[str, int] = OrderedDict()
-        self._hits: dict[tuple[str | None, str], int] = {}
+        self._hits: dict[tuple[str | None, str], list[int]] = {}  # each is a list of one, which entries share
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -86,9 +89,7 @@ class Memory:
         if now >= entry.until or now >= self.trusted_until:
             return MISS
         entry.used = True
-        counted = place[:2]
-        hits = self._hits
-        hits[counted] = hits.get(counted, 0) + 1
+        entry.tally[0] += 1
         data = entry.data
         return ABSENT if data is None else marshal.loads(data)  # noqa: S302  our own bytes
 
@@ -111,7 +112,8 @@ class Memory:
             if generation != self.generation or stale or size > self.max_bytes:
                 return
             self._drop(place)
-            self._entries[place] = Entry(loaded.data, loaded.version, until, size, name, owner_name)
+            tally = self._hits.setdefault(place[:2], [0])
+            self._entries[place] = Entry(loaded.data, loaded.version, until, size, name, owner_name, tally)
             self._places[name] = place
             self.bytes += size
             self._make_room(now)
@@ -183,5 +185,7 @@ class Memory:
 
     def take_hits(self) -> dict[tuple[str | None, str], int]:
         """Return the hits by tenant and kind since they were last taken."""
-        hits, self._hits = self._hits, {}
+        hits = {counted: tally[0] for counted, tally in list(self._hits.items()) if tally[0]}
+        for counted, count in hits.items():
+            self._hits[counted][0] -= count
         return hits
