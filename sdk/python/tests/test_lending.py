@@ -986,3 +986,17 @@ def test_release__a_rollout_begins__each_call_asks(lender: Lender) -> None:
     for _ in range(20):
         with lender.call() as call:
             assert not isinstance(call, SwiftCall)
+
+
+def test_release__refused_again_and_again__counted_in_its_arm(lender: Lender) -> None:
+    lender.deployments["assistant"] = RELEASED
+    lender.policy({"limits": [{**LIMIT, "amount": 1, "per_s": 3600}]})
+    lender.call().admit()
+
+    for _ in range(10):
+        with pytest.raises(tidegate.RateLimited):
+            lender.call().admit()
+
+    (row,) = books(lender)["arms"].values()
+    assert (row["refused"], row["refusing"], row["asked"]) == (10, 10, 10)
+    assert sum(each["refused"] for each in books(lender)["rows"].values()) == 10

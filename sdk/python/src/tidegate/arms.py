@@ -8,7 +8,7 @@ outcome is reported when its window is over, whatever it is: how long it takes d
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tidegate.core.release import Assignment
@@ -63,21 +63,26 @@ class ArmRow:
         self.unit_cost_nusd = Distribution()
         self.unit_tokens = Distribution()
 
-    def add_alone(self, times: Sequence[float], costs: Sequence[int], tokens: Sequence[int]) -> None:
-        """Add calls that went well, each a unit of its own: the seconds they took, nano-USD, tokens."""
-        calls = len(times)
+    def add_alone(self, latency_us: Distribution, costs: Distribution, tokens: Distribution) -> None:
+        """Add calls that went well, each a unit of its own."""
+        calls = costs.count
         self.calls += calls
         self.exposed += calls
         self.asked += calls
         self.units += calls
-        self.cost_nusd += sum(costs)
-        self.tokens += sum(tokens)
-        latency = Distribution()
-        latency.add_seconds(times)
-        self.latency_us.merge(latency)
-        self.unit_latency_us.merge(latency)
-        self.unit_cost_nusd.add_all(costs)
-        self.unit_tokens.add_all(tokens)
+        self.cost_nusd += costs.total
+        self.tokens += tokens.total
+        self.latency_us.merge(latency_us)
+        self.unit_latency_us.merge(latency_us)
+        self.unit_cost_nusd.merge(costs)
+        self.unit_tokens.merge(tokens)
+
+    def refuse_alone(self, calls: int) -> None:
+        """Add calls that were refused, each a unit of its own."""
+        self.refused += calls
+        self.exposed += calls
+        self.asked += calls
+        self.refusing += calls
 
     def merge(self, other: ArmRow) -> None:
         for name in _COUNTS:

@@ -87,6 +87,8 @@ class Harvest(Attempts):
         self._arrived(cell, calls, now)
         for unit, amount in refusal.demand.items():
             lane.unmet[unit] = lane.unmet.get(unit, 0.0) + amount * calls
+        if cell.assignment is not None:
+            self.arm(key_of(cell.assignment)).refuse_alone(calls)
         if refusal.lasting.breaker is not None:
             refusal.lasting.breaker.refused += calls
         if refusal.lasting.path is not None:
@@ -136,21 +138,28 @@ class Harvest(Attempts):
             return
         cell.harvested += ended
         self._free(cell, cell.harvested)
-        row = self.row(cell.key)
+        row = Row()
         if times:
-            self._count_quiet(cell, row, times)
+            self._count_quiet(cell, row, len(times))
         if calls:
             self._count_told(cell, row, calls, now)
             times += [OVER - call.since for call in calls]
         row.calls += ended
         times.sort()
         row.latency_us.add_seconds(times)
+        self._enter(cell, row)
         middle = sum(times) / ended
         for _ in range(min(ended, 20)):  # its average remembers no more
             cell.lane.line.took(middle)
         if cell.circuit is not None and cell.leave is not None:
             self._tell_circuit(cell.circuit, cell.leave, times, now, slow_s=cell.slow_s)
         self._teach(cell.lane, now)
+
+    def _enter(self, cell: Cell, found: Row) -> None:
+        """Enter counts of calls into the window, and into the arm of their release."""
+        self.row(cell.key).merge(found)
+        if cell.assignment is not None:
+            self.arm(key_of(cell.assignment)).add_alone(found.latency_us, found.call_cost_nusd, found.tokens)
 
     def _tell_circuit(self, circuit: Circuit, leave: Pass, times: list[float], now: float, *, slow_s: float) -> None:
         """Count calls that went well, the shortest first, and have no more lent where that may open the breaker."""
@@ -183,11 +192,9 @@ class Harvest(Attempts):
         if line.waiting:
             self.promote(cell.lane)
 
-    def _count_quiet(self, cell: Cell, row: Row, times: list[float]) -> None:
+    def _count_quiet(self, cell: Cell, row: Row, calls: int) -> None:
         """Account for calls of which nothing is known but that they went well."""
-        cost, calls = cell.estimate, len(times)
-        if cell.assignment is not None:
-            self.arm(key_of(cell.assignment)).add_alone(times, [cost] * calls, [0] * calls)
+        cost = cell.estimate
         if not cost:
             self.unpriced_calls += calls
         row.cost_nusd += cost * calls
@@ -225,9 +232,6 @@ class Harvest(Attempts):
                 if key[1] == "tokens":
                     actual = float(sums.input + sums.output)
                     cell.lane.correct(key, estimated=float(sums.asked), actual=actual)
-        if cell.assignment is not None:
-            times = [OVER - call.since for call in calls]
-            self.arm(key_of(cell.assignment)).add_alone(times, sums.costs, sums.tokens)
         if cell.people:
             self._remember_people(cell, calls, sums, now)
 
@@ -304,7 +308,7 @@ class Harvest(Attempts):
 
     def _presume(self, cell: Cell) -> None:
         """Settle the calls in flight as if nobody will ever know, and listen to them no more."""
-        calls, row = cell.in_flight, self.row(cell.key)
+        calls, row = cell.in_flight, Row()
         cost = cell.owed if cell.slip is not None and cell.estimate else cell.estimate * calls
         row.calls += calls
         row.kinds["cancelled"] = row.kinds.get("cancelled", 0) + calls
@@ -314,10 +318,7 @@ class Harvest(Attempts):
         row.call_cost_nusd.add(cost - cost // calls * (calls - 1))
         if cell.slip is not None:
             self.leases.settle(cell.slip, bound=cell.owed, cost=cost)
-        if cell.assignment is not None:
-            now, loans = self.clock.now(), (*cell.loans, cell.loan)
-            times = [now - loan.since for loan in loans for _ in range(loan.in_flight)]
-            self.arm(key_of(cell.assignment)).add_alone(times, [cost // calls] * calls, [0] * calls)
+        self._enter(cell, row)
         cell.owed, cell.epoch = 0, NOBODY
         self.active.discard(cell)
         cell.lane.cells.discard(cell)

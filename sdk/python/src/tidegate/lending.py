@@ -71,10 +71,16 @@ class Lending(Harvest):
         lane, key = ticket.lane, ticket.cell_key
         if not LENDS or key is None or lane is None or ticket.session or ticket.watched or ticket.attempts:
             return
-        if ticket.assignment is not None:
+        if ticket.assignment is not None and not self._is_everybodys(ticket, lane):
             return  # more becomes of such a call than that it is refused
         cell = self.cells.get(key)
-        if cell is None or cell.epoch != self.epoch or cell.lane is not lane or cell.policy is not ticket.policy:
+        if (
+            cell is None
+            or cell.epoch != self.epoch
+            or cell.lane is not lane
+            or cell.policy is not ticket.policy
+            or (cell.assignment is not ticket.assignment)
+        ):
             cell = self._make(ticket)
         demand: dict[str, float] = {}
         amounts = [amount for _, amount in ticket.taken] + [lasting.amount] * (lasting.amount > 0)
