@@ -37,7 +37,7 @@ def build(asking: Asking, params: Params) -> Context:
     kept = [each for each in found if not tenant or (each.rule.tenant is not None and each.rule.tenant.slug == tenant)]
     lines = [line_of(each) for each in sorted(kept, key=_worst_first)]
     chosen = _chosen(asking, kept, params.value("alert"))
-    silences = list(queries.silences_seen_by(asking.asker, asking.now)[:50])
+    silences = queries.silences_seen_by(asking.asker, asking.now)[:50]
     return {
         "title": "Alerts",
         "groups": _groups(lines, by),
@@ -51,7 +51,7 @@ def build(asking: Asking, params: Params) -> Context:
         "quiet": sum(line.on and (line.alert.silenced or line.alert.acknowledged_at is not None) for line in lines),
         "pending": sum(line.alert.state == State.PENDING for line in lines),
         "rules": list(queries.rules_seen_by(asking.asker).prefetch_related(None)[:MOST]),
-        "silences": silences,
+        "silences": [(each, span) for each in silences if (span := each.occurrence(asking.now)) is not None],
         "durations": DURATIONS,
         "takings": (("", "Until it is over"), *DURATIONS),
         "repeat_choices": REPEATS,
