@@ -38,6 +38,7 @@ def _actions(asker: Asker) -> list[Entry]:
     if asker.may(Role.ADMIN):
         found += [
             _entry("Action", "New tenant", reverse("tenant-new")),
+            _entry("Action", "Set a price", reverse("prices")),
             _entry("Action", "New operator", reverse("settings")),
             _entry("Action", "New operator token", reverse("settings")),
         ]

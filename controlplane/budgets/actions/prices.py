@@ -77,7 +77,9 @@ def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverri
     if errors:
         raise Invalid("The price can't be set like this.", errors=errors)
     before = PriceOverride.objects.filter(model=model).first()
-    override, _ = PriceOverride.objects.update_or_create(model=model, defaults={"rates": rates, "created_by": by.name})
+    override, _ = PriceOverride.objects.update_or_create(
+        model=model, defaults={"rates": rates, "created_by": by.name, "created_at": timezone.now()}
+    )
     refresh_price_book(by=by)
     record(
         by=by,
@@ -107,7 +109,7 @@ def replace_overrides(*, by: Asker, prices: Own, now: datetime) -> int:
     PriceOverride.objects.exclude(model__in=wanted).delete()
     for each in made:
         if each.after is not None:
-            said = {"rates": each.after, "created_by": by.name}
+            said = {"rates": each.after, "created_by": by.name, "created_at": now}
             PriceOverride.objects.update_or_create(model=each.model, defaults=said)
     refresh_price_book(by=by)
     summary = f"Replaced the own prices: {len(made)} models changed, {len(wanted)} have one"
