@@ -76,7 +76,7 @@ def context_of(page: Page, asker: Asker, params: Params, now: datetime) -> Conte
         "now": now,
         "rail": rail.links(asking, page.section),
         "incident": incident_of(asking),
-        "rollout_banners": banners_of(asking),
+        "rollout_banners": banners_of(asking) if page.section != "rollouts" else [],  # its own page says all of it
         "may_operate": asker.may(Role.OPERATOR),
         "may_admin": asker.may(Role.ADMIN),
         **page.build(asking, params),
