@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.telemetry.actions import folding, retention, rootless
+from controlplane.telemetry.actions import folding, ladder, retention, rootless
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,13 @@ def retain() -> None:
         windows_deleted=deleted,
         series_deleted=series,
     )
+
+
+@shared_task(name="telemetry.climb")
+def climb() -> None:
+    """Fold windows of calls into longer ones, and into what all tenants come to."""
+    now = timezone.now()
+    ladder.climb(now=now, kept_since=now - timedelta(days=settings.MINUTE_RETENTION_DAYS) + timedelta(hours=6))
 
 
 @shared_task(name="telemetry.fold")

@@ -88,7 +88,7 @@ def test_fold__late_data__fold_their_hour_again() -> None:
     fold()
 
     assert [row[2] for row in rows()] == [7]
-    assert not LateHour.objects.exists()
+    assert not LateHour.objects.filter(kind="windows").exists()
 
 
 def test_fold__late_data_of_hours_whose_minutes_are_gone__leave_them_as_they_are() -> None:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
-from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS
+from controlplane.telemetry.actions.merging import merge_statement
 
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(minutes=5)  # after its end an hour is taken to be complete; what comes later is late
 MOST_HOURS = 72  # in one go; a worker that was away goes on with the next
 _KEYS = ("tenant", "route", "model", "category")
-_ALL = (*DISTRIBUTIONS, "sessions")
 _COUNT = "((1::bigint << 40) - 1)"
 
 
@@ -37,37 +36,7 @@ def closed_until(now: datetime) -> datetime:
     return hour_of(now - SETTLED)
 
 
-def _window_statement() -> str:
-    """Return SQL that folds the minutes of one hour: every distribution in one pass over all its buckets."""
-    keys = ", ".join(_KEYS)
-    sums = ", ".join(f"sum({name})::bigint AS {name}" for name in SUMS)
-    merged = ", ".join(
-        f"""{name}_buckets AS (
-            SELECT id, array_agg((bucket << 40) + amount ORDER BY bucket) AS buckets FROM (
-                SELECT id, packed >> 40 AS bucket, sum(packed & {_COUNT})::bigint AS amount
-                FROM hit, unnest({name}[5:]) AS packed GROUP BY 1, 2) AS counted GROUP BY id)"""  # noqa: S608 - names of our own columns
-        for name in _ALL
-    )
-    heads = ", ".join(
-        f"""CASE WHEN sum(cardinality({name})) > 0 THEN ARRAY[sum({name}[1])::bigint, sum({name}[2])::bigint,
-            min({name}[3]) FILTER (WHERE cardinality({name}) > 0), max({name}[4]) FILTER (WHERE cardinality({name}) > 0)]
-            ELSE '{{}}'::bigint[] END AS {name}"""
-        for name in _ALL
-    )
-    joins = " ".join(f"LEFT JOIN {name}_buckets USING (id)" for name in _ALL)
-    columns = ", ".join([f"total.{name}" for name in (*_KEYS, *SUMS, "kinds")])
-    shapes = ", ".join(f"total.{name} || coalesce({name}_buckets.buckets, '{{}}')" for name in _ALL)
-    return f"""
-        WITH hit AS MATERIALIZED (
-            SELECT dense_rank() OVER (ORDER BY {keys}) AS id, * FROM telemetry_window_1m
-            WHERE starts_at >= %(hour)s AND starts_at < %(hour)s + interval '1 hour'),
-        total AS (SELECT id, {keys}, {sums}, tg_counts_sum(kinds) AS kinds, {heads} FROM hit GROUP BY id, {keys}),
-        {merged}
-        INSERT INTO telemetry_window_1h (starts_at, {keys}, {", ".join(SUMS)}, kinds, {", ".join(_ALL)})
-        SELECT %(hour)s, {columns}, {shapes} FROM total {joins}"""  # noqa: S608 - names of our own tables and columns
-
-
-_WINDOWS = _window_statement()
+_WINDOWS = merge_statement("telemetry_window_1m", "telemetry_window_1h", _KEYS)
 # Packed buckets add up by index; those of explicit histograms by place, for all points of a series have the same bounds.
 _POINTS = f"""
     WITH hit AS MATERIALIZED (
@@ -86,6 +55,7 @@ _POINTS = f"""
     FROM hit LEFT JOIN merged USING (series_id) GROUP BY hit.series_id, merged.buckets"""  # noqa: S608 - as above
 
 
+_AGAIN = "INSERT INTO telemetry_late_hour (kind, hour) VALUES ('ladder', %s) ON CONFLICT DO NOTHING"
 _FIRST = {
     "windows": "SELECT min(starts_at) FROM telemetry_window_1m",
     "points": "SELECT min(at) FROM telemetry_point",
@@ -99,7 +69,7 @@ def _fold(kind: str, hour: datetime) -> None:
     }[kind]
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", [hour])  # noqa: S608 - names of ours
-        cursor.execute(statement, {"hour": hour})
+        cursor.execute(statement, {"hour": hour, "step": 3600, "since": hour, "until": hour + HOUR})
 
 
 def fold_hours(kind: str, *, now: datetime, kept_since: datetime) -> Folded:
@@ -121,6 +91,8 @@ def fold_hours(kind: str, *, now: datetime, kept_since: datetime) -> Folded:
             if start is not None and hour < start:
                 _fold(kind, hour)
                 hours += 1
+                if kind == "windows":  # longer windows are made of it
+                    cursor.execute(_AGAIN, [hour])
         if start is not None:
             cursor.execute(
                 "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) "

@@ -105,9 +105,10 @@ class Keep(NamedTuple):
 def delete_windows(*, now: datetime, keep: Keep) -> int:
     """Delete the windows that are older; return how many there were."""
     deleted = 0
-    tables = ("telemetry_window_10s", "telemetry_window_1m", "telemetry_window_1h")
+    kept = {"10s": keep.fine, "1m": keep.minutes, "15m": keep.minutes, "1h": keep.hours, "6h": keep.hours}
+    ages = {f"telemetry_{kind}_{name}": age for name, age in kept.items() for kind in ("window", "total")}
     with connection.cursor() as cursor:
-        for table, age in zip(tables, keep, strict=True):
+        for table, age in ages.items():
             cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - age])  # noqa: S608
             deleted += cursor.rowcount
     return deleted

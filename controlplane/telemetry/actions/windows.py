@@ -16,7 +16,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
-from controlplane.telemetry.actions.late import note_late
+from controlplane.telemetry.actions.late import note_late, note_late_minutes
 from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.window import Distribution
@@ -124,6 +124,7 @@ async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, 
     await _store_users(connection, folded.users)
     await folded.priced.store(connection)
     await note_late(connection, "windows", (key[0] for key in folded.coarse), now=now)
+    await note_late_minutes(connection, (key[0] for key in folded.fine), now=now)
 
 
 def _fold(windows: Iterable[Counted], now: datetime) -> _Folded:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.resolutions import BY_TENANT, TOGETHER, Piece, Rung, pieces
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE, quantile
 
@@ -16,13 +17,18 @@ _COUNTS = (
     "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
 )  # fmt: skip
 _FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds
-_MINUTES_FOR = timedelta(hours=26)  # up to this at a minute, longer ones by hours
+_MINUTES_FOR = timedelta(hours=26)
+_LAG = timedelta(minutes=5)  # what is further behind than that is not read
 _COLUMNS = ", ".join(("starts_at", "tenant", "route", "model", "category", *_COUNTS, "kinds", *_DISTRIBUTIONS))
 # Hours as far as they are folded, minutes since.
 BY_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
               WHERE starts_at < (SELECT until FROM telemetry_fold WHERE kind = 'windows')
               UNION ALL SELECT {_COLUMNS} FROM telemetry_window_1m
               WHERE starts_at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'windows'), '-infinity')) AS windows"""  # noqa: S608
+
+
+_FIRST_KNOWN = """least((SELECT min(starts_at) FROM telemetry_window_10s), (SELECT min(starts_at) FROM telemetry_window_1m),
+                (SELECT min(starts_at) FROM telemetry_window_1h))"""
 
 
 @dataclass(frozen=True)
@@ -105,11 +111,36 @@ class Point:
     sessions: int = 0  # sum of the samples: one per instance, tenant, route and second
 
 
-def table_of(since: datetime, until: datetime) -> str:
-    """Return what to read from: the finest windows for short spans of time, hours as far as they are folded for long ones."""
-    if until - since <= _FINE_FOR:
-        return "telemetry_window_10s"
-    return "telemetry_window_1m" if until - since <= _MINUTES_FOR else BY_HOURS
+def table_of(since: datetime, until: datetime, *, step_s: int | None = None, together: bool = False) -> str:
+    """Return what to read windows of a span of time from: few long ones inside, short ones at its edges.
+
+    With ``step_s`` they lie within steps from ``since`` on. ``together``: tenants and categories need not be told apart.
+    """
+    marks = dict(rows("SELECT kind, until FROM telemetry_fold", []))
+    fine = until - since <= _FINE_FOR
+    rungs: Sequence[Rung] = BY_TENANT[-1:] if fine else BY_TENANT[:-1]
+    if together and _caught_up(marks, until):
+        rungs = TOGETHER[-2:] if fine else TOGETHER
+    parts = pieces(since, until, rungs, marks, step_s=step_s, finest_s=10)
+    return "(" + " UNION ALL ".join(map(_part, parts)) + ") AS windows"
+
+
+def _caught_up(marks: dict[str, datetime], until: datetime) -> bool:
+    """Return whether what all tenants come to is complete but for the last minutes."""
+    return all(
+        mark in marks and until - marks[mark] < lag
+        for mark, lag in (("total_10s", _LAG), ("total_1m", _LAG), ("total_15m", 6 * _LAG), ("total_6h", _MINUTES_FOR))
+    )
+
+
+def _part(piece: Piece) -> str:
+    columns = _COLUMNS
+    if "_total_" in piece.table:
+        columns = columns.replace("tenant", "'' AS tenant").replace("category", "'' AS category")
+    return (
+        f"SELECT {columns} FROM {piece.table} "  # noqa: S608 - names of ours, times that we write
+        f"WHERE starts_at >= '{piece.since.isoformat()}' AND starts_at < '{piece.until.isoformat()}'"
+    )
 
 
 def _merged(column: str) -> str:
@@ -131,12 +162,13 @@ def figures(
     model: str | None = None,
 ) -> Figures:
     """Return the figures of the windows that start from ``since`` (included) to ``until`` (excluded)."""
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model)
     sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _COUNTS)
     spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
     sql = f"""WITH hit AS MATERIALIZED (
-                SELECT * FROM {table_of(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause})
-              SELECT {sums}, {spreads}, (SELECT min(starts_at) FROM {table_of(since, until)}) FROM hit
+                SELECT * FROM {table_of(since, until, together=slugs is None)} WHERE starts_at >= %s AND starts_at < %s {clause})
+              SELECT {sums}, {spreads}, {_FIRST_KNOWN} FROM hit
               """  # noqa: S608 - names of ours, values as parameters
     row = rows(sql, [since, until, *values])[0]
     counts: dict[str, Any] = dict(zip(_COUNTS, row, strict=False))
@@ -162,11 +194,13 @@ def series(
     category: str | None = None,
 ) -> list[Point]:
     """Return one point per ``step_s`` seconds from ``since`` to ``until``, empty ones included, the oldest first."""
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model, category=category)
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model, category=category)
+    table = table_of(since, until, step_s=step_s, together=slugs is None and not category)
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
     sql = f"""
         WITH hit AS MATERIALIZED (
-            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {table_of(since, until)}
+            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {table}
             WHERE starts_at >= %s AND starts_at < %s {clause}),
         buckets AS (
             SELECT slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
@@ -194,10 +228,11 @@ def breakdown(
     asker: Asker, since: datetime, until: datetime, by: Literal["tenant", "route", "model"], limit: int = 200
 ) -> dict[str, Figures]:
     """Return figures per tenant, route or model without spreads, the dearest first, at most ``limit``."""
-    clause, values = where(slugs_read(asker, None))
+    slugs = slugs_read(asker, None)
+    clause, values = where(slugs)
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
-    table = table_of(since, until)
-    sql = f"""SELECT {by}, {sums}, (SELECT min(starts_at) FROM {table}) FROM {table}
+    table = table_of(since, until, together=slugs is None and by != "tenant")
+    sql = f"""SELECT {by}, {sums}, {_FIRST_KNOWN} FROM {table}
               WHERE starts_at >= %s AND starts_at < %s {clause}
               GROUP BY 1 ORDER BY sum(cost_nusd) DESC, 1 LIMIT %s"""  # noqa: S608 - names of ours
     empty: dict[str, Any] = dict.fromkeys(_DISTRIBUTIONS, Spread())

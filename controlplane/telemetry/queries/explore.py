@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
-
 from controlplane.telemetry.postgres import patient_rows
 from controlplane.telemetry.queries.calls import table_of
-from controlplane.telemetry.queries.lines import Course, Line, Source, course_of
+from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Source, course_of
 from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric
 from controlplane.telemetry.queries.reading import slugs_read, where
 from controlplane.tenancy.queries import Asker
@@ -58,12 +56,30 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
     By release, the seven are counted from spans: of what was traced. What SDKs count of every call of a release is in
     ``controlplane.rollouts``.
     """
+    slugs = slugs_read(asker, asked.tenant or None)
+    count = 0
     if metric.kind:
-        source = _of_points(asker, metric, asked)
+        source = _of_points(slugs, metric, asked)
+    elif asked.of_release:
+        source = _of_spans(slugs, metric, asked)
     else:
-        source = (_of_spans if asked.of_release else _of_windows)(asker, metric, asked)
+        if slugs is None and asked.by == "tenant":  # of so many only the heaviest are read
+            slugs, count = (list(names), 0) if names is not None else _heaviest_tenants(metric, asked)
+        source = _of_windows(slugs, metric, asked)
     course = course_of(source, asked.since, asked.until, asked.step_s, names)
+    course = replace(course, names=max(count, course.names))
     return replace(course, lines=[_levelled(line) for line in course.lines]) if "level" in metric.stats else course
+
+
+def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
+    """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
+    clause, values = where(None, route=asked.route, model=asked.model)
+    weight = f"coalesce({metric.column}[2], 0)" if metric.column else metric.amount
+    sql = f"""SELECT tenant, count(*) OVER () FROM {table_of(asked.since, asked.until)}
+              WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY tenant ORDER BY sum({weight}) DESC, tenant
+              LIMIT {MOST_LINES}"""  # noqa: S608 - names of ours
+    found = patient_rows(sql, [asked.since, asked.until, *values])
+    return [row[0] for row in found], found[0][1] if found else 0
 
 
 def _levelled(line: Line) -> Line:
@@ -81,8 +97,8 @@ def _select(name: str, at: str, **columns: str) -> str:
     return f"SELECT {name} AS name, {at} AS at, " + ", ".join(f"{sql} AS {label}" for label, sql in every.items())
 
 
-def _of_windows(asker: Asker, metric: Metric, asked: Question) -> Source:
-    clause, values = where(slugs_read(asker, asked.tenant or None), route=asked.route, model=asked.model)
+def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Source:
+    clause, values = where(slugs, route=asked.route, model=asked.model)
     name = asked.by if asked.by in ("tenant", "route", "model") else "''"
     columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
     if metric.column:
@@ -90,11 +106,9 @@ def _of_windows(asker: Asker, metric: Metric, asked: Question) -> Source:
             label: f"{metric.column}[{place}]" for place, label in enumerate(("samples", "total", "least", "most"), 1)
         }
         columns |= held | {"weight": f"coalesce({metric.column}[2], 0)"}
-    if metric.name == "active_sessions":  # each report is a sample of so many sessions for so long
-        columns["total"] = f"{metric.column}[2] * {settings.SYNC_INTERVAL_MS / 1000}"
     if metric.spread:
         columns["entries"] = f"{metric.column}[5:]"
-    sql = f"""{_select(name, "starts_at", **columns)} FROM {table_of(asked.since, asked.until)}
+    sql = f"""{_select(name, "starts_at", **columns)} FROM {table_of(asked.since, asked.until, step_s=asked.step_s, together=slugs is None)}
               WHERE starts_at >= %s AND starts_at < %s {clause}"""
     return Source(sql, [asked.since, asked.until, *values], metric.spread)
 
@@ -104,9 +118,8 @@ _BUCKET_OF = (
 )
 
 
-def _of_spans(asker: Asker, metric: Metric, asked: Question) -> Source:
+def _of_spans(slugs: list[str] | None, metric: Metric, asked: Question) -> Source:
     """One row per span, the SDK's where it counts too; one per step and name for sessions."""
-    slugs = slugs_read(asker, asked.tenant or None)
     clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
     name = asked.by if asked.by in ("tenant", "route", "model", "release") else "''"
     hit = f"FROM telemetry_span WHERE starts_at >= %s AND starts_at < %s AND release <> '' {clause}"
@@ -130,9 +143,8 @@ def _of_spans(asker: Asker, metric: Metric, asked: Question) -> Source:
     return Source(sql, [asked.since, asked.until, *values], metric.spread)
 
 
-def _of_points(asker: Asker, metric: Metric, asked: Question) -> Source:
+def _of_points(slugs: list[str] | None, metric: Metric, asked: Question) -> Source:
     """The points of all series of one name. Levels of several series are added up, each as its mean over a step."""
-    slugs = slugs_read(asker, asked.tenant or None)
     clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
     name = f"series.{asked.by}" if asked.by in OTLP_DIMENSIONS else "''"
     distributed = metric.spread or metric.kind == "summary"

@@ -1,0 +1,91 @@
+"""Which tables hold the windows of a span of time: the coarsest that fit inside it, finer ones at its edges.
+
+Pure. A rung of the ladder is a table of windows of one length; its mark says until when it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Rung(NamedTuple):
+    """Windows of ``step_s`` in ``table``. Without a mark they are complete up to now."""
+
+    step_s: int
+    table: str
+    mark: str = ""
+
+
+class Piece(NamedTuple):
+    """Part of a span of time, and the table to read it from."""
+
+    table: str
+    since: datetime
+    until: datetime
+
+
+BY_TENANT = (
+    Rung(21600, "telemetry_window_6h", "window_6h"),
+    Rung(3600, "telemetry_window_1h", "windows"),
+    Rung(900, "telemetry_window_15m", "window_15m"),
+    Rung(60, "telemetry_window_1m"),
+    Rung(10, "telemetry_window_10s"),
+)
+TOGETHER = (
+    Rung(21600, "telemetry_total_6h", "total_6h"),
+    Rung(3600, "telemetry_total_1h", "total_1h"),
+    Rung(900, "telemetry_total_15m", "total_15m"),
+    Rung(60, "telemetry_total_1m", "total_1m"),
+    Rung(10, "telemetry_total_10s", "total_10s"),
+    Rung(10, "telemetry_window_10s"),
+)
+
+
+def floor(at: datetime, step_s: int) -> datetime:
+    """Return the start of the window that ``at`` is in."""
+    return EPOCH + timedelta(seconds=(at - EPOCH).total_seconds() // step_s * step_s)
+
+
+def ceiling(at: datetime, step_s: int) -> datetime:
+    """Return the first start of a window that is not before ``at``."""
+    found = floor(at, step_s)
+    return found if found == at else found + timedelta(seconds=step_s)
+
+
+def fits(rung: Rung, since: datetime, step_s: int | None) -> bool:
+    """Return whether windows of a rung lie within steps of ``step_s`` from ``since`` on; within a whole range they may lie anyhow."""
+    return step_s is None or (step_s % rung.step_s == 0 and floor(since, rung.step_s) == since)
+
+
+def pieces(
+    since: datetime,
+    until: datetime,
+    rungs: Sequence[Rung],
+    marks: Mapping[str, datetime],
+    *,
+    step_s: int | None = None,
+    finest_s: int = 60,
+) -> list[Piece]:
+    """Return what to read, in order of time, without gap or overlap. Windows count where they start.
+
+    ``finest_s``: finer rungs are not looked at, but for the last, when nothing else is left.
+    """
+    usable = [each for each in rungs if fits(each, since, step_s) and (each.step_s >= finest_s or not each.mark)]
+    return _cut(since, until, usable or list(rungs[-1:]), marks)
+
+
+def _cut(since: datetime, until: datetime, rungs: Sequence[Rung], marks: Mapping[str, datetime]) -> list[Piece]:
+    if since >= until:
+        return []
+    first, *finer = rungs
+    if not finer or not first.mark:
+        return [Piece(first.table, since, until)]
+    begins = ceiling(since, first.step_s)
+    ends = floor(min(until, marks.get(first.mark, EPOCH)), first.step_s)
+    if begins >= ends:
+        return _cut(since, until, finer, marks)
+    return [*_cut(since, begins, finer, marks), Piece(first.table, begins, ends), *_cut(ends, until, finer, marks)]

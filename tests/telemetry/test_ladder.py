@@ -1,0 +1,175 @@
+"""Windows of all lengths, and what all tenants come to: the same figures from many short rows or from few long ones."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.telemetry import queries
+from controlplane.telemetry.actions.folding import fold_hours
+from controlplane.telemetry.actions.ladder import climb
+from controlplane.telemetry.models import CallWindow1m, CallWindow10s, LateHour
+from controlplane.telemetry.queries import SEVEN, Question
+from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.resolutions import BY_TENANT, EPOCH, TOGETHER, Piece, floor, pieces
+from controlplane.tenancy.queries import SYSTEM
+from tidegate.core.window import Distribution
+
+NOW = datetime(2026, 11, 25, 14, 3, 27, tzinfo=UTC)
+KEPT = NOW - timedelta(days=29)
+KINDS = [("acme", "chat", "m1"), ("acme", "embed", "m2"), ("globex", "chat", "m1")]
+
+
+def _window(at: datetime, kind: tuple[str, str, str], values: list[int]) -> dict[str, object]:
+    spread = Distribution()
+    spread.add_all(values)
+    tenant, route, model = kind
+    return {
+        "starts_at": at, "tenant": tenant, "route": route, "model": model, "category": "c", "calls": len(values), "errors": len(values) // 3,
+        "input_tokens": 10 * len(values), "cost_nusd": sum(values), "kinds": {"error.timeout": 1}, "latency_us": spread.packed(),
+        "tokens": [], "call_cost_nusd": [], "queue_depth": [], "sessions": [],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def values(db: None) -> list[tuple[datetime, int]]:
+    """Fill ten-second and minute windows of 26 hours as a sync would have; return all latencies with their times."""
+    dice = random.Random(3)
+    every: list[tuple[datetime, int]] = []
+    fine, minutes = [], []
+    start = floor(NOW, 60) - timedelta(hours=26)
+    for number in range(26 * 60 + 1):
+        at = start + timedelta(minutes=number)
+        for kind in KINDS:
+            if dice.random() < 0.85:
+                continue
+            some = [dice.randrange(1000, 900_000) for _ in range(3)]
+            every += [(at, each) for each in some]
+            minutes.append(CallWindow1m(**_window(at, kind, some)))
+            if at > NOW - timedelta(hours=22):
+                fine.append(CallWindow10s(**_window(at, kind, some)))
+    CallWindow1m.objects.bulk_create(minutes)
+    CallWindow10s.objects.bulk_create(fine)
+    return every
+
+
+def _climbed() -> None:
+    fold_hours("windows", now=NOW, kept_since=KEPT)
+    while climb(now=NOW, kept_since=KEPT) > 5:
+        pass
+
+
+def _count(table: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT coalesce(sum(calls), 0)::bigint FROM {table}")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("hours", [1, 3, 24, 25])
+def test_figures__from_long_windows_and_from_short_ones__are_the_same(
+    hours: int, values: list[tuple[datetime, int]]
+) -> None:
+    since = NOW - timedelta(hours=hours)
+    plain = queries.figures(SYSTEM, since, NOW)
+    assert "total" not in table_of(since, NOW, together=True)
+
+    _climbed()
+
+    assert "telemetry_total_1m" in table_of(since, NOW, together=True)
+    assert queries.figures(SYSTEM, since, NOW) == plain
+    exact = sorted(value for at, value in values if at >= since)
+    assert plain.calls == len(exact)
+    assert plain.latency_us.p99 == pytest.approx(exact[-(-99 * len(exact) // 100) - 1], rel=0.011)
+
+
+@pytest.mark.parametrize("by", ["", "tenant", "route", "model"])
+@pytest.mark.parametrize("hours", [1, 24])
+def test_courses__from_long_windows_and_from_short_ones__are_the_same(
+    hours: int, by: str, values: list[tuple[datetime, int]]
+) -> None:
+    step_s = 60 if hours == 1 else 900
+    until = floor(NOW, step_s)
+    asked = Question(until - timedelta(hours=hours), until, step_s, by)
+    before = queries.course_seen_by(SYSTEM, SEVEN["request_latency_ms"], asked)
+    points = queries.series(SYSTEM, asked.since, until, step_s)
+
+    _climbed()
+
+    assert queries.course_seen_by(SYSTEM, SEVEN["request_latency_ms"], asked) == before
+    assert queries.series(SYSTEM, asked.since, until, step_s) == points
+    assert sum(line.all.samples for line in before.lines) > 0
+
+
+def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, int]]) -> None:
+    _climbed()
+    counts = [_count(rung.table) for rung in (*BY_TENANT, *TOGETHER)]
+
+    climb(now=NOW, kept_since=KEPT)
+
+    assert [_count(rung.table) for rung in (*BY_TENANT, *TOGETHER)] == counts
+    assert _count("telemetry_total_15m") == _count("telemetry_window_15m") > 0
+    assert _count("telemetry_total_6h") == _count("telemetry_window_6h") > 0
+
+
+def test_climb__what_came_late__is_in_all_lengths(values: list[tuple[datetime, int]]) -> None:
+    _climbed()
+    late = floor(NOW - timedelta(hours=9), 60)
+    row = _window(late, ("late", "chat", "m1"), [5000] * 40)
+    CallWindow10s.objects.create(**row)
+    CallWindow1m.objects.create(**row)
+    LateHour.objects.create(kind="ladder", hour=late)
+    LateHour.objects.create(kind="windows", hour=floor(late, 3600))
+    before = {rung.table: _count(rung.table) for rung in TOGETHER[:-1]}
+
+    _climbed()
+    _climbed()
+
+    assert {rung.table: _count(rung.table) - before[rung.table] for rung in TOGETHER[:-1]} == dict.fromkeys(before, 40)
+    assert not LateHour.objects.exists()
+
+
+MARKS = st.fixed_dictionaries(
+    {rung.mark: st.integers(0, 10**6).map(lambda s: EPOCH + timedelta(seconds=s)) for rung in (*BY_TENANT, *TOGETHER) if rung.mark}
+)  # fmt: skip
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 10**6),
+    MARKS,
+    st.sampled_from([None, 10, 60, 900, 3600, 21600]),
+    st.booleans(),
+)
+def test_pieces__any_span_of_time__are_cut_without_gap_or_overlap(
+    begins: int, length: int, marks: dict[str, datetime], step_s: int | None, together: bool
+) -> None:
+    since, until = EPOCH + timedelta(seconds=begins), EPOCH + timedelta(seconds=begins + length)
+    rungs = TOGETHER if together else BY_TENANT[:-1]
+
+    found = pieces(since, until, rungs, marks, step_s=step_s, finest_s=10)
+
+    steps = {rung.table: rung for rung in rungs}
+    assert (found[0].since, found[-1].until) == (since, until)
+    assert all(a.until == b.since for a, b in itertools.pairwise(found))
+    for piece in found:
+        rung = steps[piece.table]
+        if rung.mark:
+            assert piece.until <= marks[rung.mark]
+            assert floor(piece.since, rung.step_s) == piece.since
+            assert floor(piece.until, rung.step_s) == piece.until
+            assert step_s is None or step_s % rung.step_s == 0
+
+
+def test_pieces__a_day_till_now__is_few_long_ones_with_short_ones_at_the_end() -> None:
+    marks = {"window_6h": floor(NOW, 21600), "windows": floor(NOW, 3600), "window_15m": floor(NOW, 900)}
+
+    found = pieces(floor(NOW, 3600) - timedelta(hours=24), NOW, BY_TENANT[:-1], marks)
+
+    assert [piece.table.rpartition("_")[2] for piece in found] == ["1h", "6h", "1h", "1m"]
+    assert isinstance(found[0], Piece)
