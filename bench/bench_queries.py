@@ -201,7 +201,7 @@ def _metrics(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterat
 def _pages(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator[Asked]:
     ranges = {"5 min": (300, 10), "an hour": (3600, 60), "a day": (86400, 900)}
     for length, (seconds, step_s) in ranges.items():
-        since = now - timedelta(seconds=seconds)
+        since = datetime.fromtimestamp(now.timestamp() // step_s * step_s + step_s - seconds, UTC)
         yield Asked(f"overview figures, {length}", lambda n, since=since: queries.figures(asker, since, now))
         yield Asked(f"overview course, {length}", lambda n, since=since, s=step_s: queries.series(asker, since, now, s))
         yield Asked(

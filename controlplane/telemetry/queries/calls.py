@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.telemetry.resolutions import BY_TENANT, TOGETHER, Piece, Rung, pieces
 from controlplane.tenancy.queries import Asker
@@ -198,30 +199,32 @@ def series(
     clause, values = where(slugs, route=route, model=model, category=category)
     table = table_of(since, until, step_s=step_s, together=slugs is None and not category)
     sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
-    sql = f"""
-        WITH hit AS MATERIALIZED (
-            SELECT date_bin(%s, starts_at, %s) AS slot, * FROM {table}
-            WHERE starts_at >= %s AND starts_at < %s {clause}),
-        buckets AS (
-            SELECT slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
-            FROM hit, unnest(latency_us[5:]) AS packed GROUP BY 1, 2),
-        ranked AS (
-            SELECT slot, bucket, sum(amount) OVER (PARTITION BY slot ORDER BY bucket) AS seen,
-                   sum(amount) OVER (PARTITION BY slot) AS total FROM buckets),
-        tails AS (SELECT slot, min(bucket) AS bucket FROM ranked WHERE seen >= ceil(total * 0.99) GROUP BY slot)
-        SELECT slot, {sums}, min(tails.bucket),
-               coalesce(sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0), 0),
-               coalesce(sum(sessions[2]), 0)::bigint
-        FROM hit LEFT JOIN tails USING (slot) GROUP BY slot ORDER BY slot"""  # noqa: S608 - names of ours
+    hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
+    step = timedelta(seconds=step_s)
+    sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, {sums},
+                     coalesce(sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0), 0), coalesce(sum(sessions[2]), 0)::bigint
+              {hit} GROUP BY slot"""
+    tails = _tails(f"SELECT date_bin(%s, starts_at, %s), latency_us[5:] {hit}", [step, since, since, until, *values])
     found = {}
-    for row in rows(sql, [timedelta(seconds=step_s), since, since, until, *values]):
-        bucket, depth, sessions = row[len(_COUNTS) + 1 :]
-        tail = None if bucket is None else round(2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE))
+    for row in rows(sql, [step, since, since, until, *values]):
+        depth, sessions = row[len(_COUNTS) + 1 :]
         counts = dict(zip(_COUNTS, row[1:], strict=False))
-        found[row[0]] = Point(at=row[0], p99_us=tail, queue_depth=depth, sessions=sessions, **counts)
+        found[row[0]] = Point(at=row[0], p99_us=tails.get(row[0]), queue_depth=depth, sessions=sessions, **counts)
     steps = max(0, -(-int((until - since).total_seconds()) // step_s))
     slots = [since + timedelta(seconds=step_s * number) for number in range(steps)]
     return [found.get(slot, Point(at=slot)) for slot in slots]
+
+
+def _tails(sql: str, values: Sequence[Any]) -> dict[datetime, int]:
+    """Return the p99 of each slot out of rows of packed buckets, merged here: that is quicker than in SQL."""
+    merged: dict[datetime, Merged] = {}
+    for slot, entries in rows(sql, values):
+        if entries:
+            merged.setdefault(slot, Merged()).spread(entries)
+    last = {slot: each.tails()[-1] for slot, each in merged.items()}
+    return {
+        slot: round(2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE)) for slot, bucket in last.items() if bucket is not None
+    }
 
 
 def breakdown(

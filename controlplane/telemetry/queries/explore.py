@@ -110,7 +110,7 @@ def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Sou
         columns["entries"] = f"{metric.column}[5:]"
     sql = f"""{_select(name, "starts_at", **columns)} FROM {table_of(asked.since, asked.until, step_s=asked.step_s, together=slugs is None)}
               WHERE starts_at >= %s AND starts_at < %s {clause}"""
-    return Source(sql, [asked.since, asked.until, *values], metric.spread)
+    return Source(sql, [asked.since, asked.until, *values], metric.spread, packed=metric.spread)
 
 
 _BUCKET_OF = (

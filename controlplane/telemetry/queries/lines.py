@@ -7,8 +7,9 @@ with ``bounds``, one count per bucket of an explicit histogram.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,15 +20,19 @@ MOST_LINES = 8
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 NO_QUANTILES: tuple[float | None, ...] = (None,) * len(QUANTILES)
 _WHOLE = datetime(1, 1, 1, tzinfo=UTC)  # stands for the whole range where a step would stand
+_SHIFT = 40
+_COUNT = (1 << _SHIFT) - 1
 _ZERO = -90_000  # below it lies OTLP's bucket of zero, and of what is negative
 
 
 class Source(NamedTuple):
-    """Where rows come from: a statement and its parameters. Without a ``spread`` it has no buckets."""
+    """Where rows come from: a statement and its parameters. Without a ``spread`` it has no buckets; ``packed``: all are packed and in
+    few long rows."""
 
     sql: str
     values: list[Any]
     spread: bool = True
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,12 @@ _BUCKET = f"""CASE WHEN cardinality(bounds) = 0 THEN entry >> 40
     WHEN place > cardinality(bounds) THEN {_index("greatest(bounds[place - 1], coalesce(most, bounds[place - 1]))")}
     WHEN place = 1 OR bounds[place - 1] <= 0 THEN {_index("bounds[place] / 2")}
     ELSE {_index("sqrt(bounds[place - 1] * bounds[place])")} END"""
-_COUNT = "CASE WHEN cardinality(bounds) = 0 THEN entry & ((1::bigint << 40) - 1) ELSE entry END"
+_COUNTED = "CASE WHEN cardinality(bounds) = 0 THEN entry & ((1::bigint << 40) - 1) ELSE entry END"
 _TAILS = ", ".join(
     f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
 )
 _SPREAD = f""", spread AS (
-        SELECT name, slot, {_BUCKET} AS bucket, sum({_COUNT})::bigint AS amount
+        SELECT name, slot, {_BUCKET} AS bucket, sum({_COUNTED})::bigint AS amount
         FROM kept, unnest(entries) WITH ORDINALITY AS each (entry, place)
         GROUP BY GROUPING SETS ((name, slot, bucket), (name, bucket))),
     ranked AS (
@@ -115,10 +120,96 @@ def _statement(source: Source, *, named: bool) -> str:
         FROM placed {"LEFT JOIN tails USING (name, slot)" if source.spread else ""}"""  # noqa: S608 - sources of ours
 
 
+class Merged:
+    """What rows of one name in one step add up to."""
+
+    __slots__ = ("buckets", "figures", "least", "most")
+
+    def __init__(self) -> None:
+        self.figures = [0.0] * 5  # amount, part, whole, samples, total
+        self.least: float | None = None
+        self.most: float | None = None
+        self.buckets: dict[int, int] = {}
+
+    def add(self, figures: Sequence[Any], least: float | None, most: float | None) -> None:
+        own = self.figures
+        for place, figure in enumerate(figures):
+            own[place] += figure or 0
+        if least is not None and (self.least is None or least < self.least):
+            self.least = least
+        if most is not None and (self.most is None or most > self.most):
+            self.most = most
+
+    def spread(self, entries: Iterable[int]) -> None:
+        """Add packed buckets."""
+        own = self.buckets
+        get = own.get
+        for entry in entries:
+            bucket = entry >> _SHIFT
+            own[bucket] = get(bucket, 0) + (entry & _COUNT)
+
+    def merge(self, other: Merged) -> None:
+        self.add(other.figures, other.least, other.most)
+        own = self.buckets
+        get = own.get
+        for bucket, count in other.buckets.items():
+            own[bucket] = get(bucket, 0) + count
+
+    def step(self) -> Step:
+        amount, part, whole, samples, total = self.figures
+        tails = [_within(bucket, self.least, self.most) for bucket in self.tails()]
+        return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
+
+    def tails(self) -> list[int | None]:
+        """Return the buckets that the quantiles lie in."""
+        ranks = [math.ceil(sum(self.buckets.values()) * share) for share in QUANTILES]
+        found: list[int | None] = []
+        seen = 0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            while len(found) < len(ranks) and seen >= ranks[len(found)]:
+                found.append(bucket)
+        return found + [None] * (len(ranks) - len(found))
+
+
+def _merged(source: Source, course: Course, names: Sequence[str] | None) -> Course:
+    """Merge packed buckets here: where rows are few and long that is ten times as quick as in SQL."""
+    chosen = "name = ANY(%s)" if names is not None else f"rank <= {MOST_LINES}"
+    sql = f"""
+        WITH hit AS MATERIALIZED ({source.sql}),
+        weighed AS (
+            SELECT name, row_number() OVER (ORDER BY sum(weight) DESC, name) AS rank, count(*) OVER () AS names FROM hit GROUP BY name)
+        SELECT name, rank, names, date_bin(%s, at, %s), amount::float, part::float, whole::float, samples, total::float,
+               least::float, most::float, entries FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
+    values = [*source.values, timedelta(seconds=course.step_s), course.since]
+    found: dict[tuple[int, str], dict[datetime, Merged]] = {}
+    count = 0
+    for name, rank, count, slot, *rest in patient_rows(sql, [*values, list(names)] if names is not None else values):  # noqa: B007
+        *figures, least, most, entries = rest
+        slots = found.setdefault((rank, name), {})
+        sums = slots.get(slot)
+        if sums is None:
+            sums = slots[slot] = Merged()
+        sums.add(figures, least, most)
+        if entries:
+            sums.spread(entries)
+    lines = []
+    times = course.times
+    for (_, name), slots in sorted(found.items()):
+        every = Merged()
+        for sums in slots.values():
+            every.merge(sums)
+        steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
+        lines.append(Line(name, steps, every.step()))
+    return replace(course, lines=lines, names=count)
+
+
 def course_of(
     source: Source, since: datetime, until: datetime, step_s: int, names: Sequence[str] | None = None
 ) -> Course:
     """Return the heaviest lines of a source, or those of ``names``; ``TooDear`` when that takes too long."""
+    if source.packed:
+        return _merged(source, Course(since, until, step_s), names)
     values = [*source.values, timedelta(seconds=step_s), since]
     if names is not None:
         values.append(list(names))
