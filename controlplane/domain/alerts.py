@@ -58,6 +58,21 @@ def step(before: Standing, holds: bool | None, timing: Timing, now: datetime) ->
     return _held(before, timing, now) if holds else _let_go(before, timing, now)
 
 
+def resumed(before: Standing, missed_s: float) -> Standing:
+    """Return where an alert is when nobody looked for ``missed_s``: that time counts neither as held nor as gone.
+
+    Prometheus does the same with ``for`` after a restart.
+    """
+    if missed_s <= 0:
+        return before
+    missed = timedelta(seconds=missed_s)
+    if before.state is State.PENDING and before.active_at is not None:
+        return before._replace(active_at=before.active_at + missed)
+    if before.state is State.KEEP_FIRING and before.gone_at is not None:
+        return before._replace(gone_at=before.gone_at + missed)
+    return before
+
+
 def failed(before: Standing, now: datetime) -> Standing:
     """Return where an alert is whose rule could not be evaluated."""
     return _into(before, State.ERROR, now)

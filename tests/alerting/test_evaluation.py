@@ -52,6 +52,16 @@ def test_evaluate__a_condition_that_comes_and_goes__is_pending_firing_kept_and_r
     ]  # fmt: skip
 
 
+def test_evaluate__the_worker_was_away_while_it_was_pending__waits_for_the_rest(calls: Calls) -> None:
+    one = rule(for_s=120)
+    for minute in (0, 1, 61, 62):
+        calls(NOW + timedelta(minutes=minute), calls=10, errors=9)
+
+    states = [look(one, minute)[""] for minute in (0, 1, 61, 62)]
+
+    assert states == ["pending", "pending", "pending", "firing"]
+
+
 def test_evaluate__twice_at_one_time__changes_nothing_twice(calls: Calls, channel: Channel) -> None:
     one = rule(channels=[channel])
     calls(NOW, calls=10, errors=9)

@@ -22,6 +22,7 @@ from controlplane.domain.alerts import (
     backtest,
     compares,
     failed,
+    resumed,
     step,
     to_tell,
     usual,
@@ -121,6 +122,20 @@ def test_failed__a_rule_that_can_not_be_evaluated__is_a_state_and_ends() -> None
     assert broken.state is State.ERROR
     assert failed(broken, NOW + timedelta(seconds=9)) == broken
     assert step(broken, False, Timing(), NOW + timedelta(seconds=20)).state is State.INACTIVE
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Standing(State.PENDING, NOW, NOW), Standing(State.PENDING, NOW, NOW + timedelta(minutes=5))),
+        (Standing(State.KEEP_FIRING, NOW, NOW, NOW), Standing(State.KEEP_FIRING, NOW, NOW, NOW + timedelta(minutes=5))),
+        (Standing(State.FIRING, NOW, NOW), Standing(State.FIRING, NOW, NOW)),
+        (Standing(), Standing()),
+    ],
+)
+def test_resumed__nobody_looked_for_a_time__it_does_not_count(before: Standing, after: Standing) -> None:
+    assert resumed(before, 300) == after
+    assert resumed(before, 0) == before
 
 
 def test_backtest__a_course__tells_when_it_would_have_fired() -> None:

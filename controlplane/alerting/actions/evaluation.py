@@ -15,13 +15,14 @@ from controlplane.alerting.conditions import Finding
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
 from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force
 from controlplane.domain.alert_mutes import escalates
-from controlplane.domain.alerts import ON, NoData, Standing, State, Timing, Told, failed, step, to_tell
+from controlplane.domain.alerts import ON, NoData, Standing, State, Timing, Told, failed, resumed, step, to_tell
 from controlplane.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 MOST_LABELS = 500
 ESCALATED = "escalated"
+_AWAY_S = 300
 _FORGOTTEN_AFTER = timedelta(days=7)
 
 
@@ -46,6 +47,7 @@ def evaluate(rule_id: int, *, now: datetime) -> int:
     )
     if rule is None or (rule.evaluated_at is not None and rule.evaluated_at >= now):
         return 0
+    missed_s = _missed_s(rule, now)
     findings, fault = _look(rule, now)
     if fault != rule.fault:
         log.info("alerting.rule_fault", rule=rule.full_name, fault=fault)
@@ -59,10 +61,24 @@ def evaluate(rule_id: int, *, now: datetime) -> int:
     changed = 0
     for label in sorted({*alerts, *found})[:MOST_LABELS]:
         alert = alerts.get(label) or Alert(rule=rule, label=label)
+        _resume(alert, missed_s)
         changed += _move(rule, alert, found.get(label), fault, muted_by(label, silences, inhibitors), now)
     if changed:
         live.changed("audit")
     return changed
+
+
+def _missed_s(rule: Rule, now: datetime) -> float:
+    """Return for how long nobody looked though it was due: the worker was away. Being a little late is not that."""
+    if rule.evaluated_at is None:
+        return 0.0
+    late_s = (now - rule.evaluated_at).total_seconds() - rule.every_s
+    return late_s if late_s > max(_AWAY_S, 4 * rule.every_s) else 0.0
+
+
+def _resume(alert: Alert, missed_s: float) -> None:
+    after = resumed(Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at), missed_s)
+    alert.active_at, alert.gone_at = after.active_at, after.gone_at
 
 
 def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
