@@ -22,7 +22,7 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.ground import Load, Plane, free_port, need, pin, plane, status_of, wait_for, wrk
+from bench.ground import Load, Plane, cpu_s, free_port, need, pin, plane, status_of, wait_for, wrk
 
 PEER = Path(__file__).parent / "peers" / "unleash"
 PEER_TOKEN = "default:development.bench-token"
@@ -49,7 +49,7 @@ def not_modified(url: str, headers: dict[str, str]) -> Target:
 
 
 @contextmanager
-def unleash(server: Plane) -> Iterator[Target]:
+def unleash(server: Plane) -> Iterator[tuple[Target, int]]:
     """Start Unleash on the embedded PostgreSQL of ``server``, from its locked npm packages."""
     npm, node = need("npm", "install Node.js 20 or later"), need("node", "install Node.js 20 or later")
     folder = Path(os.environ.get("TIDEGATE_BENCH_CACHE", tempfile.gettempdir())) / "tidegate-bench-unleash"
@@ -87,16 +87,16 @@ def unleash(server: Plane) -> Iterator[Target]:
     try:
         wait_for(url, process, headers)
         pin(process.pid, 0)
-        yield not_modified(url, headers)
+        yield not_modified(url, headers), process.pid
     finally:
         process.kill()
         process.wait()
 
 
-def say(name: str, load: Load, connections: int) -> None:
+def say(name: str, load: Load, connections: int, cpu_us: float) -> None:
     print(
         f"{name:<10} {connections:>5} connections  {load.rps:>9,.0f} 304/s  p50 {load.p50_ms:7.2f} ms  "
-        f"p99 {load.p99_ms:7.2f} ms  {load.timeouts} time-outs  {load.failed} failed",
+        f"p99 {load.p99_ms:7.2f} ms  {load.timeouts} time-outs  {load.failed} failed  server CPU {cpu_us:.1f} µs per 304",
         flush=True,
     )
 
@@ -114,22 +114,24 @@ def main() -> None:
     need("wrk", "apt-get install wrk")
     with plane() as server:
         targets = {"tidegate": ours(server)}
+        pids = {"tidegate": server.server_pids()}
         server.pin_server(0)
         if options.without_peer:
-            measure(targets, options)
+            measure(targets, pids, options)
             return
-        with unleash(server) as peer:
-            measure({**targets, "unleash": peer}, options)
+        with unleash(server) as (peer, pid):
+            measure({**targets, "unleash": peer}, {**pids, "unleash": [pid]}, options)
 
 
-def measure(targets: dict[str, Target], options: argparse.Namespace) -> None:
+def measure(targets: dict[str, Target], pids: dict[str, list[int]], options: argparse.Namespace) -> None:
     for connections in (32, 1000):
         loads: dict[str, list[Load]] = {name: [] for name in targets}
         for _ in range(options.rounds):
             for name, (url, headers) in targets.items():
+                began_s = cpu_s(pids[name])
                 load = wrk(url, headers, connections=connections, seconds=options.seconds, core=1)
                 loads[name].append(load)
-                say(name, load, connections)
+                say(name, load, connections, (cpu_s(pids[name]) - began_s) * 1e6 / max(1, load.requests))
         if "unleash" in loads:
             ratio = best(loads["tidegate"]).rps / best(loads["unleash"]).rps
             print(f"ratio at {connections} connections: {ratio:.1f} × Unleash", flush=True)

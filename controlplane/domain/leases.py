@@ -200,11 +200,12 @@ def drop_strangers(
     Who hears of another's incarnation, in a trace say, can't end its leases or charge them.
     """
     for report in reports:
-        if report.allowed is None:
+        allowed = report.allowed
+        if allowed is None:
             continue
         lease = leases.get((report.incarnation, report.number))
-        owners = {accounts[key].budget.tenant for key in lease.path} if lease is not None else set()
-        if not owners <= {None, *report.allowed}:
+        owners = [accounts[key].budget.tenant for key in lease.path] if lease is not None else []
+        if not all(owner is None or owner in allowed for owner in owners):
             del leases[report.incarnation, report.number]
 
 

@@ -212,11 +212,12 @@ async def write(
     await _fold(connection, arrivals, acked, now)
     await sightings.note_breakers(connection, seen)
     divided = await shares.divide(connection, seen, now=now)
-    answers = await leases.merge_held(connection, held, known, now=now, ttl_ms=settings.LEASE_TTL_MS) if held else {}
+    answers = await leases.merge_held(connection, held, known, now=now, ttl_ms=settings.LEASE_TTL_MS) if held else []
+    said = iter(answers)  # in the order of the reports
     return [
         Outcome(
             windows_acked=max(before, sighting.last_window),
-            leases=[answers[arrival.request.incarnation, line.number] for line in arrival.request.leases],
+            leases=[next(said) for _ in arrival.request.leases],
             shares=divided.get(arrival.request.incarnation, []),
         )
         for arrival, sighting, before in zip(arrivals, seen, acked, strict=True)

@@ -184,6 +184,7 @@ def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a busy machine needs a while to make the database and to replay a world
 @pytest.mark.parametrize("seed", SEEDS)
 def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simulation_does(seed: int) -> None:
     store = recorded(drawn(seed).changed(**DENSE))

@@ -36,11 +36,19 @@ def command(folder: Path, *options: str) -> list[str]:
 def refused(folder: Path, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run an ``up`` that is expected to give up by itself."""
     return subprocess.run(
-        command(folder, *options), env=environment(**env), capture_output=True, text=True, timeout=60, check=False
+        command(folder, *options),
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
-def eventually(ask: Callable[[], _T], *, patience_s: float = 60.0) -> _T:
+PATIENCE_S = 300.0  # until something is said to have failed; nobody waits longer than it takes
+
+
+def eventually(ask: Callable[[], _T], *, patience_s: float = PATIENCE_S) -> _T:
     """Return the first true answer of ``ask``; fail when there is none in time."""
     deadline = time.monotonic() + patience_s
     while not (answer := ask()):
@@ -86,7 +94,7 @@ class Running:
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -8,14 +8,30 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.runtime.running import ROOT, Running, command_line, environment, eventually, family_of, refused, running
+from controlplane.runtime.engines import kept_environment
+from tests.runtime.running import (
+    PATIENCE_S,
+    ROOT,
+    Running,
+    command_line,
+    environment,
+    eventually,
+    family_of,
+    refused,
+    running,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # every start is one of five processes: on a busy machine it takes minutes
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc"),
+]
 
 CHILDREN = {
     "server": "granian",
@@ -71,13 +87,22 @@ def test_up__port_in_use__says_so(tmp_path: Path) -> None:
     assert second.stderr.startswith(f"Port {port} of 127.0.0.1 is in use")
 
 
+def database_answers(folder: Path) -> bool:
+    try:
+        psycopg.connect(kept_environment(folder)["DATABASE_URL"], connect_timeout=10).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", CHILDREN)
-def test_up__child_killed__starts_it_again(one: Running, name: str) -> None:
+def test_up__child_killed__starts_it_again(one: Running, folder: Path, name: str) -> None:
     before = eventually(lambda: one.child(CHILDREN[name]))
 
     os.kill(before, signal.SIGKILL)
 
     eventually(lambda: one.child(CHILDREN[name]) not in (0, before))
+    eventually(lambda: database_answers(folder))  # readiness lasts for some seconds without it
     eventually(lambda: one.status("/readyz") == 200)
     assert f"{name:<10} | died (killed by SIGKILL)" in one.log
 
@@ -88,7 +113,7 @@ def test_token__beside_a_running_up__prints_one_that_is_kept_as_a_digest_only(on
         env=environment(TIDEGATE_DATA_DIR=str(folder)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -98,13 +123,15 @@ def test_token__beside_a_running_up__prints_one_that_is_kept_as_a_digest_only(on
 
 
 def test_up__sigterm__exits_0_and_leaves_no_process(one: Running, folder: Path) -> None:
+    for part in CHILDREN.values():
+        eventually(partial(one.child, part))  # those killed before are back
     family = {pid: command_line(pid) for pid in family_of(one.process.pid)}
 
     code = one.stop()
 
     assert code == 0
     assert len(family) >= len(CHILDREN)
-    assert not [line for pid, line in family.items() if command_line(pid) == line]
+    eventually(lambda: not [line for pid, line in family.items() if command_line(pid) == line])
 
 
 def test_up__killed_itself__leaves_no_process_and_starts_again(folder: Path) -> None:

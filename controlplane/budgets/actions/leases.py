@@ -78,13 +78,14 @@ async def merge(
     Merging the same report twice, or an older one after a newer, changes nothing.
     """
     held = await hold(connection, reports)
-    return await merge_held(connection, held, {}, now=now, ttl_ms=ttl_ms) if held else {}
+    answers = await merge_held(connection, held, {}, now=now, ttl_ms=ttl_ms) if held else []
+    return {(report.incarnation, report.number): said for report, said in zip(reports, answers, strict=True)}
 
 
 async def merge_held(
     connection: AsyncConnection[Any], held: Held, known: dict[int, int], *, now: datetime, ttl_ms: int
-) -> dict[LeaseKey, LeaseAnswer]:
-    """Merge reports that are held, as ``merge`` does; note in ``known`` which account a budget has now."""
+) -> list[LeaseAnswer]:
+    """Merge reports that are held, and return their answers in order; note in ``known`` which account a budget has now."""
     leases = await leases_in(held.leases, held.keys)
     rows = await accounts_in(held.accounts)
     terms = await terms_in(held.terms)
@@ -94,14 +95,15 @@ async def merge_held(
     known.update((account.budget.id, account.id) for account in accounts.values())
     drop_strangers(held.reports, leases, accounts)
     await count_holders(connection, held.reports, leases, accounts, now=now, ttl_ms=ttl_ms)
-    answers = {}
+    answers = []
     for report in held.reports:
         key = (report.incarnation, report.number)
-        if key in leases:
-            said = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
+        lease = leases.get(key)
+        if lease is not None:
+            said = merge_report(report, lease, accounts, now=now, ttl_ms=ttl_ms)
         else:
             said = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
-        answers[key] = LeaseAnswer(report.number, *said)
+        answers.append(LeaseAnswer(report.number, *said))
     await store(connection, leases, stood, accounts, now)
     return answers
 
