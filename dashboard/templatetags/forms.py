@@ -11,6 +11,7 @@ from django import template
 from controlplane.budgets.pricing import unit_of
 from dashboard import policy_form
 from dashboard.forms import Form
+from tidegate.core.usage import CLASSES
 
 register = template.Library()
 
@@ -54,7 +55,11 @@ def field(
 @register.inclusion_tag("components/field.html")
 def rate_field(form: object, name: str, own: Mapping[str, str]) -> dict[str, Any]:
     """An input for the price of a class of usage, with what it is now."""
-    hint = f"per {unit_of(name)}" if unit_of(name) != "1M tokens" else ""
+    follows = ("input",) if name == "output" else CLASSES[name].falls_to
+    parts = [f"per {unit_of(name)}"] if unit_of(name) != "1M tokens" else []
+    if follows:
+        parts.append(f"empty: as {follows[0].replace('_', ' ')}")
+    hint = "; ".join(parts)
     more = {"hint": hint, "kind": "text", "placeholder": "", "required": False}
     return _field(form, f"rates.{name}", name.replace("_", " ").capitalize(), own.get(name, ""), more)
 
