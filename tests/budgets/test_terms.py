@@ -72,6 +72,16 @@ def test_carry__overspend__is_a_debt_and_goes_on_until_it_is_paid(acme: Tenant) 
     assert queries.standing_of(item, TOMORROW + timedelta(days=1)).carried_nusd == -300
 
 
+def test_carry__the_amount_is_changed_in_a_period_that_nobody_uses__the_debt_goes_on(acme: Tenant) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(debt=True))
+    spend(item, 3700, now=NOW)
+
+    change_amount(by=SYSTEM, budget=item, amount_nusd=900, now=TOMORROW)
+
+    assert room(item, now=TOMORROW + timedelta(days=1)) == 0
+    assert queries.standing_of(item, TOMORROW + timedelta(days=1)).carried_nusd == -1800
+
+
 def test_carry__overspend_without_debt__is_forgiven(acme: Tenant) -> None:
     item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=100))
     spend(item, 2300, now=NOW)

@@ -23,6 +23,7 @@ from tidegate.syncing import CLOSING_GAP_S, CLOSING_TRIES, GAP_S
 from tidegate.ticket import SLOTS, Ticket, Usage
 
 if TYPE_CHECKING:
+    from tests.simulation.streams import Stream
     from tests.simulation.world import World
 
 CLOSE_S = 3.0
@@ -38,7 +39,7 @@ class TurnedDown(Exception):
 class Job(Ticket):
     """A call of the simulated program."""
 
-    __slots__ = (*SLOTS, "_guard", "accounts", "number", "process", "settled_at", "streams")
+    __slots__ = (*SLOTS, "_guard", "accounts", "number", "process", "settled_at", "stream", "streams")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Job(Ticket):
         self.accounts: tuple[int, ...] = ()  # that will be billed for it
         self.settled_at: datetime | None = None  # by its process
         self.streams = streams
+        self.stream: Stream | None = None
         self._guard = process.guard
 
     @property
@@ -234,6 +236,8 @@ class Process:
         self.guard.settle(job, error)
 
     def cancel(self, job: Job | Flight) -> None:
+        if isinstance(job, Job) and job.stream is not None and job.stage == "running":
+            job.stream.stop()
         self.finish(job, asyncio.CancelledError(), None)
 
     def _settled(self, job: Job | Flight, cost: int) -> None:
@@ -331,6 +335,8 @@ class Process:
 
     def _finish(self) -> None:
         for job in self.guard.running:
+            if job.stream is not None:  # type: ignore[attr-defined]  # all tickets here are jobs
+                job.stream.stop()  # type: ignore[attr-defined]
             self._settled(job, job.presumed)  # type: ignore[arg-type, attr-defined]  # all tickets here are jobs
         for flight in self.flights:
             flight.stage = "over"

@@ -206,6 +206,7 @@ class Store:
         for key, row in opened.items():
             self.accounts[row.id] = row
             self.keys[key] = row.id
+            row.carried = self.carried_to(row)
         self.budgets[number].amount = amount
         for row in self.accounts.values():
             if row.budget == number and (row.ends_at is None or row.ends_at > now):

@@ -24,18 +24,26 @@ class Stream:
         self._world = world
         self._process = process
         self._job = job
+        self._billed = False
+        job.stream = self
         world.open_calls += 1
         if chance.random() < world.setup.cancels:
             process.after(takes * chance.random(), process.cancel, job)
         world.kernel.after(self._gap, self._go_on, 1)
 
+    def stop(self) -> None:
+        """Nobody reads any more: what was read is billed."""
+        self._bill(self._job.seen or 0)
+
     def _go_on(self, token: int) -> None:
         """Have the next token arrive, once the reader is awake."""
         kernel, process, job = self._world.kernel, self._process, self._job
+        if self._billed:
+            return
         if process.alive and kernel.now < process.awake_at:
             kernel.after(process.awake_at - kernel.now, self._go_on, token)
         elif not process.alive or job.stage != "running":
-            self._bill(job.seen or 0)
+            self.stop()
         elif token > self.tokens:
             self._end(self.tokens)
         else:
@@ -63,5 +71,7 @@ class Stream:
         self._process.when_awake(self._process.finish, self._job, None, 1 + tokens)
 
     def _bill(self, tokens: int) -> None:
-        self._world.open_calls -= 1
-        self._world.truth.billed(self._job, 1 + tokens)
+        if not self._billed:
+            self._billed = True
+            self._world.open_calls -= 1
+            self._world.truth.billed(self._job, 1 + tokens)

@@ -183,17 +183,20 @@ class Truth:
 
     def settled(self, process: Process, job: Job | Flight, cost: int) -> None:
         """A caller's call has ended for its process, at ``cost``; what is not billed yet may still be."""
-        now = job.settled_at = self.server_time()
-        for account in job.accounts:
-            bill = self._bill(account)
-            bill.open -= job.bound
-            bill.add(job.bound, now, now)
+        self._settle_bills(job, self.server_time())
         if job.slip is not None:
             held = self.held[process.incarnation, job.slip.number]
             held.holds -= job.bound
             held.settled += cost
             held.checked = None
             held.over += max(0, cost - job.bound)
+
+    def _settle_bills(self, job: Job | Flight, now: datetime) -> None:
+        job.settled_at = now
+        for account in job.accounts:
+            bill = self._bill(account)
+            bill.open -= job.bound
+            bill.add(job.bound, now, now)
 
     def _bill(self, account: int) -> Bill:
         bill = self.bills.get(account)
@@ -253,6 +256,7 @@ class Truth:
             held = self.held.get(key)
             if held is not None:
                 self._check_client(key, held)
+                self._write_off(held, lease)
         for account in touched:
             self._check_account(account, stood, granted=account in raised)
         for report in reports:
@@ -260,10 +264,21 @@ class Truth:
             if lease is not None:
                 self._check_cap(written.answers[lease.key], lease, stood)
 
+    def _write_off(self, held: Held, lease: OpenLease) -> None:
+        """When a lease was closed for its dead holder, its calls in flight count from then on, whenever they will be billed."""
+        process, now = held.process, self.server_time()
+        if process.alive or not lease.closed:
+            return
+        for job in (*process.guard.running, *process.flights):
+            if job.slip is held.slip and job.settled_at is None:  # type: ignore[attr-defined]  # all tickets here are jobs
+                self._settle_bills(job, now)  # type: ignore[arg-type]
+
     def ended(self, key: LeaseKey, old: OpenLease) -> None:
         """The lease of a lost holder was closed: what was presumed of it must be enough."""
         lease = self.store.leases[key]
         self._move(lease, old)
+        if key in self.held:
+            self._write_off(self.held[key], lease)
         for account in lease.path:
             self.check_liability(account)
 

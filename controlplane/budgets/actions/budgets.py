@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 
 from controlplane import intent, live
 from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted, OnOverrun
-from controlplane.domain.carry import CarryRule
-from controlplane.domain.periods import PeriodError, PeriodRule, parse_period, period_of
+from controlplane.domain.carry import Before, CarryRule, carried
+from controlplane.domain.periods import Period, PeriodError, PeriodRule, parse_period, period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.actions.tenants import slug_fault
@@ -109,16 +109,29 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
 def _open_account(budget: Budget, now: datetime) -> None:
     """Make the account of the present period, if the budget has none yet."""
     period = period_of(budget.rule, now)
+    extra = _carried_to(budget, period)
     account = Account(
         budget=budget,
         period_key=period.key,
         starts_at=period.starts_at,
         ends_at=period.ends_at,
         amount_nusd=budget.amount_nusd,
-        highest_nusd=budget.amount_nusd,
+        highest_nusd=budget.amount_nusd + extra,
+        carried_nusd=extra,
         updated_at=now,
     )
     Account.objects.bulk_create([account], ignore_conflicts=True)
+
+
+def _carried_to(budget: Budget, period: Period) -> int:
+    """Return what a period that begins now has from the one before: should nobody draw on it, the next one goes by that."""
+    if not budget.carry.carries or period.starts_at is None:
+        return 0
+    past = Account.objects.filter(budget=budget, ends_at=period.starts_at).first()
+    if past is not None:
+        before = Before(past.amount_nusd + past.carried_nusd, past.outstanding_nusd + past.settled_nusd)
+        return carried(budget.carry, before)
+    return carried(budget.carry, Before(budget.amount_nusd, 0) if budget.created_at < period.starts_at else None)
 
 
 @transaction.atomic
