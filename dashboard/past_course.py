@@ -139,8 +139,14 @@ def _firing(track: Track, begins: datetime, ends: datetime | None, last: datetim
 
 
 def _times(starts: datetime, ends: datetime, y: float) -> list[Mark]:
+    marks: list[Mark] = []
+    if ends - starts <= timedelta(hours=30):
+        hour = (starts + timedelta(hours=4)).replace(minute=0, second=0, microsecond=0)
+        while hour < ends:
+            marks.append(Mark(round(WIDTH * ((hour - starts) / (ends - starts)), 1), y, f"{hour:%H:%M}", "middle"))
+            hour += timedelta(hours=4)
+        return marks
     day = (starts + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    marks = []
     while day < ends:
         place = round(WIDTH * ((day - starts) / (ends - starts)), 1)
         if 16 < place < WIDTH - 16:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from controlplane.alerting import queries
+from controlplane.alerting import past, queries
+from controlplane.alerting.levels import asker_for
 from controlplane.alerting.models import Alert
-from controlplane.domain.alerts import ON, State
+from controlplane.domain.alerts import ON, NoData, State, Timing
+from controlplane.problems import Problem
 from dashboard.alert_words import SEVERITIES, STATES, Line, condition_text, line_of
 from dashboard.asking import Asking
+from dashboard.kept import kept
 from dashboard.page import Context, Page, Params
+from dashboard.past_course import PastCourse, course_of
 
 MOST = 300
 MOST_CHANGES = 40
@@ -57,7 +62,7 @@ def build(asking: Asking, params: Params) -> Context:
         "repeat_choices": REPEATS,
         "may_all": asking.asker.tenant is None,
         "chosen": chosen,
-        **(_detail(chosen) if chosen else {}),
+        **(_detail(chosen, asking.now) if chosen else {}),
     }
 
 
@@ -93,13 +98,30 @@ def _chosen(asking: Asking, kept: list[Alert], number: str) -> Alert | None:
     return queries.alerts_seen_by(asking.asker, now=asking.now, every=True).filter(pk=int(number)).first()
 
 
-def _detail(chosen: Alert) -> Context:
+def _detail(chosen: Alert, now: datetime) -> Context:
     return {
         "line": line_of(chosen),
         "condition": condition_text(chosen.rule),
         "changes": queries.history_of(chosen, MOST_CHANGES),
         "fires": State(chosen.state) in ON,
+        "course": _course(chosen, now),
     }
+
+
+def _course(chosen: Alert, now: datetime) -> PastCourse | None:
+    """Return what was measured of an alert in the last day; ``None`` when that is not kept."""
+    rule = chosen.rule
+    timing = Timing(rule.for_s, rule.keep_firing_s, NoData.OK)
+
+    def look() -> PastCourse | None:
+        try:
+            tried = past.try_on_past(asker_for(rule), rule.kind, rule.spec, timing, now, days=1)
+        except Problem:
+            return None
+        own = [track for track in tried.tracks if track.label == chosen.label]
+        return course_of(replace(tried, tracks=own), rule.spec.get("op") in ("below", "at_most"))
+
+    return kept(("alert", chosen.pk, str(rule.spec), rule.kind, timing), now, look, 60)
 
 
 PAGE = Page(
@@ -110,6 +132,7 @@ PAGE = Page(
         "alert_summary": "alerts/summary.html",
         "alert_list": "alerts/list.html",
         "alert_detail": "alerts/detail.html",
+        "alert_course": "alerts/course.html",
         "alert_history": "alerts/history.html",
         "silence_list": "alerts/silences.html",
     },

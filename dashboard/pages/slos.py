@@ -17,18 +17,17 @@ from controlplane.domain.slo import BURNS, Burn, can_fire
 from controlplane.tenancy.models import Role
 from dashboard import figures
 from dashboard.asking import Asking
+from dashboard.kept import kept
 from dashboard.page import Context, Page, Params
 from dashboard.slo_course import budget_course_of, pair_course_of
 
 MOST, MOST_OFFENDERS = 60, 8
-FRESH_S = 10
 KINDS = (
     (SloKind.AVAILABILITY.value, "Availability: calls that do not fail"),
     (SloKind.LATENCY.value, "Latency: calls within so many milliseconds"),
     (SloKind.COST.value, "Cost: calls for at most so many dollars"),
 )
 BY = {"route": "Route", "model": "Model", "tenant": "Tenant"}
-_KEPT: dict[Any, tuple[int, Any]] = {}  # what is dear to count, for ten seconds
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,6 @@ class Offender:
     link: str
 
 
-def kept(key: Any, now: datetime, make: Any) -> Any:
-    """Return what ``make`` returns, counted anew every ten seconds at most."""
-    slot = int(now.timestamp()) // FRESH_S
-    found = _KEPT.get(key)
-    if found is None or found[0] != slot:
-        for old in [each for each, (at, _) in list(_KEPT.items()) if at < slot - 6]:
-            _KEPT.pop(old, None)
-        found = _KEPT[key] = (slot, make())
-    return found[1]
-
-
 def _key(slo: Slo) -> tuple[Any, ...]:
     return slo.pk, slo.kind, slo.objective, slo.threshold, slo.route, slo.model, slo.days
 
@@ -113,13 +101,15 @@ def _row(standing: Standing) -> Row:
     return Row(standing, goal_of(standing.slo), word, tone, max(0.0, standing.left or 0.0), gone)
 
 
+def _standing(slo: Slo, now: datetime) -> Standing:
+    return kept(("standing", *_key(slo)), now, lambda: standing_of(slo, now))
+
+
 def build(asking: Asking, params: Params) -> Context:
     slos = queries.slos_seen_by(asking.asker)
     if params.value("tenant"):
         slos = slos.filter(tenant__slug=params.value("tenant"))
-    standings: list[Standing] = [
-        kept(("standing", *_key(slo)), asking.now, lambda slo=slo: standing_of(slo, asking.now)) for slo in slos[:MOST]
-    ]
+    standings = [_standing(slo, asking.now) for slo in slos[:MOST]]
     standings.sort(key=lambda each: (each.left is None, each.left or 0.0, each.slo.full_name))
     wanted = params.value("slo")
     chosen = next((each for each in standings if each.slo.full_name == wanted), None)

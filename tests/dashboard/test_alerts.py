@@ -38,6 +38,7 @@ def test_alerts__one_that_fires__says_why_since_when_and_against_which_limit(sig
     assert "&gt; 5.0 %</dd>" in html
     assert "told that it fires" in html
     assert "on-call sent" in html
+    assert re.search(r'id="alert_course">.*<polyline', html, re.DOTALL)
 
 
 @pytest.mark.parametrize("path", ["/", "/budgets/", "/settings/", "/alerts/rules/"])
