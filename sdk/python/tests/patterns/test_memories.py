@@ -82,6 +82,27 @@ async def test_conversation__two_turns_at_once__both_stay(gate: tidegate.Gate, o
     assert sorted(turn.said for turn in await here.turns("s-1")) == sorted([str(n) for n in range(5)] * 2)
 
 
+async def test_conversation__answered_by_the_fallback__does_not_remember_it(
+    plane: FakeControlPlane, gate: tidegate.Gate
+) -> None:
+    plane.put_policy({"retry": {"max_attempts": 1}, "fallbacks": [{"value": "We are busy."}]})
+    assert plane.wait_for(lambda _: gate.status()["config"]["revision"] == plane.revision)
+    broken = True
+
+    async def answer(call: tidegate.Call, said: str, turns: list[Turn]) -> str:
+        if broken:
+            raise OSError("the model is away")
+        return await recall(call, said, turns)
+
+    agent = Conversation(gate, "guide", "chat", answer)
+    first = await agent.say("s-1", "high")
+    broken = False
+    second = await agent.say("s-1", "low")
+
+    assert (first.answer, first.number) == ("We are busy.", 0)
+    assert (second.answer, second.number) == ("low", 1)
+
+
 async def test_conversation__longer_than_kept__the_newest_stay(gate: tidegate.Gate) -> None:
     agent = Conversation(gate, "guide", "chat", recall, keep=2)
 

@@ -24,7 +24,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. ``number`` is the turn's, from 1; ``afresh`` tells that the session had a context and has lost it."""
+    """An answer. ``number`` is the turn's, from 1, or 0 for the policy's fallback, which is not kept; ``afresh`` tells that the session had a context and has lost it."""
 
     answer: Any
     number: int
@@ -53,7 +53,15 @@ class Conversation:
         about = {"tenant": tenant, "user": options.get("user"), "session": session, "traceparent": traceparent}
         with span(self.gate, INVOKE_AGENT, self.name, **about):
             turns = [Turn(*turn) for turn in await space.aget(TURNS, [])]
-            answered = await self.gate.arun(self.route, lambda call: self.answer(call, said, turns), **options)
+            made: list[Any] = []
+
+            async def ask(call: Call) -> Any:
+                made.append(await self.answer(call, said, turns))
+                return made[-1]
+
+            answered = await self.gate.arun(self.route, ask, **options)
+            if not any(each is answered for each in made):
+                return Reply(answered, 0, afresh=not turns and space.lost)
             _, number = await asyncio.gather(space.aappend(TURNS, [said, answered], cap=self.keep), space.aincr(COUNT))
             return Reply(answered, number, afresh=not turns and space.lost)
 
