@@ -29,5 +29,5 @@ test: setup
 	@touch $@
 
 bench: setup .venv-bench/ready
-	@set -e; for script in bench/bench_*.py; do echo "== $$script"; \
+	@set -e; for script in $(filter-out bench/bench_queries.py,$(wildcard bench/bench_*.py)); do echo "== $$script"; \
 	  case $$script in *guard.py|*memory.py) python=.venv-bench/bin/python;; *) python=$(BIN)/python;; esac; $$python "$$script"; done

@@ -82,6 +82,10 @@ class Plane:
         """Return the processes of the embedded PostgreSQL that there are now."""
         return processes_in((self.folder / "postgres" / "data").resolve())
 
+    def ran(self, *, server: bool = True) -> float:
+        """Return how many seconds PostgreSQL, and the server when it is asked for, ran on a processor so far."""
+        return cpu_s([*self.postgres_pids(), *(self.server_pids() if server else ())])
+
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
@@ -107,7 +111,8 @@ def cpu_s(pids: Iterable[int]) -> float:
 def pin(pid: int, core: int) -> None:
     """Keep a process, with all its threads, on one core."""
     for task in (Path("/proc") / str(pid) / "task").iterdir():
-        os.sched_setaffinity(int(task.name), {core})
+        with suppress(ProcessLookupError):  # it ended in between
+            os.sched_setaffinity(int(task.name), {core})
 
 
 @contextmanager
@@ -133,7 +138,7 @@ def plane() -> Iterator[Plane]:
 
 
 def wait_for(
-    url: str, process: subprocess.Popen[Any], headers: Mapping[str, str] | None = None, seconds: float = 120
+    url: str, process: subprocess.Popen[Any], headers: Mapping[str, str] | None = None, seconds: float = 400
 ) -> None:
     """Wait until ``url`` answers 200; end when the process behind it does."""
     deadline = time.monotonic() + seconds

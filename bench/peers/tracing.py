@@ -111,7 +111,10 @@ def _measure(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
-        process.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)  # what is measured is over: it need not end well
         shutil.rmtree(Path(folder), ignore_errors=True)
 
 

@@ -34,7 +34,7 @@ def _free_port() -> int:
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         assert server.poll() is None, "the server ended early"
         try:
