@@ -591,7 +591,7 @@ def test_budget__no_answer_in_time__stale(bench: Bench) -> None:
     bench.budget("all")
     call = bench.call(**PRICED)
     assert bench.guard.advance(call) is not None
-    bench.clock.advance(0.26)
+    bench.clock.advance(1.01)
 
     with pytest.raises(tidegate.Stale):
         bench.guard.advance(call)

@@ -34,7 +34,7 @@ from tidegate.reserving import lenient
 from tidegate.ticket import Ticket
 from tidegate.waiting import Waiter
 
-FUNDING_WAIT_S = 0.25
+FUNDING_WAIT_S = 1.0  # for an answer: calls to providers take seconds, and who waited is not refused what there was
 
 
 class Guard(Lending):
