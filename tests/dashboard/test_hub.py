@@ -191,7 +191,7 @@ async def test_socket__signed_in__begins_with_every_part(people: dict[str, Any])
 
     await socket.disconnect()
     assert connected
-    assert set(frame["parts"]) == {"rail_links", "audit_list", "audit_entry"}
+    assert set(frame["parts"]) == {"rail_links", "rollout_banner", "incidents", "audit_list", "audit_entry"}
     assert not hub_of_process._rooms
 
 
