@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import websockets
 
-from bench.ground import ROOT, Plane, plane
+from bench.ground import ROOT, Plane, cpu_s, plane
 
 GOAL_MS = 100.0
 USER, PASSWORD = "watcher", "correct horse battery staple"
@@ -90,7 +90,9 @@ async def measure(server: Plane, cookies: str, options: argparse.Namespace) -> l
     while max(map(len, watchers.seen.values()), default=0) < options.watchers and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.5)
     begins = max(watchers.seen, default=0)
+    ran, own = cpu_s(server.server_pids()), time.process_time()
     await asyncio.sleep(options.seconds)
+    ran, own = cpu_s(server.server_pids()) - ran, time.process_time() - own
     for task in tasks:
         task.cancel()
     failed = [
@@ -104,6 +106,10 @@ async def measure(server: Plane, cookies: str, options: argparse.Namespace) -> l
     whole = [times for number, times in watchers.seen.items() if begins < number < last]
     print(
         f"{len(whole)} frames of {sum(watchers.sizes) / max(1, len(watchers.sizes)):,.0f} bytes on average, {sum(map(len, whole)):,} receipts"
+    )
+    frames = max(1, last - begins)
+    print(
+        f"{ran / frames * 1000:.0f} ms of the server's processor a frame, rendering it included; {own / frames * 1000:.0f} ms of the watchers'"
     )
     short = [len(times) for times in whole if len(times) < options.watchers]
     if short:
