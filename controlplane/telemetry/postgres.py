@@ -226,10 +226,10 @@ class PostgresSpans:
                 clauses += f' AND c."{column}" ILIKE %s'
                 values.append(_like(value))
         sql = f"""
-            SELECT c.session, coalesce(max(nullif(c."user", '')), ''), max(c.tenant), max(c.service),
+            SELECT c.session, coalesce(max(nullif(c."user", '')), ''), c.tenant, max(c.service),
                    min(c.starts_at), max(c.starts_at),
                    count(DISTINCT c.trace_id), count(*), count(*) FILTER (WHERE c.status = 2),
                    {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
             FROM telemetry_span AS c WHERE c.session <> '' AND c.starts_at >= %s {clauses}
-            GROUP BY c.session ORDER BY max(c.starts_at) DESC, c.session LIMIT %s"""  # noqa: S608 - as above
+            GROUP BY c.session, c.tenant ORDER BY max(c.starts_at) DESC, c.session, c.tenant LIMIT %s"""  # noqa: S608 - as above
         return [Session(*row) for row in patient_rows(sql, [wanted.since, *values, limit])]

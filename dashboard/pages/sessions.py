@@ -10,7 +10,7 @@ from controlplane.state import lookup
 from controlplane.state.lookup import AliveSession
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.postgres import TooDear
-from controlplane.telemetry.queries import Trace, TraceFilter
+from controlplane.telemetry.queries import Session, Trace, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
@@ -32,6 +32,13 @@ class Turn:
     length: float
     pause_s: float
     cost_so_far_nusd: int
+
+
+@dataclass(frozen=True)
+class Row:
+    session: Session
+    is_kept: bool
+    is_chosen: bool
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,16 @@ def build(asking: Asking, params: Params) -> Context:
     words, seconds = SINCE.get(params.value("since"), SINCE["24h"])
     since = asking.now - timedelta(seconds=seconds)
     wanted = TraceFilter(tenant=params.value("tenant"), user=params.value("user"), session=params.value("q"))
-    found, dear = list[telemetry.Session](), ""
+    found, dear = list[Session](), ""
     try:
         found = telemetry.sessions_seen_by(asking.asker, wanted, since, MOST + 1)
     except TooDear as problem:
         dear = problem.detail
-    chosen = params.value("session") or (found[0].session if found else "")
-    turns = _turns(asking, chosen) if chosen else []
+    if params.value("session"):
+        chosen, tenant = params.value("session"), params.value("of")
+    else:
+        chosen, tenant = (found[0].session, found[0].tenant) if found else ("", "")
+    turns = _turns(asking, chosen, tenant) if chosen else []
     tenants, services = _active(asking)
     alive = {
         (each.tenant, each.session): each for each in lookup.alive_sessions(asking.asker, most=lookup.MOST_SESSIONS)
@@ -87,9 +97,15 @@ def build(asking: Asking, params: Params) -> Context:
             for title, groups in (("tenant", tenants), ("service", services))
         ],
         "alive": _alive(alive, chosen, turns),
-        "alive_names": {session for _, session in alive},
         "title": "Sessions",
-        "sessions": found[:MOST],
+        "sessions": [
+            Row(
+                each,
+                is_kept=(each.tenant, each.session) in alive,
+                is_chosen=each.session == chosen and tenant in ("", each.tenant),
+            )
+            for each in found[:MOST]
+        ],
         "more": len(found) > MOST,
         "dear": dear,
         "words": words,
@@ -116,9 +132,10 @@ def _alive(alive: dict[tuple[str, str], AliveSession], chosen: str, turns: list[
     return found[0] if found else None
 
 
-def _turns(asking: Asking, session: str) -> list[Turn]:
+def _turns(asking: Asking, session: str, tenant: str) -> list[Turn]:
     since = asking.now - timedelta(days=14)
-    traces = telemetry.traces_seen_by(asking.asker, TraceFilter(session=session), since, "", MOST_TURNS)[::-1]
+    wanted = TraceFilter(session=session, tenant=tenant)
+    traces = telemetry.traces_seen_by(asking.asker, wanted, since, "", MOST_TURNS)[::-1]
     if not traces:
         return []
     begins = traces[0].starts_at
@@ -146,5 +163,5 @@ PAGE = Page(
         "session_users": "sessions/users.html",
     },
     build=build,
-    params=frozenset({"tenant", "user", "q", "session", "since"}),
+    params=frozenset({"tenant", "user", "q", "session", "of", "since"}),
 )

@@ -37,7 +37,7 @@ MOST_QUERIES = {
     "/traces/": 23,
     "/traces/compare/": 14,
     "/mesh/": 18,
-    "/sessions/": 29,
+    "/sessions/": 31,
     "/alerts/": 24,
     "/alerts/?show=all&by=tenant": 24,
     "/alerts/rules/": 22,

@@ -304,6 +304,16 @@ def test_mesh__agents_tools_and_models__are_joined_over_the_spans_between(globex
     assert queries.mesh(globex, SINCE, NOW) == []
 
 
+def test_sessions__of_two_tenants_with_one_name__are_two(globex: Asker) -> None:
+    _step("a", 1, session="s-1")
+    _step("b", 1, session="s-1", tenant="globex")
+
+    assert {(each.tenant, each.turns) for each in queries.sessions_seen_by(SYSTEM, TraceFilter(), SINCE)} == {
+        ("acme", 1), ("globex", 1),
+    }  # fmt: skip
+    assert [each.tenant for each in queries.sessions_seen_by(globex, TraceFilter(), SINCE)] == ["globex"]
+
+
 def test_sessions__of_spans__have_turns_and_usage(globex: Asker) -> None:
     for trace in "ab":
         _step(trace, 1, session="s-1", user="u-1")
