@@ -1,8 +1,9 @@
 """How many syncs one edge process makes durable, beside a django-ninja + ORM endpoint that does the same work.
 
 Every request says of 4 leases what was spent, brings 3 rows of usage for each, and is answered after the commit. ``hot``: all
-leases are on one budget; ``spread``: on 1,000. Every instance has been heard of before; rounds are interleaved. CPU is that of the server with its threads, of all of
-PostgreSQL and of wrk, per sync: where other work shares the machine, that is what can be compared.
+leases are on one budget; ``spread``: on 1,000. Every instance has been heard of before. The peer comes last: what it has not
+answered when its round is over keeps rows locked. CPU is that of the server with its threads, of all of PostgreSQL and of wrk, per
+sync: where other work shares the machine, that is what can be compared.
 
     python -m bench.bench_sync [--rounds 3] [--seconds 5] [--in-flight 64] [--leases 4] [--rows 3] [--without-peer] [--pinned]
 """
@@ -146,13 +147,13 @@ def main() -> None:
             "hot": Target(url, pids, budgets[:1], options.instances),
             "spread": Target(url, pids, budgets, options.instances),
         }
+        best = measure(targets, server, key, options)
+        print(f"hot / spread: {best['hot'].load.rps / best['spread'].load.rps:.2f}", flush=True)
         if options.without_peer:
-            measure(targets, server, key, options)
             return
         with orm_peer(server, options) as (peer, peer_pids):
-            measure(
-                {**targets, "ninja+ORM": Target(peer, peer_pids, budgets[:1], PEER_INSTANCES)}, server, key, options
-            )
+            target = Target(peer, peer_pids, budgets[:1], PEER_INSTANCES)
+            compare(best["hot"], measure({"ninja+ORM": target}, server, key, options)["ninja+ORM"])
 
 
 def warm_up(target: Target, server: Plane, key: str, options: argparse.Namespace) -> None:
@@ -162,7 +163,8 @@ def warm_up(target: Target, server: Plane, key: str, options: argparse.Namespace
         done += load(target, server, key, options).load.requests
 
 
-def measure(targets: dict[str, Target], server: Plane, key: str, options: argparse.Namespace) -> None:
+def measure(targets: dict[str, Target], server: Plane, key: str, options: argparse.Namespace) -> dict[str, Measured]:
+    """Return the best round of each target."""
     best: dict[str, Measured] = {}
     for target in targets.values():
         warm_up(target, server, key, options)
@@ -177,13 +179,12 @@ def measure(targets: dict[str, Target], server: Plane, key: str, options: argpar
                 f"+ postgres {found.postgres_us:,.0f} + wrk {found.wrk_us:,.0f} µs",
                 flush=True,
             )
-    print(f"hot / spread: {best['hot'].load.rps / best['spread'].load.rps:.2f}")
-    if "ninja+ORM" in best:
-        hot, peer = best["hot"], best["ninja+ORM"]
-        ours, theirs = hot.server_us + hot.postgres_us, peer.server_us + peer.postgres_us
-        print(
-            f"hot / ninja+ORM: {hot.load.rps / peer.load.rps:.0f} × in syncs/s, {theirs / ours:.0f} × in CPU per sync"
-        )
+    return best
+
+
+def compare(hot: Measured, peer: Measured) -> None:
+    ours, theirs = hot.server_us + hot.postgres_us, peer.server_us + peer.postgres_us
+    print(f"hot / ninja+ORM: {hot.load.rps / peer.load.rps:.0f} × in syncs/s, {theirs / ours:.0f} × in CPU per sync")
 
 
 if __name__ == "__main__":
