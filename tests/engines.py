@@ -1,6 +1,7 @@
 """Tests run on the real engines: the servers named by the environment, else embedded ones in a folder of their own.
 
-A plugin (``-p tests.engines``), because pytest-django reads the settings before any conftest is loaded.
+A plugin (``-p tests.engines``), because pytest-django reads the settings before any conftest is loaded. Each process of a run in
+parallel (``-n``) has engines of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import psycopg
 import redis
 
 from controlplane.runtime.engines import Engine, prepare_postgres, prepare_valkey
+
+NEEDED = ("DATABASE_URL", "VALKEY_URL", "TIDEGATE_DATA_DIR")
+OURS = "TIDEGATE_TESTS_SET"  # which process of a run set which of them, because they were not given
 
 
 def _start(engine: Engine) -> None:
@@ -51,6 +55,15 @@ def _wait(ready: object, seconds: float = 20.0) -> None:
 
 def _embedded_engines() -> None:
     """Start what the environment does not name, before Django reads its settings."""
+    os.environ.setdefault("TIDEGATE_SECRET_KEY", "not-secret-for-tests")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    starter, *names = os.environ.get(OURS, worker).split()
+    for name in names if starter != worker else ():
+        del os.environ[name]  # of the process that hands out the tests
+    missing = [name for name in NEEDED if name not in os.environ]
+    if not missing:
+        return
+    os.environ[OURS] = " ".join([worker, *missing])
     folder = Path(tempfile.mkdtemp(prefix="tidegate-tests-"))
     folder.chmod(0o755)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -66,7 +79,6 @@ def _embedded_engines() -> None:
         _wait(lambda: redis.Redis.from_url(valkey.url).ping())
         os.environ["VALKEY_URL"] = valkey.url
     os.environ.setdefault("TIDEGATE_DATA_DIR", str(folder))
-    os.environ.setdefault("TIDEGATE_SECRET_KEY", "not-secret-for-tests")
 
 
 _embedded_engines()

@@ -223,7 +223,7 @@ def test_adjust_budget__previewed_and_confirmed__is_seen_by_another_person_at_on
 
     operator.page.goto("/budgets/?budget=acme/everything")
     operator.page.get_by_label("New amount in dollars").fill("12,000")
-    operator.page.get_by_label("Reason").fill("a good month")
+    operator.page.locator("#f_reason").fill("a good month")
     operator.page.get_by_role("button", name="Raise by $2,000.00").click()
 
     expect(operator.page.locator(".said")).to_contain_text("acme/everything is $12,000.00 now")

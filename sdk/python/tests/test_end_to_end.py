@@ -597,13 +597,15 @@ def test_fork__parent_and_child__two_incarnations_and_every_call_counted_once(
 
 
 def test_threads__whatever_goes_on__one_of_ours(plane: FakeControlPlane) -> None:
+    before = set(threading.enumerate())
     plane.put_budget("all", "1.00")
     gate = plane.connect()
 
     for _ in range(20):
         spend(gate)
 
-    ours = [thread for thread in threading.enumerate() if thread.name.startswith(("tidegate", "asyncio"))]
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    ours = [thread for thread in new if thread.name.startswith(("tidegate", "asyncio"))]
     assert [thread.name for thread in ours] == ["tidegate"]
     gate.close()
     assert not ours[0].is_alive()
