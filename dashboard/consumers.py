@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -64,13 +65,13 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
     async def _send_until_over(self, pk: int, asker: Asker) -> int:
         """Send frames; return the code to close with when there is no more to send to this asker."""
         loop = asyncio.get_running_loop()
-        checked = loop.time()
+        checked = loop.time() - random.uniform(0, CHECK_EVERY_S)  # noqa: S311 - so that not all ask at once
         while (frame := await self.viewer.next()) is not None:
+            await self.send(text_data=frame.decode())
             if loop.time() - checked > CHECK_EVERY_S:
                 checked = loop.time()
                 if not _same(asker, await _asker(pk, self.scope["session"])):
                     return SIGNED_OUT
-            await self.send(text_data=frame.decode())
         return CHANGED
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
