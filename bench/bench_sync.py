@@ -6,6 +6,8 @@ answered when its round is over keeps rows locked. CPU is that of the server wit
 sync: where other work shares the machine, that is what can be compared.
 
     python -m bench.bench_sync [--rounds 3] [--seconds 5] [--in-flight 64] [--leases 4] [--rows 3] [--without-peer] [--pinned]
+
+With ``--every 5 --instances 10000 --in-flight 1000`` ten thousand instances sync every five seconds, over a thousand connections.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ def load(target: Target, server: Plane, key: str, options: argparse.Namespace) -
             "KEY": key,
             "RUN": target.run,
             "ROUND": str(target.round),
+            "REST_MS": str(round(1000 * options.every * options.in_flight / target.instances)),
         },
         capture_output=True,
         text=True,
@@ -134,6 +137,7 @@ def main() -> None:
     parser.add_argument("--leases", type=int, default=4)
     parser.add_argument("--rows", type=int, default=3)
     parser.add_argument("--instances", type=int, default=INSTANCES)
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between two syncs of an instance; 0: at once")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--pinned", action="store_true", help="keep the servers on core 0")
     options = parser.parse_args()

@@ -10,6 +10,10 @@ local headers = {
 }
 local instance, round = 0, tonumber(os.getenv("ROUND"))
 
+-- How long a connection rests before its next request: many instances that sync now and then, not a few as fast as they can.
+local rest_ms = tonumber(os.getenv("REST_MS"))
+if rest_ms > 0 then delay = function() return rest_ms end end
+
 local usage = {}
 for lease = 1, leases do
   for row = 1, rows do

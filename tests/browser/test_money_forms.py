@@ -89,7 +89,7 @@ def test_budget__lowered__shows_the_worst_first_and_a_client_is_revoked(signed_i
 def test_policy__by_fields__is_refused_at_the_field_previewed_and_put(signed_in: Open) -> None:
     page = (watched := signed_in("otto")).page
     page.goto("/limits/edit/?tenant=globex")
-    page.get_by_label("Route", exact=True).fill("chat")
+    page.get_by_label("Route", exact=True).fill("drafts")
     breaker = page.locator('[data-part="breaker"]')
 
     expect(breaker.get_by_label("Mode")).to_be_hidden()
@@ -103,6 +103,6 @@ def test_policy__by_fields__is_refused_at_the_field_previewed_and_put(signed_in:
     expect(page.locator("#policy-preview")).to_contain_text("8 at once")
     page.get_by_role("button", name="Put policy").click()
 
-    expect(page.locator(".said").last).to_contain_text("globex/chat is in force")
+    expect(page.locator(".said").last).to_contain_text("globex/drafts is in force")
     expect(page.locator("#policy_effective")).to_contain_text("metrics only")
     assert watched.complaints == []

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc"),
 ]
 
+LEFT_S = 60.0  # within which the children of a dead parent are gone
 CHILDREN = {
     "server": "granian",
     "worker": "celery --quiet -A controlplane.celery worker",
@@ -140,7 +142,10 @@ def test_up__killed_itself__leaves_no_process_and_starts_again(folder: Path) -> 
 
         second.process.kill()
 
-        eventually(lambda: not [line for pid, line in family.items() if command_line(pid) == line])
+        deadline = time.monotonic() + LEFT_S
+        while alive := {pid: line for pid, line in family.items() if command_line(pid) == line}:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.1)
     with running(folder) as third:
         assert f"Sign in as admin with the password in {folder}/admin-password" in third.log
         assert third.stop() == 0

@@ -163,7 +163,7 @@ class FakeControlPlane:
             self.url,
             KEY,
             app=app,
-            cache_dir=cache_dir or None,
+            cache_dir=cache_dir,
             wait_s=wait_s,
             clock=clock,
             without_policy=without_policy,
