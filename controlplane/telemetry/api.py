@@ -110,47 +110,8 @@ def get_usage(
     return {"items": usage(asker(request), by=by, tenant=tenant, days=days)}
 
 
-@router.get("/traces/", response=TracePage)
-def list_traces(
-    request: HttpRequest,
-    tenant: str = "",
-    route: str = "",
-    model: str = "",
-    status: Literal["", "ok", "error"] = "",
-    text: str = "",
-    trace_id: str = "",
-    release: str = "",
-    service: str = "",
-    session: str = "",
-    user: str = "",
-    agent: str = "",
-    tool: str = "",
-    operation: str = "",
-    attribute: str = "",
-    min_ms: str = "",
-    max_ms: str = "",
-    min_tokens: str = "",
-    min_usd: str = "",
-    hours: int = 24,
-    cursor: str = "",
-    limit: int = 50,
-) -> Any:
-    """Traces, the newest first. ``attribute`` is ``key=value``; what no root tells may match any span of a trace."""
-    wanted = TraceFilter(
-        tenant, route, model, status, text, trace_id, release, service, session, user, agent, tool, operation, attribute,
-        min_ms, max_ms, min_tokens, min_usd,
-    )  # fmt: skip
-    since = timezone.now() - timedelta(hours=max(1, min(hours, 24 * 90)))
-    try:
-        found = traces_seen_by(asker(request), wanted, since, cursor, limited(limit) + 1)
-    except ValueError:
-        raise Invalid("Pass the cursor as it was given.", errors={"cursor": "is not one of ours"}) from None
-    more = len(found) > limit
-    return {"items": found[:limit], "next": found[limit - 1].cursor if more else None}
-
-
-class SpanSelection(Schema):
-    """Which traces an export takes the spans of, as in the list of traces."""
+class TraceSelection(Schema):
+    """Which traces are meant. ``attribute`` is ``key=value``; what no root tells may match any span of a trace."""
 
     tenant: str = ""
     route: str = ""
@@ -171,17 +132,35 @@ class SpanSelection(Schema):
     min_tokens: str = ""
     min_usd: str = ""
 
+    @property
+    def wanted(self) -> TraceFilter:
+        return TraceFilter(**self.dict())
+
+
+@router.get("/traces/", response=TracePage)
+def list_traces(
+    request: HttpRequest, selection: Query[TraceSelection], hours: int = 24, cursor: str = "", limit: int = 50
+) -> Any:
+    """Traces, the newest first."""
+    since = timezone.now() - timedelta(hours=max(1, min(hours, 24 * 90)))
+    try:
+        found = traces_seen_by(asker(request), selection.wanted, since, cursor, limited(limit) + 1)
+    except ValueError:
+        raise Invalid("Pass the cursor as it was given.", errors={"cursor": "is not one of ours"}) from None
+    more = len(found) > limit
+    return {"items": found[:limit], "next": found[limit - 1].cursor if more else None}
+
 
 @router.get("/traces/export", openapi_extra=_FILES)
 def export_spans(
     request: HttpRequest,
-    selection: Query[SpanSelection],
+    selection: Query[TraceSelection],
     since: datetime,
     until: datetime,
     format: exporting.Format = "csv",  # noqa: A002 - the name of the parameter
 ) -> Any:
     """The spans, all columns, of the traces that fit, in no order, as a stream of CSV or Parquet. Two exports go on at a time."""
-    statement = exports.spans_seen_by(asker(request), TraceFilter(**selection.dict()), _aware(since), _aware(until))
+    statement = exports.spans_seen_by(asker(request), selection.wanted, _aware(since), _aware(until))
     return exporting.response(statement, format, "spans")
 
 

@@ -318,3 +318,9 @@ def test_leases__of_a_client_without_any__are_not_there_to_be_revoked(admin: Pro
     answer = admin("post", "leases/00000000-0000-0000-0000-000000000001/revoke", {"reason": "a loop"})
 
     assert answer.status_code == 409
+
+
+def test_traces__by_tenant_and_status__are_listed_and_what_is_no_status_is_refused(admin: Program) -> None:
+    assert admin("get", "traces/?tenant=acme&status=error&hours=2").json() == {"items": [], "next": None}
+
+    assert "status" in admin("get", "traces/?status=perhaps").json()["errors"]

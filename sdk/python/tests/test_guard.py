@@ -187,6 +187,8 @@ def test_breaker__not_the_providers_fault__stays_closed(bench: Bench, error: Bas
 
     spend(bench)
 
+    assert bench.row().refused == 0
+
 
 def test_breaker__probe_refused_by_a_later_gate__another_may_probe(bench: Bench) -> None:
     limits = [{"unit": "requests", "amount": 4, "per_s": 1000, "scope": "instance"}]
@@ -296,6 +298,8 @@ def test_breaker__operator_resets_it__closed(bench: Bench) -> None:
     bench.policy({"breaker": {"min_calls": 4}, "breaker_resets": 1})
 
     spend(bench)
+
+    assert bench.row().refused == 0
 
 
 def test_breaker__open__said_in_the_sync_with_its_cause(bench: Bench) -> None:
