@@ -1,7 +1,7 @@
 """Child processes that are kept running: started, read, started again when they die, stopped in reverse order.
 
-A child never outlives us. It is told by the kernel when we die (``PR_SET_PDEATHSIG``), and what a dead child leaves behind in
-its process group is killed.
+A child never outlives us. It is told by the kernel when we die (``PR_SET_PDEATHSIG``) and killed by a process of its own, the
+reaper, when it does not listen; what a dead child leaves behind in its process group is killed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from controlplane.runtime import reaper
 from controlplane.runtime.console import Console
 
 _PR_SET_PDEATHSIG = 1
@@ -127,6 +129,7 @@ class Supervisor:
 
     console: Console
     _kept: list[_Kept] = field(default_factory=list)
+    _reaper: subprocess.Popen[str] | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     def keep(self, child: Child) -> None:
@@ -141,11 +144,11 @@ class Supervisor:
 
     async def run_once(self, child: Child) -> int:
         """Run ``child`` to its end, with its output in the log; return its exit code."""
-        process, said = await spawn(child)
+        process, said = await self._spawn(child)
         try:
             return await self._watch(child, process, said)
         finally:
-            kill_group(process.pid)
+            self._kill_group(process.pid)
 
     async def stop(self, *, together: bool = False) -> None:
         """Stop all children, the latest first, or ``together`` at once; those who do not listen are killed."""
@@ -157,10 +160,34 @@ class Supervisor:
             kept.stopping = True
             await self._stop(kept)
         self._kept.clear()
+        self._end_reaper()
 
     def hurry(self) -> None:
         """Make ``stop`` kill at once what still runs."""
         self._hurry.set()
+
+    async def _spawn(self, child: Child) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+        process, said = await spawn(child)
+        self._tell_reaper(f"+{process.pid}")
+        return process, said
+
+    def _kill_group(self, pid: int) -> None:
+        kill_group(pid)
+        self._tell_reaper(f"-{pid}")
+
+    def _tell_reaper(self, line: str) -> None:
+        """Tell the reaper, which is started for the first child. One that somebody killed is done without."""
+        if self._reaper is None:
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-S", reaper.__file__], stdin=subprocess.PIPE, text=True, process_group=0
+            )
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=self._reaper.stdin, flush=True)
+
+    def _end_reaper(self) -> None:
+        if self._reaper is not None:
+            self._reaper.communicate()
+            self._reaper = None
 
     async def _keep(self, kept: _Kept) -> None:
         child, delay_s = kept.child, 0.0
@@ -168,7 +195,7 @@ class Supervisor:
             if child.before is not None:
                 await child.before()
             born = time.monotonic()
-            kept.process, said = await spawn(child)
+            kept.process, said = await self._spawn(child)
             code = await self._watch(child, kept.process, said)
             if kept.stopping or (child.until_done and code == 0):
                 return
@@ -180,7 +207,7 @@ class Supervisor:
     async def _watch(self, child: Child, process: asyncio.subprocess.Process, said: asyncio.StreamReader) -> int:
         reading = asyncio.create_task(self._read(child, said))
         code = await process.wait()
-        kill_group(process.pid)
+        self._kill_group(process.pid)
         # Orphans outside the group may hold the pipe open: what they say later is not waited for.
         await asyncio.wait({reading}, timeout=0.5)
         reading.cancel()
@@ -207,10 +234,9 @@ class Supervisor:
                 self.console.line(kept.child.name, "does not stop, is killed")
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                kill_group(process.pid)
                 await process.wait()
         if process is not None:
-            kill_group(process.pid)
+            self._kill_group(process.pid)
         if kept.task is not None:
             await asyncio.wait({kept.task}, timeout=1.0 if process is not None else 0)
             kept.task.cancel()

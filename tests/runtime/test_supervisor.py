@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.runtime import reaper
 from controlplane.runtime.console import Console
 from controlplane.runtime.engines import CannotStart
 from controlplane.runtime.locks import DataLock
 from controlplane.runtime.supervisor import FIRST_DELAY_S, LAST_DELAY_S, STEADY_S, Child, Supervisor, back_off
+from tests.runtime.running import family_of
 
 
 class Log(io.StringIO):
@@ -29,8 +32,8 @@ def shell(name: str, script: str, **options: object) -> Child:
     return Child(name, ["/bin/sh", "-c", script], **options)  # type: ignore[arg-type]  # options are Child's own
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+async def until(true: Callable[[], bool], *, patience_s: float = 20) -> None:
+    async with asyncio.timeout(patience_s):
         while not true():  # noqa: ASYNC110  what happens, happens in other processes
             await asyncio.sleep(0.01)
 
@@ -72,6 +75,7 @@ async def test_keep__unsaid_lines__are_left_out() -> None:
     supervisor = Supervisor(Console(log))
 
     code = await supervisor.run_once(shell("chatty", "echo small talk; echo news >&2", unsaid=("small talk",)))
+    await supervisor.stop()
 
     assert code == 0
     assert log.getvalue() == "chatty     | news\n"
@@ -115,6 +119,49 @@ async def test_stop__several__stops_the_latest_first() -> None:
 
     said = log.getvalue()
     assert 0 < said.index("second     | bye") < said.index("first      | bye")
+
+
+PARENT = """
+import asyncio, sys
+from controlplane.runtime.console import Console
+from controlplane.runtime.supervisor import Child, Supervisor
+
+async def main():
+    supervisor = Supervisor(Console(sys.stdout))
+    supervisor.keep(Child("deaf", ["/bin/sh", "-c", "trap '' TERM; echo up $$; while :; do sleep 0.05; done"]))
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_supervisor__killed__takes_along_a_child_that_does_not_listen() -> None:
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int((await parent.stdout.readline()).rsplit(maxsplit=1)[1])
+
+    parent.kill()
+
+    await until(lambda: not _lives(child), patience_s=reaper.GRACE_S + 20)
+
+
+async def test_supervisor__stopped__leaves_no_reaper() -> None:
+    supervisor = Supervisor(Console(Log()))
+    before = set(family_of(os.getpid()))
+
+    await supervisor.run_once(shell("short", "true"))
+    during = set(family_of(os.getpid())) - before
+    await supervisor.stop()
+
+    assert len(during) == 1
+    assert not any(map(_lives, during))
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from("+-"), st.integers(1, 5))))
+def test_groups_left__any_lines__are_those_told_of_last_with_a_plus(steps: list[tuple[str, int]]) -> None:
+    last = {group: sign for sign, group in steps}
+
+    assert reaper.groups_left(f"{sign}{group}\n" for sign, group in steps) == {g for g in last if last[g] == "+"}
 
 
 def _lives(pid: int) -> bool:
