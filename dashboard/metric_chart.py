@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from controlplane.policy.models import Revision
 from controlplane.telemetry.queries import Course, Exemplar, Line
+from controlplane.telemetry.queries.metrics import SPREAD
 from dashboard.charts import TONES
 from dashboard.pages.metrics import STAT_WORDS, View
 
@@ -29,20 +30,28 @@ def chart_of(
         tone = next(
             (TONES[n % len(TONES)] for n, each in enumerate(course.lines) if each.name == line.name), TONES[number]
         )
-        data.append(_trace(view, course, line, tone, hover, earlier=True))
-    dots = _dots(view, exemplars)
+        data.append(_trace(view, course, line, tone, hover, before))
+    dots = _dots(view, course, exemplars)
     if dots["x"]:
         data.append(dots)
     return {"data": data, "layout": _layout(view, len(data), changes)}
 
 
-def _trace(view: View, course: Course, line: Line, tone: str, hover: str, *, earlier: bool = False) -> dict[str, Any]:
+def _trace(
+    view: View, course: Course, line: Line, tone: str, hover: str, earlier: Course | None = None
+) -> dict[str, Any]:
+    """Return one line; one of an ``earlier`` course stands at the times of this one. A value without neighbours is a dot."""
+    values = view.course(earlier or course, line)
+    lone = _lone(values)
     made: dict[str, Any] = {
         "type": "scatter",
-        "mode": "lines",
+        "mode": "lines+markers" if any(lone) else "lines",
+        "marker": {"size": [7 if each else 0 for each in lone], "opacity": 1, "line": {"width": 0}}
+        if any(lone)
+        else {},
         "name": (line.name or (STAT_WORDS[view.stat] if not view.asked.by else NONE)) + (" before" if earlier else ""),
         "x": [at.isoformat() for at in course.times],
-        "y": [view.value(step, course.step_s) for step in line.steps],
+        "y": values,
         "connectgaps": False,
         "hovertemplate": hover,
         "meta": {"tone": tone},
@@ -52,15 +61,40 @@ def _trace(view: View, course: Course, line: Line, tone: str, hover: str, *, ear
     return made
 
 
-def _dots(view: View, exemplars: Sequence[Exemplar]) -> dict[str, Any]:
-    shown = [each for each in exemplars if each.trace_id and view.metric.name != "error_rate"]
+def _lone(values: Sequence[float | None]) -> list[bool]:
+    around = [None, *values, None]
+    return [
+        value is not None and before is None and after is None
+        for before, value, after in zip(around, values, around[2:], strict=False)
+    ]
+
+
+def _heights(view: View, course: Course) -> list[float | None]:
+    """Return the height of the tallest line in each step."""
+    lines = [view.course(course, line) for line in course.lines]
+    return [max((value for value in values if value is not None), default=None) for values in zip(*lines, strict=True)]
+
+
+def _dots(view: View, course: Course, exemplars: Sequence[Exemplar]) -> dict[str, Any]:
+    """Return the traces: at their own values where lines tell of values of calls, else upon the lines."""
+    shown = [(each, each.value * view.metric.factor) for each in exemplars if each.trace_id]
+    if view.stat not in (*SPREAD, "level"):
+        heights = _heights(view, course) or [None] * len(course.times)
+        placed = [(each, int((each.at - course.since).total_seconds() // course.step_s)) for each, _ in shown]
+        shown = [
+            (each, height)
+            for each, place in placed
+            if 0 <= place < len(heights) and (height := heights[place]) is not None
+        ]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "Traces",
-        "x": [each.at.isoformat() for each in shown],
-        "y": [each.value * view.metric.factor for each in shown],
-        "customdata": [f"{reverse('trace', kwargs={'trace_id': each.trace_id})}?span={each.span_id}" for each in shown],
+        "x": [each.at.isoformat() for each, _ in shown],
+        "y": [height for _, height in shown],
+        "customdata": [
+            f"{reverse('trace', kwargs={'trace_id': each.trace_id})}?span={each.span_id}" for each, _ in shown
+        ],
         "hovertemplate": "Open the trace<extra></extra>",
         "marker": {"size": 7, "symbol": "diamond-open", "line": {"width": 1.5}},
         "meta": {"tone": "ink-2", "opens": True},

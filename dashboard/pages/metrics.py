@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from controlplane.policy import queries as policy
 from controlplane.policy.models import Revision
@@ -12,6 +12,7 @@ from controlplane.rollouts import courses as by_release
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.postgres import TooDear
 from controlplane.telemetry.queries import SEVEN, Course, Exemplar, Metric, Question, value_of
+from controlplane.telemetry.resolutions import ceiling, floor
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 from dashboard.pages.traces import moment
@@ -28,6 +29,10 @@ STEPS_S = (10, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 86400)
 MOST_STEPS = 120
 MOST_CHANGES = 40
 LATE_S = 2  # what happened is told by then
+TOLD_S = 1  # and so long ago is it, as a rule, when it is told
+_MINUTE_S = 60
+YOUNG_S = 5  # a step that began less than that ago has no rate yet: reports come by the second
+RATES = ("rate", "per_hour", "active")
 NAMES = ("tenant", "route", "model", "release")
 STAT_WORDS = {
     "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "mean": "mean", "max": "greatest", "sum": "total",
@@ -37,11 +42,12 @@ STAT_WORDS = {
 
 @dataclass(frozen=True)
 class View:
-    """What an address asks for."""
+    """What an address asks for. ``known``: until when it has been told what happened; steps after that are not over."""
 
     metric: Metric
     stat: str
     asked: Question
+    known: datetime
     words: str
     since: str
     compared: bool
@@ -49,13 +55,29 @@ class View:
 
     @property
     def before(self) -> Question:
-        """The same of the range before."""
+        """The same of the range before, up to where this one is known."""
         length = self.asked.until - self.asked.since
-        more = {name: getattr(self.asked, name) for name in (*NAMES, "by")}
-        return Question(self.asked.since - length, self.asked.since, self.asked.step_s, **more)
+        rest = max(timedelta(), self.asked.until - self.known) if self.asked.step_s > _MINUTE_S else timedelta()
+        until = floor(self.asked.since - rest, _MINUTE_S) if rest else self.asked.since
+        return replace(self.asked, since=self.asked.since - length, until=until)
+
+    @property
+    def seconds(self) -> float:
+        """How long of the range is known."""
+        return max(1.0, (min(self.asked.until, self.known) - self.asked.since).total_seconds())
 
     def value(self, step: telemetry.Step | None, seconds: float) -> float | None:
         return value_of(self.metric, self.stat, step, seconds)
+
+    def course(self, course: Course, line: telemetry.Line) -> list[float | None]:
+        """Return what a line comes to in each step. A rate in the last one is per second of it that is known."""
+        values = [self.value(step, course.step_s) for step in line.steps]
+        if not values:
+            return values
+        seconds = (min(course.until, self.known) - course.times[-1]).total_seconds()
+        if seconds < course.step_s and self.stat in RATES:
+            values[-1] = self.value(line.steps[-1], seconds) if seconds >= YOUNG_S - TOLD_S else None
+        return values
 
 
 @dataclass(frozen=True)
@@ -89,11 +111,13 @@ def view_of(asking: Asking, params: Params) -> View:
         until = asking.now - timedelta(seconds=LATE_S)
         since = until - timedelta(seconds=SINCE[name][1])
     step_s = step_of(since, until, asking.now)
-    since, until = _whole(since, step_s), _whole(until, step_s)
+    until = ceiling(until, step_s)  # the step that goes on is part of it
+    since = floor(since, step_s) if brushed else until - timedelta(seconds=SINCE[name][1])
     until = max(until, since + timedelta(seconds=step_s))
     words = f"{since:%d %b %H:%M} to {until:%d %b %H:%M} UTC" if brushed else SINCE[name][0]
     asked = Question(since, until, step_s, by, **{each: params.value(each) for each in NAMES})
-    return View(metric, stat, asked, words, name, params.value("compare") == "1", brushed)
+    known = asking.now.replace(microsecond=0) - timedelta(seconds=TOLD_S)
+    return View(metric, stat, asked, known, words, name, params.value("compare") == "1", brushed)
 
 
 def step_of(since: datetime, until: datetime, now: datetime) -> int:
@@ -101,10 +125,6 @@ def step_of(since: datetime, until: datetime, now: datetime) -> int:
     length, age = (until - since).total_seconds(), (now - since).total_seconds()
     finest = 10 if length <= 900 and age <= 86400 else 60 if length <= 26 * 3600 and age <= 30 * 86400 else 3600
     return next((step for step in STEPS_S if step >= finest and length / step <= MOST_STEPS), STEPS_S[-1])
-
-
-def _whole(at: datetime, step_s: int) -> datetime:
-    return datetime.fromtimestamp(at.timestamp() // step_s * step_s, UTC)
 
 
 def courses_of(asking: Asking, view: View) -> tuple[Course, Course | None]:
@@ -133,15 +153,15 @@ def exemplars_of(asking: Asking, view: View) -> list[Exemplar]:
 
 def rows_of(view: View, course: Course, before: Course | None) -> list[Row]:
     """Return the figures of all lines."""
-    seconds = (view.asked.until - view.asked.since).total_seconds()
     earlier = {line.name: line.all for line in before.lines} if before else {}
+    earlier_s = (before.until - before.since).total_seconds() if before else 1.0
     found = []
     for number, line in enumerate(course.lines, 1):
         p50, _, p95, p99 = (each * view.metric.factor if each is not None else None for each in line.all.quantiles)
         found.append(
             Row(
-                line.name, number, view.value(line.all, seconds), view.value(earlier.get(line.name), seconds), p50, p95, p99,
-                line.all.samples, [view.value(step, course.step_s) for step in line.steps],
+                line.name, number, view.value(line.all, view.seconds), view.value(earlier.get(line.name), earlier_s), p50, p95, p99,
+                line.all.samples, view.course(course, line),
             )
         )  # fmt: skip
     return found

@@ -48,6 +48,8 @@ def icon(name: str) -> SafeString:
 
 def _points(values: Sequence[float | None], width: float, height: float, top: float) -> list[tuple[float, float]]:
     known = [value for value in values if value is not None]
+    if not known:
+        return []
     low, high = min(known), max(known)
     room = high - low
     step = width / max(1, len(values) - 1)
@@ -61,9 +63,11 @@ def _points(values: Sequence[float | None], width: float, height: float, top: fl
 @register.simple_tag
 def sparkline(values: Sequence[float | None], tone: str = "accent") -> SafeString:
     """Draw the course of ``values`` as a line over an area; gaps are bridged. ``tone`` is a class of the styles."""
-    if sum(value is not None for value in values) < 2:
-        return mark_safe('<svg class="spark none" viewBox="0 0 150 26" aria-hidden="true"></svg>')
     points = _points(values, 150, 24, 2)
+    if not points:
+        return mark_safe('<svg class="spark none" viewBox="0 0 150 26" aria-hidden="true"></svg>')
+    if len(points) == 1:  # a line needs two: a short one stands for the only value
+        points = [(max(0.0, points[0][0] - 4), points[0][1]), points[0]]
     drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return format_html(
         '<svg class="spark {}" viewBox="0 0 150 26" preserveAspectRatio="none" aria-hidden="true">'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -58,11 +59,13 @@ def figures(request: HttpRequest) -> HttpResponse:
     ]
     writer.writerow(["range", *head] if before else head)
     for label, each in (("asked", course), ("before", before)):
-        for line in each.lines if each else ():
-            for at, step in zip(each.times if each else (), line.steps, strict=True):
+        if each is None:
+            continue
+        for line in each.lines:
+            for at, step, value in zip(each.times, line.steps, view.course(each, line), strict=True):
                 if step is not None:
-                    ends = at.timestamp() + course.step_s
-                    values = [view.value(step, course.step_s), step.samples or None]
+                    ends = min(at + timedelta(seconds=course.step_s), max(at, view.known))
+                    values = [value, step.samples or None]
                     shape = [
                         step.total / step.samples if step.samples else None,
                         step.least,
@@ -75,7 +78,7 @@ def figures(request: HttpRequest) -> HttpResponse:
                         view.metric.unit,
                         line.name,
                         at.isoformat(),
-                        at.fromtimestamp(ends, at.tzinfo).isoformat(),
+                        ends.isoformat(),
                     ]
                     writer.writerow([*([label] if before else []), *row, *values, *scaled])
     response = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
