@@ -20,6 +20,7 @@ NO_DATA: Choices = (("ok", "It does not hold"), ("alert", "Tell people"), ("keep
 _TIMES = {
     0: "At once",
     5: "5 seconds",
+    10: "10 seconds",
     15: "15 seconds",
     30: "30 seconds",
     60: "1 minute",
@@ -29,8 +30,11 @@ _TIMES = {
     900: "15 minutes",
     1800: "30 minutes",
     3600: "1 hour",
+    14400: "4 hours",
     21600: "6 hours",
+    43200: "12 hours",
     86400: "1 day",
+    604800: "1 week",
 }
 
 

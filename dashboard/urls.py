@@ -101,6 +101,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("alerts/channels/", show("alert-channels"), name="alert-channels"),
     path("alerts/channels/create/", alerts.create_channel, name="channel-create"),
     path("alerts/channels/<int:number>/test/", alerts.test_channel, name="channel-test"),
+    path("alerts/channels/<int:number>/grouping/", alerts.group_channel, name="channel-grouping"),
     path("alerts/channels/<int:number>/archive/", alerts.archive_channel, name="channel-archive"),
     path("slos/", show("slos"), name="slos"),
     path("slos/edit/", show("slo-edit"), name="slo-edit"),

@@ -10,7 +10,7 @@ from django.utils import timezone
 from ninja import Router, Status
 
 from controlplane.alerting import past, queries, standings
-from controlplane.alerting.actions import configuring, delivering
+from controlplane.alerting.actions import configuring, delivering, grouping
 from controlplane.alerting.shapes import (
     AlertList,
     AlertOut,
@@ -19,8 +19,10 @@ from controlplane.alerting.shapes import (
     ChannelIn,
     ChannelList,
     ChannelMade,
+    ChannelOut,
     DeliveryOut,
     DeliveryPage,
+    GroupingIn,
     RuleIn,
     RuleList,
     RuleOut,
@@ -32,6 +34,7 @@ from controlplane.alerting.shapes import (
     SloOut,
     SloStanding,
 )
+from controlplane.domain.alert_groups import Grouping
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.paging import newest_first
 from controlplane.tenancy.bearer import asker
@@ -113,6 +116,16 @@ def create_channel(request: HttpRequest, body: ChannelIn) -> Any:
     who = asker(request)
     fields = body.model_dump(exclude={"tenant"})
     return Status(201, configuring.create_channel(by=who, tenant=_owner(who, body.tenant), **fields))
+
+
+@router.put("/alerts/channels/{int:number}/grouping", response=ChannelOut)
+def set_grouping(request: HttpRequest, number: int, body: GroupingIn) -> Any:
+    """Tell a channel of many alerts in one message, or of every change in one of its own."""
+    who = asker(request)
+    wanted = Grouping(tuple(body.group_by), body.group_wait_s, body.group_interval_s, body.repeat_interval_s)
+    channel = queries.channel_seen_by(who, number)
+    grouping.set_grouping(by=who, channel=channel, grouping=wanted if body.grouped else None, now=timezone.now())
+    return queries.channel_seen_by(who, number)
 
 
 @router.delete("/alerts/channels/{int:number}/", response={204: None})

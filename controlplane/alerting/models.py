@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from controlplane.domain.alert_groups import Grouping
 from controlplane.domain.alert_mutes import Span, occurrence
 from controlplane.domain.alerts import NoData, State, Told
 from controlplane.tenancy.models import Tenant
@@ -29,6 +31,11 @@ class Channel(models.Model):
     target = models.CharField(max_length=500)
     secret = models.CharField(max_length=128, default="", blank=True)  # signs the bodies of webhooks
     allow_private = models.BooleanField(default=False)  # addresses inside of our own network may be called
+    grouped = models.BooleanField(default=False)  # one message for many alerts; else one for each change
+    group_by: ArrayField[list[str], list[str]] = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    group_wait_s = models.PositiveIntegerField(default=30)
+    group_interval_s = models.PositiveIntegerField(default=300)
+    repeat_interval_s = models.PositiveIntegerField(default=14_400)  # 0: never
     created_by = models.CharField(max_length=150, default="")
     created_at = models.DateTimeField(db_default=Now())
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -40,6 +47,10 @@ class Channel(models.Model):
             ),
             models.CheckConstraint(condition=Q(kind__in=ChannelKind.values), name="channel_kind_known"),
         ]
+
+    @property
+    def grouping(self) -> Grouping:
+        return Grouping(tuple(self.group_by), self.group_wait_s, self.group_interval_s, self.repeat_interval_s)
 
 
 class RuleKind(models.TextChoices):
@@ -159,7 +170,7 @@ class DeliveryStatus(models.TextChoices):
 class Delivery(models.Model):
     """One notification to one channel: written in the transaction of the change, sent after it, once.
 
-    Without a change it is somebody's test of the channel.
+    Without a change it is of a group (then it has mentions), of a rollout, or somebody's test of the channel.
     """
 
     change = models.ForeignKey(Change, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries")
@@ -178,6 +189,37 @@ class Delivery(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["next_at"], condition=Q(status="waiting"), name="delivery_waiting"),
+        ]
+
+
+class Group(models.Model):
+    """Alerts that a channel was told of together. ``members`` are those that it believes to fire: what it was told, by alert."""
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="groups")
+    key = models.CharField(max_length=1500)  # JSON of what its alerts have in common, in order
+    members = models.JSONField(default=dict)
+    told_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["channel", "key"], name="group_once")]
+
+
+class Mention(models.Model):
+    """One change that a group of a channel has to tell of: written in the transaction of the change.
+
+    ``settled_at``: when the group took it. Without a delivery it was not worth telling then: it was over before it was told.
+    """
+
+    change = models.ForeignKey(Change, on_delete=models.CASCADE, related_name="mentions")
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="mentions")
+    delivery = models.ForeignKey(Delivery, on_delete=models.SET_NULL, null=True, blank=True, related_name="mentions")
+    body = models.JSONField()
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["change", "channel"], name="mention_once")]
+        indexes: ClassVar = [
+            models.Index(fields=["channel"], condition=Q(settled_at=None), name="mention_waiting"),
         ]
 
 

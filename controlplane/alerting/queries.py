@@ -67,7 +67,8 @@ def alert_seen_by(asker: Asker, pk: int) -> Alert:
 
 def history_of(alert: Alert, most: int) -> list[Change]:
     """Return what changed in an alert, the newest first, each with what was sent because of it."""
-    changes = Change.objects.filter(alert=alert).prefetch_related("deliveries__channel").order_by("-at", "-id")
+    sent = ("deliveries__channel", "mentions__channel", "mentions__delivery")
+    changes = Change.objects.filter(alert=alert).prefetch_related(*sent).order_by("-at", "-id")
     return list(changes[:most])
 
 

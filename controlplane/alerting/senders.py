@@ -24,6 +24,8 @@ from django.core.mail import EmailMessage
 from controlplane.alerting.models import Channel, ChannelKind, Delivery
 
 TIMEOUT_S = 5.0
+_MOST_LINES = 50  # of members, in a text
+_MOST_TEXT = 3000  # of a block; Slack takes no more
 _MARKS = {"firing": "🔴", "resolved": "🟢", "no-data": "⚪", "error": "🟠", "test": "🔵"}
 
 
@@ -61,16 +63,33 @@ def title_of(body: dict[str, Any]) -> str:
 
 def slack_body(body: dict[str, Any]) -> dict[str, Any]:
     """Return what Slack and those who speak like it take."""
-    text = f"{_MARKS.get(body['event'], '')} {title_of(body)}\n{body['summary']}"
+    text = "\n".join([f"{_MARKS.get(body['event'], '')} {title_of(body)}", body["summary"], *members_of(body)])
     link = _link()
-    fields = [f"*Rule*\n{body['rule'] or '–'}", f"*State*\n{body['before']} → {body['state']}"]
+    fields = [f"*Rule*\n{body['rule'] or '–'}", f"*State*\n{_course(body)}"]
     blocks: list[dict[str, Any]] = [
-        {"type": "section", "text": {"type": "mrkdwn", "text": text}},
+        {"type": "section", "text": {"type": "mrkdwn", "text": text[:_MOST_TEXT]}},
         {"type": "section", "fields": [{"type": "mrkdwn", "text": field} for field in fields]},
     ]
     if link:
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{link}|Open alerts>"}})
     return {"text": text, "blocks": blocks}
+
+
+def members_of(body: dict[str, Any]) -> list[str]:
+    """Return a line for each alert of a group, and how many more there are; none when it is of one."""
+    alerts = body.get("alerts", [])
+    if len(alerts) < 2:
+        return []
+    lines = []
+    for each in alerts[:_MOST_LINES]:
+        label = f" ({each['label']})" if each["label"] else ""
+        lines.append(f"{_MARKS.get(each['event'], '🔴')} {each['event']}: {each['name']}{label}: {each['summary']}")
+    more = len(alerts) - len(lines) + body.get("omitted", 0)
+    return [*lines, f"… and {more} more"] if more else lines
+
+
+def _course(body: dict[str, Any]) -> str:
+    return f"{body['before']} → {body['state']}" if body["before"] else str(body["state"])
 
 
 def _link() -> str:
@@ -89,9 +108,10 @@ def _mail(channel: Channel, body: dict[str, Any]) -> Outcome:
     to = [address.strip() for address in channel.target.split(",") if address.strip()]
     lines = [
         body["summary"],
+        *members_of(body),
         "",
-        f"Rule: {body['rule']}",
-        f"State: {body['before']} → {body['state']}",
+        f"Rule: {body['rule'] or '–'}",
+        f"State: {_course(body)}",
         f"At: {body['at']}",
     ]
     message = EmailMessage(title_of(body), "\n".join([*lines, _link()]).strip() + "\n", settings.MAIL_FROM, to)

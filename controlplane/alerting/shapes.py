@@ -12,6 +12,11 @@ from controlplane.alerting.models import Alert, Delivery, Rule, Silence
 from controlplane.tenancy.models import Tenant
 
 Mode = Literal["ok", "alert", "keep"]
+GroupBy = Literal["rule", "severity", "tenant", "label"]
+
+
+def _by_rule() -> list[GroupBy]:
+    return ["rule"]
 
 
 class _Owned(Schema):
@@ -137,6 +142,16 @@ class BacktestOut(Schema):
     measured: int
 
 
+class GroupingIn(Schema):
+    """As in Alertmanager: alerts that have all of ``group_by`` in common are told of in one message."""
+
+    grouped: bool = True
+    group_by: list[GroupBy] = Field(default_factory=_by_rule)
+    group_wait_s: int = 30
+    group_interval_s: int = 300
+    repeat_interval_s: int = 14_400
+
+
 class ChannelIn(Schema):
     tenant: str | None = None
     name: str
@@ -151,6 +166,11 @@ class ChannelOut(_Owned):
     kind: str
     target: str
     allow_private: bool
+    grouped: bool
+    group_by: list[str]
+    group_wait_s: int
+    group_interval_s: int
+    repeat_interval_s: int
 
 
 class ChannelMade(ChannelOut):

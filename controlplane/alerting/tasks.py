@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from controlplane.alerting.actions import announcing, delivering, evaluation
+from controlplane.alerting.actions import announcing, delivering, evaluation, grouping
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ def evaluate() -> None:
         except Exception:
             log.exception("alerting.not_evaluated", rule=rule_id)  # the others are still looked at
     announcing.announce(now=timezone.now())
+    grouping.flush(now=timezone.now())
     delivering.deliver(now=timezone.now())
 
 

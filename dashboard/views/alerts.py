@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from controlplane.alerting import past, queries
-from controlplane.alerting.actions import configuring, delivering
+from controlplane.alerting.actions import configuring, delivering, grouping
 from controlplane.alerting.models import Rule, SilenceKind
+from controlplane.domain.alert_groups import Grouping
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.problems import Conflict, Invalid, Problem
 from controlplane.tenancy import queries as tenancy
@@ -274,6 +275,28 @@ def test_channel(request: HttpRequest, number: int) -> HttpResponse:
         return reverse("alert-channels")
 
     return submit(request, do, page="alert-channels")
+
+
+@acting
+def group_channel(request: HttpRequest, number: int) -> HttpResponse:
+    asker = asker_behind(request)
+    asker.must(Role.OPERATOR)
+
+    def do(form: Form) -> str:
+        channel = queries.channel_seen_by(asker, number)
+        wanted = Grouping(
+            tuple(marked(form, "by")),
+            form.whole("group_wait_s") or 0,
+            form.whole("group_interval_s") or 0,
+            form.whole("repeat_interval_s") or 0,
+        )
+        together = form.text("grouped") == "yes"
+        grouping.set_grouping(by=asker, channel=channel, grouping=wanted if together else None, now=timezone.now())
+        how = "of many alerts in one message" if together else "of every change in a message of its own"
+        say(request, f"{channel.name} is told {how}.")
+        return reverse("alert-channels")
+
+    return submit(request, do, page="alert-channels", params={"channel": str(number)}, form="group_form")
 
 
 @acting

@@ -120,3 +120,18 @@ def test_backtest__by_route_through_the_eyes_of_a_tenant__names_what_would_have_
     found = admin("post", "alerts/rules/backtest", asked).json()
 
     assert [each["label"] for each in found["episodes"]] == ["chat"]
+
+
+def test_channel__grouped__says_how_and_is_refused_what_is_not_sound() -> None:
+    admin = Program("admin")
+    number = admin("post", "alerts/channels/", {"name": "m", "kind": "email", "target": "a@a.example"}).json()["id"]
+
+    grouped = admin("put", f"alerts/channels/{number}/grouping", {"group_by": ["tenant", "rule"], "group_wait_s": 10})
+    refused = admin("put", f"alerts/channels/{number}/grouping", {"group_interval_s": 1})
+    outsider = Program("viewer")("put", f"alerts/channels/{number}/grouping", {})
+    single = admin("put", f"alerts/channels/{number}/grouping", {"grouped": False})
+
+    assert (grouped.json()["group_by"], grouped.json()["group_wait_s"]) == (["rule", "tenant"], 10)
+    assert (refused.status_code, list(refused.json()["errors"])) == (422, ["group_interval_s"])
+    assert outsider.status_code == 403
+    assert (single.json()["grouped"], single.json()["group_by"]) == (False, ["rule", "tenant"])

@@ -302,3 +302,28 @@ def test_course__of_very_many_points__keeps_the_extremes() -> None:
 
 def test_course__nothing_measured__is_none() -> None:
     assert course_of(tracks(None, None)) is None
+
+
+def test_channel__grouped_by_hand__is_told_so_and_the_form_says_what_is_wrong(sign_in: SignIn, world: World) -> None:
+    client = sign_in("otto")
+    channel = Channel.objects.create(tenant=world.tenants["acme"], name="mails", kind="email", target="a@acme.example")
+    address = f"/alerts/channels/{channel.pk}/grouping/"
+    typed = {
+        "grouped": "yes",
+        "by.label": "yes",
+        "group_wait_s": "60",
+        "group_interval_s": "300",
+        "repeat_interval_s": "0",
+    }
+
+    shown = client.get("/alerts/channels/", {"channel": str(channel.pk)}).content.decode()
+    refused = client.post(address, {**typed, "group_interval_s": "1"})
+    done = client.post(address, typed, follow=True).content.decode()
+
+    assert "How mails is told" in shown
+    assert (refused.status_code, "must be from 10 seconds to a day" in refused.content.decode()) == (422, True)
+    assert "mails is told of many alerts in one message" in done
+    channel.refresh_from_db()
+    assert (channel.grouped, channel.group_by, channel.group_wait_s) == (True, ["label"], 60)
+    assert sign_in("gus").post(address, typed).status_code == 404
+    assert sign_in("vera").post(address, typed).status_code == 403

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from django.db import DatabaseError, transaction
@@ -11,8 +10,10 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from controlplane import live
 from controlplane.alerting import conditions
+from controlplane.alerting.actions import grouping
 from controlplane.alerting.conditions import Finding
-from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
+from controlplane.alerting.messages import body_of
+from controlplane.alerting.models import Alert, Change, Channel, Rule
 from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force
 from controlplane.domain.alert_mutes import escalates
 from controlplane.domain.alerts import ON, NoData, Standing, State, Timing, Told, failed, resumed, step, to_tell
@@ -157,35 +158,12 @@ def _post(rule: Rule, alert: Alert, change: Change, *, wider: bool, now: datetim
     """
     if not change.told:
         return
-    body = body_of(rule, alert, change)
     found = set[Channel]()
     if change.told != ESCALATED:
         found |= set(rule.channels.filter(archived_at=None))
     if wider:
         found |= set(rule.escalate_to.filter(archived_at=None))
-    Delivery.objects.bulk_create(
-        [
-            Delivery(change=change, channel=channel, body=body, next_at=now)
-            for channel in sorted(found, key=lambda each: each.pk)
-        ]
-    )
-
-
-def body_of(rule: Rule, alert: Alert, change: Change) -> dict[str, Any]:
-    """Return what receivers are told of a change."""
-    return {
-        "event": change.told,
-        "rule": rule.full_name,
-        "name": rule.name,
-        "severity": rule.severity,
-        "label": alert.label,
-        "state": change.state,
-        "before": change.before,
-        "value": change.value,
-        "summary": change.summary,
-        "at": change.at.isoformat(),
-        "change": change.pk,
-    }
+    grouping.post(change, body_of(rule, alert, change), found, now)
 
 
 def forget_quiet(*, now: datetime) -> int:
