@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.policy.models import Revision
@@ -15,6 +15,8 @@ WIDTH, HEIGHT, FOOT = 760.0, 170.0, 188.0
 LONGEST = 32
 TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
 LATE = 0.75  # of the width: labels of later changes stand to the left, clear of the rates
+GLYPH = 5.4  # width of a letter of a label, generously
+FIRST_ROW, SECOND_ROW = 13.0, 25.0  # where labels of changes stand
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,15 @@ def _line(values: Sequence[float], top: float) -> str:
 
 
 def _times(whole: Sequence[Point]) -> list[Mark]:
+    """Return up to six times, each said once: of two columns within a minute the first is labelled."""
     last = len(whole) - 1
-    marks = []
+    marks: list[Mark] = []
     for part in range(6):
         number = round(last * part / 5)
         anchor = "start" if part == 0 else "end" if part == 5 else "middle"
-        marks.append(Mark(WIDTH * number / last, FOOT - 4, f"{whole[number].at:%H:%M}", anchor))
+        text = f"{whole[number].at:%H:%M}"
+        if not marks or text != marks[-1].text:
+            marks.append(Mark(WIDTH * number / last, FOOT - 4, text, anchor))
     return marks
 
 
@@ -108,10 +113,27 @@ def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
         else:
             groups.append([change])
     at = [WIDTH * (group[0].at - starts).total_seconds() / length for group in groups]
-    return [
-        Mark(round(x, 1), 13, _event(group), "end" if x > WIDTH * LATE else "start")
+    marks = [
+        Mark(round(x, 1), FIRST_ROW, _event(group), "end" if x > WIDTH * LATE else "start")
         for x, group in list(zip(at, groups, strict=True))[-4:]
     ]
+    return apart(marks)
+
+
+def apart(marks: Sequence[Mark]) -> list[Mark]:
+    """Return ``marks``, from left to right, in rows where no two labels touch; one that fits in neither row loses its text."""
+    ends: dict[float, float] = {}
+    placed = []
+    for mark in marks:
+        length = GLYPH * len(mark.text)
+        left, right = (mark.x - length, mark.x) if mark.anchor == "end" else (mark.x, mark.x + length)
+        row = next((row for row in (FIRST_ROW, SECOND_ROW) if ends.get(row, 0.0) <= left), None)
+        if row is None:
+            placed.append(replace(mark, text=""))
+        else:
+            ends[row] = right
+            placed.append(replace(mark, y=row))
+    return placed
 
 
 def _event(group: Sequence[Revision]) -> str:

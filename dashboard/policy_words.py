@@ -60,5 +60,6 @@ def _breaker(part: dict[str, Any]) -> str:
 
 
 def _retry(part: dict[str, Any]) -> str:
-    text = f"up to {part.get('max_attempts')} attempts"
+    attempts = part.get("max_attempts")
+    text = "one attempt" if attempts == 1 else f"up to {attempts} attempts"
     return f"{text}, hedged after {part['hedge_ms'] / 1000:g} s" if part.get("hedge_ms") else text
