@@ -10,7 +10,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 
-def plain(values: Iterable[float | UUID | date]) -> str:
+def plain(values: Iterable[float | str | UUID | date]) -> str:
     """Return the literal of values whose text needs no quotes."""
     return "{" + ",".join(map(str, values)) + "}"
 

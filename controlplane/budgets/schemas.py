@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -49,6 +49,21 @@ class LeaseReport(LeaseLine, frozen=True, kw_only=True):
     incarnation: UUID
     seq: Count
     allowed: frozenset[str] | None = None
+
+
+class Told(NamedTuple):
+    """A line and its sender, as they are kept until somebody has to look closer: most reports are merged as they are."""
+
+    line: LeaseLine
+    incarnation: UUID
+    seq: int
+    allowed: frozenset[str] | None
+
+    @property
+    def report(self) -> LeaseReport:
+        if isinstance(self.line, LeaseReport):
+            return self.line
+        return self.line.reported_by(self.incarnation, seq=self.seq, allowed=self.allowed)
 
 
 class LeaseAnswer(msgspec.Struct, frozen=True):

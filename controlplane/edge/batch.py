@@ -21,7 +21,7 @@ from django.utils import timezone
 from psycopg import AsyncConnection
 
 from controlplane.budgets.actions import leases
-from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
+from controlplane.budgets.schemas import LeaseAnswer, Told
 from controlplane.edge.database import Gone, Line
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest, SyncWindow
@@ -203,12 +203,12 @@ async def write(
     now = timezone.now()
     known = accounts if accounts is not None else {}
     seen = [_sighting(arrival) for arrival in arrivals]
-    reports = [report for arrival in arrivals for report in _reports(arrival)]
+    told = [each for arrival in arrivals for each in _told(arrival)]
     touched = await sightings.touch(connection, seen)
-    held = await leases.hold(connection, reports, known)
+    held = await leases.hold(connection, told, known)
     acked = await touched.acked()
     if touched.late:  # what another connection has just written for them was not seen yet
-        held = await leases.hold(connection, reports, known)
+        held = await leases.hold(connection, told, known)
     await _fold(connection, arrivals, acked, now)
     await sightings.note_breakers(connection, seen)
     divided = await shares.divide(connection, seen, now=now)
@@ -284,8 +284,7 @@ def _checked(key: Key, rows: Sequence[Row]) -> Sequence[Row]:
     ]
 
 
-def _reports(arrival: Arrival) -> list[LeaseReport]:
-    request = arrival.request
-    return [
-        line.reported_by(request.incarnation, seq=request.seq, allowed=arrival.key.payers) for line in request.leases
-    ]
+def _told(arrival: Arrival) -> list[Told]:
+    request, payers = arrival.request, arrival.key.payers
+    incarnation, seq = request.incarnation, request.seq
+    return [Told(line, incarnation, seq, payers) for line in request.leases]

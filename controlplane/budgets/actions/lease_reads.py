@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import dict_row
 
+from controlplane.budgets.schemas import Told
 from controlplane.columns import plain
 from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report
 from controlplane.domain.periods import PeriodRule, leaves_window, rolling_cutoff
+from controlplane.domain.plain import LeaseRow
 
 
 async def rows_of(connection: AsyncConnection[Any], query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
@@ -26,8 +28,8 @@ async def rows_of(connection: AsyncConnection[Any], query: str, values: Sequence
         return await cursor.fetchall()
 
 
-async def send_leases(connection: AsyncConnection[Any], keys: Sequence[LeaseKey]) -> AsyncCursor[Any]:
-    """Ask for the leases, and lock them; ``leases_in`` reads the answer."""
+async def send_leases(connection: AsyncConnection[Any], told: Sequence[Told]) -> AsyncCursor[Any]:
+    """Ask for the leases, and lock them. The answer has a ``LeaseRow`` of each that there is."""
     return await connection.execute(
         b"""
         SELECT wanted.place, lease.id, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd, held_nusd,
@@ -36,24 +38,21 @@ async def send_leases(connection: AsyncConnection[Any], keys: Sequence[LeaseKey]
         JOIN budgets_lease AS lease USING (incarnation, number)
         ORDER BY lease.id FOR UPDATE OF lease
         """,
-        [plain([key[0] for key in keys]), plain([key[1] for key in keys])],
+        [plain([each.incarnation for each in told]), plain([each.line.number for each in told])],
     )
 
 
-async def leases_in(cursor: AsyncCursor[Any], keys: Sequence[LeaseKey]) -> dict[LeaseKey, OpenLease]:
-    """Return the leases that there are, as they were locked."""
-    leases = {}
-    for (
-        place, row, path, granted, settled, returned, corrected, held, denied, seq, closed, opened_at, presumed,
+def opened(row: LeaseRow, report: Report) -> OpenLease:
+    """Return the lease of a report as it was locked."""
+    (
+        _, number, path, granted, settled, returned, corrected, held, denied, seq, closed, opened_at, presumed,
         false_denied, overage, revoked, short,
-    ) in await cursor.fetchall():  # fmt: skip
-        key = keys[place - 1]
-        counters = Counters(granted, settled, returned, corrected)
-        leases[key] = OpenLease(
-            key, path, counters, held, denied, seq, closed, opened_at, presumed, false_denied, overage,
-            short=short, revoked=revoked, row=row,
-        )  # fmt: skip
-    return leases
+    ) = row  # fmt: skip
+    counters = Counters(granted, settled, returned, corrected)
+    return OpenLease(
+        (report.incarnation, report.number), path, counters, held, denied, seq, closed, opened_at, presumed, false_denied, overage,
+        short=short, revoked=revoked, row=number,
+    )  # fmt: skip
 
 
 class Terms(NamedTuple):

@@ -11,6 +11,8 @@ from psycopg import AsyncConnection
 from controlplane.columns import moments, optional, plain, texts
 from controlplane.domain.leases import LeaseKey, OpenAccount, OpenLease
 from controlplane.domain.ledger import Entry, Stand, entry_of, slot_moves
+from controlplane.domain.periods import slot_of
+from controlplane.domain.plain import Moved, Path
 
 _NOTHING = ("none", 0, 0, 0)
 
@@ -19,11 +21,15 @@ async def store(
     connection: AsyncConnection[Any],
     leases: Mapping[LeaseKey, OpenLease],
     stood: Mapping[LeaseKey, Stand],
+    paths: Sequence[Path],
     accounts: Mapping[int, OpenAccount],
     now: datetime,
 ) -> None:
-    """Write what differs from how the leases ``stood`` and from the rows of the accounts, and enter it in the ledger."""
-    plainly: list[tuple[OpenLease, Entry | None]] = []
+    """Write what differs from how the leases ``stood`` and from the rows of the accounts, and enter it in the ledger.
+
+    ``paths`` have what was merged plainly.
+    """
+    plainly = [_plain(moved) for path in paths for moved in path.moved]
     rest: list[OpenLease] = []
     entries: list[Entry] = []
     moving: list[Entry] = []
@@ -32,27 +38,37 @@ async def store(
         if entry is not None:
             moving.append(entry)
         if lease.row and (entry is None or entry.is_plain):
-            plainly.append((lease, entry))
+            plainly.append(_known(lease, entry))
             continue
         rest.append(lease)
         if entry is not None:
             entries.append(entry)
     await store_accounts(connection, accounts.values(), now)
-    await store_slots(connection, moving, accounts.values())
+    await store_slots(connection, moving, paths, accounts.values(), now)
     await store_plainly(connection, plainly, now)
     await store_leases(connection, rest, now)
     await store_entries(connection, entries)
 
 
-async def store_plainly(
-    connection: AsyncConnection[Any], changes: Sequence[tuple[OpenLease, Entry | None]], now: datetime
-) -> None:
+# Id, granted, settled, returned, held, seq, short; kind of the entry, granted, settled, returned more than before.
+_Columns = tuple[int, int, int, int, int, int, int, str, int, int, int]
+
+
+def _plain(moved: Moved) -> _Columns:
+    _, row, granted, settled, returned, held, seq, kind, more, spent, given_back, _ = moved
+    return row, granted, settled, returned, held, seq, 0, kind, more, spent, given_back
+
+
+def _known(lease: OpenLease, entry: Entry | None) -> _Columns:
+    granted, settled, returned, _ = lease.counters
+    moved = _NOTHING if entry is None else (entry.kind, entry.granted, entry.settled, entry.returned)
+    return lease.row, granted, settled, returned, lease.held, lease.seq, lease.short, *moved
+
+
+async def store_plainly(connection: AsyncConnection[Any], changes: Sequence[_Columns], now: datetime) -> None:
     """Write leases that are known, with entries that say no more than what was granted, settled and returned."""
     if not changes:
         return
-    leases = [lease for lease, _ in changes]
-    entries = [_NOTHING if entry is None else (entry.kind, *entry.amounts[:3]) for _, entry in changes]
-    kinds, granted, settled, returned = zip(*entries, strict=True)
     await connection.execute(
         b"""
         WITH kept AS (
@@ -73,18 +89,7 @@ async def store_plainly(
                                          returned_nusd)
         SELECT incarnation, number, path, kind, at, created_at, at, more, spent, given_back FROM kept WHERE kind <> 'none'
         """,
-        [
-            now,
-            plain([lease.row for lease in leases]),
-            plain([lease.counters.granted for lease in leases]),
-            plain([lease.counters.settled for lease in leases]),
-            plain([lease.counters.returned for lease in leases]),
-            plain([lease.held for lease in leases]),
-            plain([lease.seq for lease in leases]),
-            plain([lease.short for lease in leases]),
-            "{" + ",".join(kinds) + "}",
-            *map(plain, (granted, settled, returned)),
-        ],
+        [str(now), *map(plain, zip(*changes, strict=True))],
     )
 
 
@@ -134,10 +139,23 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
 
 
 async def store_slots(
-    connection: AsyncConnection[Any], entries: Iterable[Entry], accounts: Iterable[OpenAccount]
+    connection: AsyncConnection[Any],
+    entries: Iterable[Entry],
+    paths: Iterable[Path],
+    accounts: Iterable[OpenAccount],
+    now: datetime,
 ) -> None:
     rolling = {account.id: days for account in accounts if (days := account.budget.rule.days)}
-    moves = sorted(slot_moves(entries, rolling).items())
+    if not rolling:
+        return
+    moving = slot_moves(entries, rolling)
+    for path in paths:
+        settled = path.settled
+        for account in path.accounts:
+            if settled and account in rolling:
+                slot = (account, slot_of(rolling[account], now))
+                moving[slot] = moving.get(slot, 0) + settled
+    moves = sorted(moving.items())
     if not moves:
         return
     await connection.execute(

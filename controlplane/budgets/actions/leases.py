@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor
 
@@ -18,8 +18,8 @@ from controlplane.budgets.actions.lease_reads import (
     Terms,
     accounts_in,
     count_holders,
-    leases_in,
     open_accounts,
+    opened,
     rows_of,
     send_accounts,
     send_leases,
@@ -27,7 +27,7 @@ from controlplane.budgets.actions.lease_reads import (
     terms_in,
 )
 from controlplane.budgets.actions.lease_writes import store
-from controlplane.budgets.schemas import LeaseAnswer, LeaseReport
+from controlplane.budgets.schemas import LeaseAnswer, LeaseReport, Told
 from controlplane.domain.leases import (
     LeaseKey,
     OpenAccount,
@@ -39,35 +39,35 @@ from controlplane.domain.leases import (
 )
 from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of
+from controlplane.domain.plain import Asked, LeaseRow, Path, merge_plainly
 
 
-class Held:
+class Held(NamedTuple):
     """Reports whose leases, accounts and budgets have been asked for and locked; the answers are still to be read."""
 
-    def __init__(self, reports: Sequence[LeaseReport], keys: list[LeaseKey], cursors: list[AsyncCursor[Any]]) -> None:
-        self.reports = reports
-        self.keys = keys
-        self.leases, self.accounts, self.terms = cursors
+    told: Sequence[Told]
+    leases: AsyncCursor[Any]
+    accounts: AsyncCursor[Any]
+    terms: AsyncCursor[Any]
 
 
 async def hold(
-    connection: AsyncConnection[Any], reports: Sequence[LeaseReport], accounts: Mapping[int, int] | None = None
+    connection: AsyncConnection[Any], told: Sequence[Told], accounts: Mapping[int, int] | None = None
 ) -> Held | None:
-    """Lock what ``reports`` are about; ``None`` when there are none. In a pipeline this only sends.
+    """Lock what reports are about; ``None`` when there are none. In a pipeline this only sends.
 
     ``accounts`` are those that the paths probably lead to, by budget: what is not among them is locked later.
     """
-    if not reports:
+    if not told:
         return None
     known = accounts or {}
-    keys = list({(report.incarnation, report.number): None for report in reports})
-    budgets = {budget for report in reports for budget in report.budgets}
-    cursors = [
-        await send_leases(connection, keys),
+    budgets = {budget for each in told for budget in each.line.budgets}
+    return Held(
+        told,
+        await send_leases(connection, told),
         await send_accounts(connection, {known[budget] for budget in budgets if budget in known}),
         await send_terms(connection, budgets),
-    ]
-    return Held(reports, keys, cursors)
+    )
 
 
 async def merge(
@@ -77,7 +77,7 @@ async def merge(
 
     Merging the same report twice, or an older one after a newer, changes nothing.
     """
-    held = await hold(connection, reports)
+    held = await hold(connection, [Told(report, report.incarnation, report.seq, report.allowed) for report in reports])
     answers = await merge_held(connection, held, {}, now=now, ttl_ms=ttl_ms) if held else []
     return {(report.incarnation, report.number): said for report, said in zip(reports, answers, strict=True)}
 
@@ -85,38 +85,64 @@ async def merge(
 async def merge_held(
     connection: AsyncConnection[Any], held: Held, known: dict[int, int], *, now: datetime, ttl_ms: int
 ) -> list[LeaseAnswer]:
-    """Merge reports that are held, and return their answers in order; note in ``known`` which account a budget has now."""
-    leases = await leases_in(held.leases, held.keys)
+    """Merge reports that are held, and return their answers in order; note in ``known`` which account a budget has now.
+
+    Those that are plain come first; which of a group comes before another is nobody's business.
+    """
+    found: dict[int, LeaseRow] = {row[0] - 1: row for row in await held.leases.fetchall()}
     rows = await accounts_in(held.accounts)
     terms = await terms_in(held.terms)
-    stood = {key: stand_of(lease) for key, lease in leases.items()}
-    refused = await _open_new(connection, held, terms, leases, now)
-    accounts = await _accounts_of(connection, leases.values(), rows, terms, now)
+    new = [each.report for place, each in enumerate(held.told) if place not in found]
+    leases, refused = await _open_new(connection, new, terms, now)
+    wanted = {account for row in found.values() for account in row[2]}
+    wanted.update(account for lease in leases.values() for account in lease.path)
+    accounts = await _accounts_of(connection, wanted, rows, terms, now)
     known.update((account.budget.id, account.id) for account in accounts.values())
-    drop_strangers(held.reports, leases, accounts)
-    await count_holders(connection, held.reports, leases, accounts, now=now, ttl_ms=ttl_ms)
-    answers = []
-    for report in held.reports:
+    paths = merge_plainly(_asked(held.told, found), accounts, now)
+    answers = _plain_answers(held.told, paths, ttl_ms)
+    rest = {place: each.report for place, each in enumerate(held.told) if place not in answers}
+    leases |= {(each.incarnation, each.number): opened(found[at], each) for at, each in rest.items() if at in found}
+    stood = {key: stand_of(lease) for key, lease in leases.items() if lease.row}
+    reports = list(rest.values())
+    drop_strangers(reports, leases, accounts)
+    await count_holders(connection, reports, leases, accounts, now=now, ttl_ms=ttl_ms)
+    for place, report in rest.items():
         key = (report.incarnation, report.number)
         lease = leases.get(key)
         if lease is not None:
             said = merge_report(report, lease, accounts, now=now, ttl_ms=ttl_ms)
         else:
             said = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
-        answers.append(LeaseAnswer(report.number, *said))
-    await store(connection, leases, stood, accounts, now)
+        answers[place] = LeaseAnswer(report.number, *said)
+    await store(connection, leases, stood, paths, accounts, now)
+    return [answers[place] for place in range(len(held.told))]
+
+
+def _asked(told: Sequence[Told], found: Mapping[int, LeaseRow]) -> Iterable[Asked]:
+    """Return the reports of known leases, unless one of them is spoken of twice."""
+    if len({row[1] for row in found.values()}) < len(found):
+        return ()
+    return ((each.line, each.seq, each.allowed, found[place]) for place, each in enumerate(told) if place in found)
+
+
+def _plain_answers(told: Sequence[Told], paths: Iterable[Path], ttl_ms: int) -> dict[int, LeaseAnswer]:
+    answers = {}
+    for path in paths:
+        for moved in path.moved:
+            place = moved.place - 1
+            number = told[place].line.number
+            answers[place] = LeaseAnswer(number, moved.granted, moved.cap, ttl_ms, path.period_ms, False)
     return answers
 
 
 async def _accounts_of(
     connection: AsyncConnection[Any],
-    leases: Iterable[OpenLease],
+    wanted: set[int],
     rows: dict[int, AccountRow],
     terms: dict[int, Terms],
     now: datetime,
 ) -> dict[int, OpenAccount]:
     """Return the accounts on all paths, locked; those in ``rows`` are."""
-    wanted = {account for lease in leases for account in lease.path}
     missing = wanted - rows.keys()
     if missing:
         rows |= await accounts_in(await send_accounts(connection, missing))
@@ -127,27 +153,22 @@ async def _accounts_of(
 
 
 async def _open_new(
-    connection: AsyncConnection[Any],
-    held: Held,
-    terms: Mapping[int, Terms],
-    leases: dict[LeaseKey, OpenLease],
-    now: datetime,
-) -> set[LeaseKey]:
-    """Add to ``leases`` those that are heard of for the first time; return those that can't be opened."""
-    if len(leases) == len(held.keys):
-        return set()
-    reports = ((report.incarnation, report.number, report) for report in held.reports)
-    new = {
-        (incarnation, number): report for incarnation, number, report in reports if (incarnation, number) not in leases
-    }
+    connection: AsyncConnection[Any], reports: Iterable[LeaseReport], terms: Mapping[int, Terms], now: datetime
+) -> tuple[dict[LeaseKey, OpenLease], set[LeaseKey]]:
+    """Return the leases of which is heard for the first time, and those that can't be opened."""
+    new = {(report.incarnation, report.number): report for report in reports}
+    if not new:
+        return {}, set()
     budgets = {key: each.budget for key, each in terms.items()}
     refused = {key for key, report in new.items() if not may_touch(report, budgets)}
-    opened = {key: report for key, report in new.items() if key not in refused}
-    periods = {budget: period_of(budgets[budget].rule, now) for report in opened.values() for budget in report.budgets}
+    opening = {key: report for key, report in new.items() if key not in refused}
+    periods = {budget: period_of(budgets[budget].rule, now) for report in opening.values() for budget in report.budgets}
     accounts = await _ensure_accounts(connection, periods)
-    for key, report in opened.items():
-        leases[key] = OpenLease(key=key, path=[accounts[budget] for budget in report.budgets], opened_at=now)
-    return refused
+    leases = {
+        key: OpenLease(key=key, path=[accounts[budget] for budget in report.budgets], opened_at=now)
+        for key, report in opening.items()
+    }
+    return leases, refused
 
 
 async def _ensure_accounts(connection: AsyncConnection[Any], periods: dict[int, Period]) -> dict[int, int]:

@@ -1,0 +1,191 @@
+"""Reports that say no more than what was spent and given back, on leases with plenty of room: most of all that there are.
+
+What becomes of them is what ``merge_report`` would make of them. They are merged without looking at an account for each, and
+without keeping more of a lease than what changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+from controlplane.domain.crowds import TIGHT
+from controlplane.domain.leases import OpenAccount
+
+# A lease as its row has it: place (from 1) among those asked for, id, path, granted, settled, returned, corrected, held,
+# denied, seq, closed, opened at, presumed, falsely denied, overage, revoked, short.
+LeaseRow = tuple[
+    int, int, list[int], int, int, int, int, int, int, int, bool, datetime, int, int, int, bool, int
+]  # fmt: skip
+
+
+class Line(Protocol):
+    """What a report says of a lease, as far as it is looked at here. Amounts are nano-USD."""
+
+    @property
+    def settled(self) -> int: ...
+    @property
+    def returned(self) -> int: ...
+    @property
+    def corrected(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def want(self) -> int: ...
+    @property
+    def min_useful(self) -> int: ...
+    @property
+    def denied(self) -> int: ...
+    @property
+    def waiting(self) -> int | None: ...
+    @property
+    def final(self) -> bool: ...
+
+
+Asked = tuple[Line, int, frozenset[str] | None, LeaseRow]  # a line, its seq, whose budgets its key may touch, the lease
+
+
+class Moved(NamedTuple):
+    """A lease after its report: its row and counters, what that is more than before, and what its holder may keep idle.
+
+    ``kind`` is that of its entry in the ledger; ``none``: nothing was moved.
+    """
+
+    place: int
+    row: int
+    granted: int
+    settled: int
+    returned: int
+    held: int
+    seq: int
+    kind: str
+    more: int
+    spent: int
+    given_back: int
+    cap: int
+
+
+@dataclass(slots=True)
+class Path:
+    """What reports on one path come to, in nano-USD. ``most``: what one of them lacks; ``total``: what all of them lack."""
+
+    accounts: list[int]
+    is_open: bool = False
+    moved: list[Moved] = field(default_factory=list)
+    most: int = 0
+    total: int = 0
+    floor: int = 1
+    period_ms: int | None = None
+
+    def lacks(self, more: int, floor: int) -> None:
+        """Note that ``more`` is wanted, and how much room there must be for the next call."""
+        self.total += more
+        self.most = max(self.most, more)
+        self.floor = max(self.floor, floor)
+
+    @property
+    def settled(self) -> int:
+        return sum(each.spent for each in self.moved)
+
+    @property
+    def outstanding(self) -> int:
+        return sum(each.more - each.spent - each.given_back for each in self.moved)
+
+
+def merge_plainly(asked: Iterable[Asked], accounts: Mapping[int, OpenAccount], now: datetime) -> list[Path]:
+    """Merge those reports that are plain into the accounts on their paths, and return what became of them."""
+    paths: dict[Any, Path] = {}
+    for line, seq, allowed, row in asked:
+        along = row[2]
+        key = (allowed, *along)
+        path = paths.get(key)
+        if path is None:
+            path = paths[key] = Path(along)
+            path.is_open = _is_open(path, allowed, accounts, now)
+        if path.is_open:
+            _merge(line, seq, row, path)
+    merged = _roomy([path for path in paths.values() if path.moved], accounts)
+    for path in merged:
+        outstanding, settled = path.outstanding, path.settled
+        for account in path.accounts:
+            accounts[account].here += len(path.moved)
+            accounts[account].move(outstanding, settled)
+    return merged
+
+
+def _is_open(path: Path, allowed: frozenset[str] | None, accounts: Mapping[int, OpenAccount], now: datetime) -> bool:
+    """Return whether nothing about the path itself wants a closer look, and note when its period ends."""
+    along = [accounts[key] for key in path.accounts]
+    ends = [account.ends_at for account in along if account.ends_at is not None]
+    if ends:
+        path.period_ms = max(0, (min(ends) - now) // timedelta(milliseconds=1))
+    return path.period_ms != 0 and not any(
+        account.budget.archived
+        or account.state.scarce
+        or not (allowed is None or account.budget.tenant is None or account.budget.tenant in allowed)
+        for account in along
+    )
+
+
+def _merge(line: Line, seq: int, row: LeaseRow, path: Path) -> None:
+    """Add to ``path`` what becomes of a lease, unless its report says anything unusual."""
+    (
+        place,
+        number,
+        _,
+        granted,
+        settled,
+        returned,
+        corrected,
+        _,
+        denied,
+        before,
+        closed,
+        _,
+        presumed,
+        _,
+        _,
+        revoked,
+        _,
+    ) = row
+    unusual = closed or revoked or presumed or line.final or line.denied > denied or line.corrected > corrected
+    spent, given_back = max(line.settled - settled, 0), max(line.returned - returned, 0)
+    left = granted - settled - returned - spent - given_back
+    if unusual or left < 0 or seq < before:
+        return
+    more = line.want - left
+    if more > 0:
+        if not (settled + spent or line.waiting is None):
+            return
+        path.lacks(more, line.min_useful + line.held)
+    else:
+        more = 0
+    kind = "settle" if spent else "return" if given_back else "grant" if more else "none"
+    path.moved.append(
+        Moved(
+            place, number, granted + more, settled + spent, returned + given_back, line.held, seq, kind, more, spent,
+            given_back, line.want + line.want // 2,
+        )
+    )  # fmt: skip
+
+
+def _roomy(paths: list[Path], accounts: Mapping[int, OpenAccount]) -> list[Path]:
+    """Return the paths all of whose accounts have so much room that nobody has to be counted, whatever comes first."""
+    most: defaultdict[int, int] = defaultdict(int)
+    total: defaultdict[int, int] = defaultdict(int)
+    reports: defaultdict[int, int] = defaultdict(int)
+    for path in paths:
+        for key in path.accounts:
+            most[key] = max(most[key], path.most)
+            total[key] += path.total
+            reports[key] += len(path.moved)
+
+    def roomy(path: Path, account: OpenAccount) -> bool:
+        key, crowd = account.id, account.crowd
+        holders = TIGHT * max(1, crowd.live, reports[key]) + max(crowd.wanting, reports[key])
+        return not account.state.blocks or account.state.room - total[key] > max(path.floor, holders * most[key])
+
+    return [path for path in paths if all(roomy(path, accounts[key]) for key in path.accounts)]
