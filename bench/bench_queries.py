@@ -104,7 +104,7 @@ def questions(tenants: int) -> Iterator[Asked]:
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT max(starts_at) FROM telemetry_window_1m")
-        now = cursor.fetchone()[0] + timedelta(seconds=1)
+        now = cursor.fetchone()[0] + timedelta(seconds=1)  # as ``bench.load`` has it
         cursor.execute("SELECT DISTINCT trace_id FROM telemetry_span TABLESAMPLE SYSTEM (0.05) LIMIT 400")
         traces = [row[0] for row in cursor.fetchall()]
     random.Random(1).shuffle(traces)

@@ -60,16 +60,15 @@ class Spans:
         ]  # fmt: skip
         self.resource = b'{"service.name":"support-bot","service.version":"7.3.0","host.name":"host-3","telemetry.sdk.language":"python"}'
 
-    def rows(self, traces: int, newest: datetime) -> list[bytes]:
-        """Return the rows of so many traces that began in the last ``HOURS``."""
+    def rows(self, traces: int, first: datetime, last: datetime) -> list[bytes]:
+        """Return the rows of so many traces that began from ``first`` to ``last``, in order of time as they would have come."""
         from controlplane.telemetry.binary import span
 
         chance, made = self.chance, []
         whose = chance.choices(range(self.count), self.weights, k=traces)
-        base = int((newest - EPOCH).total_seconds() * 1e6)
-        for tenant in whose:
+        begins, ends = (int((at - EPOCH).total_seconds() * 1e6) for at in (first, last))
+        for tenant, at in zip(whose, sorted(chance.choices(range(begins, ends), k=traces)), strict=True):
             trace_id, root = f"{chance.getrandbits(128):032x}", f"{chance.getrandbits(64):016x}"
-            at = base - chance.randrange(HOURS * 3600 * 10**6)
             session, user = f"s-{tenant}-{chance.randrange(2000)}", f"u-{tenant}-{chance.randrange(300)}"
             made += [
                 span(self._row(place, trace_id, root, at, slug(tenant), session, user)) for place in range(PER_TRACE)
@@ -98,6 +97,11 @@ class Spans:
         )  # fmt: skip
 
 
+def _at(newest: datetime, share: float) -> datetime:
+    """Return when a share of all spans has come."""
+    return newest - (1 - share) * timedelta(hours=HOURS)
+
+
 def spans(url: str, total: int, count: int, newest: datetime) -> None:
     """Copy spans until there are ``total``."""
     from controlplane.telemetry import binary
@@ -110,7 +114,9 @@ def spans(url: str, total: int, count: int, newest: datetime) -> None:
     with psycopg.connect(url) as connection:
         there = connection.execute("SELECT count(*) FROM telemetry_span").fetchone()[0]  # type: ignore[index]
         for done in range(there, total, BATCH * PER_TRACE):
-            rows = maker.rows(min(BATCH, (total - done) // PER_TRACE), newest)
+            count_now = min(BATCH, (total - done) // PER_TRACE)
+            first, last = (_at(newest, each / total) for each in (done, done + count_now * PER_TRACE))
+            rows = maker.rows(count_now, first, last)
             with (
                 connection.cursor() as cursor,
                 cursor.copy(f"COPY telemetry_span ({names}) FROM STDIN (FORMAT BINARY)") as copy,
@@ -246,13 +252,31 @@ def ladder(url: str, count: int, newest: datetime) -> None:
             print(f"{rung.table} is filled", flush=True)
 
 
+def asked_at(url: str) -> datetime:
+    """Return the time that pages are asked at: that of the newest minutes and spans."""
+    with psycopg.connect(url) as connection:
+        newest: datetime = connection.execute("SELECT max(starts_at) FROM telemetry_window_1m").fetchone()[0]  # type: ignore[index]
+    return newest + timedelta(seconds=1)
+
+
+def sums(url: str) -> None:
+    """Fold spans as the worker does, until ten seconds before the time that is asked for: as long ago as it may have been."""
+    from controlplane.telemetry.actions.span_sums import fold_spans
+
+    now, began = asked_at(url) - timedelta(seconds=10), time.monotonic()
+    while fold_spans(now=now, kept_since=now - timedelta(days=13)) > 3 * 60:
+        pass
+    print(f"spans are folded, in {time.monotonic() - began:,.0f} s", flush=True)
+
+
 def load(url: str, *, total: int, count: int, days: int) -> None:
     """Fill the database behind ``url`` as far as it is not filled."""
     newest = datetime.now(UTC)
     tenants(count)
     rollups(url, count, days, newest)
     ladder(url, count, newest)
-    spans(url, total, count, newest)
+    spans(url, total, count, asked_at(url))
+    sums(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")
 

@@ -197,6 +197,7 @@ CELERY_BEAT_SCHEDULE = {
     "alerting.evaluate": {"task": "alerting.evaluate", "schedule": 5.0, "options": {"expires": 10}},
     "alerting.tidy": {"task": "alerting.tidy", "schedule": 3600.0},
     "telemetry.climb": {"task": "telemetry.climb", "schedule": 10.0, "options": {"expires": 20}},
+    "telemetry.sum_spans": {"task": "telemetry.sum_spans", "schedule": 10.0, "options": {"expires": 20}},
     "telemetry.fold": {"task": "telemetry.fold", "schedule": 60.0, "options": {"expires": 60}},
     "state.retain": {"task": "state.retain", "schedule": 3600.0},
     "state.rebalance": {"task": "state.rebalance", "schedule": 5.0, "options": {"expires": 5}},

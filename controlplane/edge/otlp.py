@@ -22,6 +22,7 @@ from controlplane.edge.writer import Busy, Writer
 from controlplane.problems import Problem
 from controlplane.telemetry import binary
 from controlplane.telemetry.actions import points, spans
+from controlplane.telemetry.actions.late import Slots, note_late_spans, slots_of
 from controlplane.telemetry.otlp import logs as log_records
 from controlplane.telemetry.otlp import metrics as metric_points
 from controlplane.telemetry.otlp import spans as trace_spans
@@ -59,15 +60,21 @@ class Signal(NamedTuple, Generic[Row, Batch]):
 
 
 class Ready(NamedTuple):
-    """A batch of records, and what was said in them, ready for COPY."""
+    """A batch of records, and what was said in them, ready for COPY; of spans, when they were under way."""
 
     rows: list[bytes]
     messages: list[bytes]
+    slots: Slots = frozenset()
 
     @classmethod
     def of(cls, decoded: Decoded[Row], as_row: Callable[[Row], bytes]) -> tuple[Ready, int]:
         made = cls(list(map(as_row, decoded.rows)), list(map(binary.message, decoded.messages)))
         return made, sum(map(len, made.rows)) + sum(map(len, made.messages))
+
+    @classmethod
+    def of_spans(cls, decoded: Decoded[SpanRow]) -> tuple[Ready, int]:
+        made, size = cls.of(decoded, binary.span)
+        return made._replace(slots=slots_of(decoded.rows)), size
 
 
 def _joined(batches: Sequence[Ready]) -> tuple[list[bytes], list[bytes]]:
@@ -76,6 +83,8 @@ def _joined(batches: Sequence[Ready]) -> tuple[list[bytes], list[bytes]]:
 
 async def _store_spans(connection: AsyncConnection[Any], batches: Sequence[Ready]) -> None:
     await spans.store(connection, *_joined(batches))
+    slots = frozenset[tuple[int, int]]().union(*(batch.slots for batch in batches))
+    await note_late_spans(connection, slots, now=timezone.now())
 
 
 async def _store_logs(connection: AsyncConnection[Any], batches: Sequence[Ready]) -> None:
@@ -125,7 +134,7 @@ class Otlp:
         self.traces: Signal[SpanRow, Ready] = Signal(
             trace_spans.decode_protobuf,
             trace_spans.decode_json,
-            lambda decoded: Ready.of(decoded, binary.span),
+            Ready.of_spans,
             "rejectedSpans",
             Writer("spans", pool, _store_spans),
         )

@@ -88,6 +88,17 @@ class LateHour(models.Model):
         db_table = "telemetry_late_hour"
 
 
+class LateSpans(models.Model):
+    """A span of time that got spans when it may have been folded, to be folded again. Notes are only added, so that nobody waits."""
+
+    id = models.BigAutoField(primary_key=True)
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta:
+        db_table = "telemetry_late_spans"
+
+
 class DailyUsage(models.Model):
     """Calls, tokens and cost of a UTC day, kept for good."""
 
@@ -214,6 +225,33 @@ class Rootless(models.Model):
 
     class Meta:
         db_table = "telemetry_rootless"
+
+
+class SessionDay(models.Model):
+    """What the spans of a session came to on one UTC day. Partitioned by day like spans, and dropped with them.
+
+    ``told``: as our SDK counts it, ``seen``: as instrumentations do; what both saw is one usage. ``users``: one on each line.
+    """
+
+    pk = models.CompositePrimaryKey("tenant", "session", "starts_at")
+    starts_at = models.DateTimeField()
+    tenant = models.CharField(max_length=64)
+    session = models.CharField(max_length=120)
+    users = models.TextField()
+    service = models.CharField(max_length=120)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    turns = models.BigIntegerField()
+    spans = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    tokens_told = models.BigIntegerField()
+    tokens_seen = models.BigIntegerField()
+    cost_told_nusd = models.BigIntegerField()
+    cost_seen_nusd = models.BigIntegerField()
+
+    class Meta:
+        managed = False
+        db_table = "telemetry_session_day"
 
 
 class LogRecord(models.Model):

@@ -5,11 +5,12 @@ Pure. A rung of the ladder is a table of windows of one length; its mark says un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Interval = tuple[datetime, datetime]  # the start is included, the end is not
 
 
 class Rung(NamedTuple):
@@ -54,6 +55,19 @@ def ceiling(at: datetime, step_s: int) -> datetime:
     """Return the first start of a window that is not before ``at``."""
     found = floor(at, step_s)
     return found if found == at else found + timedelta(seconds=step_s)
+
+
+def whole_windows(step_s: int, intervals: Iterable[Interval], limit: datetime) -> list[Interval]:
+    """Return whole windows around ``intervals`` that end by ``limit``, none of them twice."""
+    found: list[Interval] = []
+    for begins, ends in sorted((floor(a, step_s), min(limit, ceiling(b, step_s))) for a, b in intervals if a < b):
+        if begins >= ends:
+            continue
+        if found and begins <= found[-1][1]:
+            found[-1] = (found[-1][0], max(ends, found[-1][1]))
+        else:
+            found.append((begins, ends))
+    return found
 
 
 def fits(rung: Rung, since: datetime, step_s: int | None) -> bool:

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.telemetry.actions import folding, ladder, retention, rootless
+from controlplane.telemetry.actions import folding, ladder, retention, rootless, span_sums
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +28,8 @@ def retain() -> None:
             (retention.LOGS, settings.LOG_RETENTION_DAYS),
             (retention.POINTS, settings.POINT_RETENTION_DAYS),
             (retention.POINT_HOURS, settings.HOUR_RETENTION_DAYS),
+            *((sums, span_sums.FINE_DAYS) for sums in retention.FINE_SUMS),
+            *((sums, settings.SPAN_RETENTION_DAYS) for sums in retention.SPAN_SUMS),
         )
         for name in retention.drop_partitions(kept, today=today, keep_days=days)
     ]
@@ -53,6 +55,13 @@ def climb() -> None:
     """Fold windows of calls into longer ones, and into what all tenants come to."""
     now = timezone.now()
     ladder.climb(now=now, kept_since=now - timedelta(days=settings.MINUTE_RETENTION_DAYS) + timedelta(hours=6))
+
+
+@shared_task(name="telemetry.sum_spans")
+def sum_spans() -> None:
+    """Fold spans into what pages ask of all of them."""
+    now = timezone.now()
+    span_sums.fold_spans(now=now, kept_since=now - timedelta(days=settings.SPAN_RETENTION_DAYS - 1))
 
 
 @shared_task(name="telemetry.fold")

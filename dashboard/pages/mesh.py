@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.postgres import TooDear
+from controlplane.telemetry.patience import TooDear
 from dashboard.asking import Asking
 from dashboard.graph import graph_of
 from dashboard.page import Context, Page, Params

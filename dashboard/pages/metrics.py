@@ -10,7 +10,7 @@ from controlplane.policy import queries as policy
 from controlplane.policy.models import Revision
 from controlplane.rollouts import courses as by_release
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.postgres import TooDear
+from controlplane.telemetry.patience import TooDear
 from controlplane.telemetry.queries import SEVEN, Course, Exemplar, Metric, Question, value_of
 from controlplane.telemetry.resolutions import ceiling, floor
 from dashboard.asking import Asking

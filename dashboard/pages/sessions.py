@@ -9,7 +9,7 @@ from datetime import timedelta
 from controlplane.state import lookup
 from controlplane.state.lookup import AliveSession
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.postgres import TooDear
+from controlplane.telemetry.patience import TooDear
 from controlplane.telemetry.queries import Session, Trace, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from controlplane.problems import Invalid
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.postgres import TooDear
+from controlplane.telemetry.patience import TooDear
 from controlplane.telemetry.queries import Slot, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params

@@ -6,14 +6,14 @@ minute that may be over names it in ``telemetry_late_hour`` under ``ladder``, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import connection, transaction
 
 from controlplane.telemetry.actions.merging import merge_statement
-from controlplane.telemetry.resolutions import ceiling, floor
+from controlplane.telemetry.resolutions import Interval, ceiling, floor, whole_windows
 
 LATE = "ladder"
 SETTLED = timedelta(seconds=15)  # after its end a window of ten seconds is taken to be complete
@@ -52,7 +52,6 @@ LEVELS = (
     _Level("window_15m", 900, "telemetry_window_15m", "telemetry_window_1m", "total_1m", _ALONE),
     _Level("window_6h", 21600, "telemetry_window_6h", "telemetry_window_1h", "windows", _ALONE),
 )
-Interval = tuple[datetime, datetime]
 
 
 def climb(*, now: datetime, kept_since: datetime) -> int:
@@ -77,7 +76,7 @@ def climb(*, now: datetime, kept_since: datetime) -> int:
             again = [*late, *touched.get(level.source_mark, [])]
             if not level.source_mark:
                 again.append((start - AGAIN, start))
-            intervals = _merged(level.step_s, [(start, ends), *again], ends)
+            intervals = whole_windows(level.step_s, [(start, ends), *again], ends)
             for begins, over in intervals:
                 _fold(level, begins, over, now)
                 count += int((over - begins).total_seconds() // level.step_s)
@@ -122,19 +121,6 @@ def _first(level: _Level, kept_since: datetime) -> datetime | None:
 def _old_source(level: _Level) -> str:
     """Return what windows of a level are made of from before windows of ten seconds are kept."""
     return "telemetry_window_1m" if level.mark == "total_1m" else level.source
-
-
-def _merged(step_s: int, intervals: Iterable[Interval], limit: datetime) -> list[Interval]:
-    """Return whole windows around ``intervals`` that end by ``limit``, none of them twice."""
-    found: list[Interval] = []
-    for begins, ends in sorted((floor(a, step_s), min(limit, ceiling(b, step_s))) for a, b in intervals if a < b):
-        if begins >= ends:
-            continue
-        if found and begins <= found[-1][1]:
-            found[-1] = (found[-1][0], max(ends, found[-1][1]))
-        else:
-            found.append((begins, ends))
-    return found
 
 
 def _fold(level: _Level, begins: datetime, ends: datetime, now: datetime) -> None:

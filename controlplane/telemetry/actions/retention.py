@@ -25,7 +25,12 @@ MESSAGES = Partitioned("telemetry_message", "starts_at")
 LOGS = Partitioned("telemetry_log", "at")
 POINTS = Partitioned("telemetry_point", "at")
 POINT_HOURS = Partitioned("telemetry_point_1h", "at", monthly=True)
-ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_HOURS)
+FINE_SUMS = tuple(Partitioned(f"telemetry_{kind}_10s", "starts_at") for kind in ("traces", "mesh"))
+SPAN_SUMS = (
+    *(Partitioned(f"telemetry_{kind}_{step}", "starts_at") for kind in ("traces", "mesh") for step in ("15m", "6h")),
+    Partitioned("telemetry_session_day", "starts_at"),
+)
+ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_HOURS, *FINE_SUMS, *SPAN_SUMS)
 
 
 def _midnight(day: date) -> datetime:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.telemetry.postgres import patient_rows
+from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Source, course_of
 from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric

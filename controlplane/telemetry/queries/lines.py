@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from controlplane.telemetry.postgres import patient_rows
+from controlplane.telemetry.patience import patient_rows
 from tidegate.core.window import BUCKETS_PER_OCTAVE
 
 MOST_LINES = 8

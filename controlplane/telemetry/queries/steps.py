@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controlplane.telemetry.postgres import patient_rows
+from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.calls import BY_HOURS, table_of
 from controlplane.telemetry.queries.measures import COUNTS, QUANTILES, Measured, milliseconds
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
