@@ -61,6 +61,7 @@ class PastCourse:
     lasted: str
     measured: int
     steps: int
+    note: str
 
 
 def text_of(unit: str, value: float) -> str:
@@ -70,6 +71,7 @@ def text_of(unit: str, value: float) -> str:
         "score": f"{value:.1f}",
         "burn": f"{value:.1f} ×",
         "hours": f"{value:.1f} h",
+        "ingest_lag_s": f"{value:.0f} s",
     }
     if unit in plain:
         return plain[unit]
@@ -112,6 +114,7 @@ def course_of(tried: Tried, below: bool = False) -> PastCourse | None:
         lasted=figures.span(sum(((end or ends) - begin).total_seconds() for begin, end in tried.episodes)),
         measured=tried.measured,
         steps=tried.steps,
+        note=tried.note,
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def backtest(request: HttpRequest, body: BacktestIn) -> Any:
         for track in tried.tracks
         for begins, ends in track.episodes
     ]
-    return {"episodes": episodes, "steps": tried.steps, "measured": tried.measured}
+    return {"episodes": episodes, "steps": tried.steps, "measured": tried.measured, "note": tried.note}
 
 
 @router.get("/alerts/channels/", response=ChannelList)

@@ -35,11 +35,15 @@ class Track:
 
 @dataclass(frozen=True)
 class Tried:
-    """When a rule would have fired. ``unit`` names what the values are of; ``limit`` is what they are held against, if one."""
+    """When a rule would have fired. ``unit`` names what the values are of; ``limit`` is what they are held against, if one.
+
+    ``note`` says what of it is not as the rule itself would have seen it.
+    """
 
     tracks: Sequence[Track]
     limit: float | None
     unit: str
+    note: str = ""
 
     @property
     def episodes(self) -> list[Episode]:

@@ -9,12 +9,14 @@ from typing import Any
 from controlplane.alerting.courses import STEP_S, Held, Sample, Tried, track_of
 from controlplane.alerting.levels import slo_named, slo_steps
 from controlplane.alerting.past_calls import absence_tracks, anomaly_tracks, ratio_tracks, threshold_tracks
+from controlplane.alerting.past_fleet import NOTES, fleet_tracks
 from controlplane.alerting.past_money import budget_tracks, forecast_tracks
 from controlplane.alerting.schemas import (
     AbsenceSpec,
     AnomalySpec,
     BudgetSpec,
     BurnRateSpec,
+    FleetSpec,
     ForecastSpec,
     RatioSpec,
     ThresholdSpec,
@@ -22,7 +24,6 @@ from controlplane.alerting.schemas import (
 )
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.domain.slo import BURNS, Count, burn_rate, burns, closeness
-from controlplane.problems import Invalid
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 
@@ -37,16 +38,12 @@ def eyes_of(asker: Asker, tenant: Tenant | None) -> Asker:
 def try_on_past(asker: Asker, kind: str, document: Any, timing: Timing, now: datetime, days: int = DAYS) -> Tried:
     """Return when a rule would have fired, evaluated every five minutes; ``Invalid`` for rules that can't be tried."""
     spec = spec_of(kind, document)
-    look = _PAST.get(type(spec))
-    if look is None:
-        raise Invalid(
-            "This rule can't be tried on the past.",
-            errors={"kind": "what breakers, clients and rollouts were at a time is not kept"},
-        )
+    look = _PAST[type(spec)]
     until = now.replace(minute=now.minute - now.minute % 5, second=0, microsecond=0)
     held, limit, unit = look(asker, spec, until - timedelta(days=days), until)
     coarse = timing._replace(no_data=NoData.OK)
-    return Tried([track_of(label, samples, coarse) for label, samples in held.items()], limit, unit)
+    note = NOTES.get(spec.what, "") if isinstance(spec, FleetSpec) else ""
+    return Tried([track_of(label, samples, coarse) for label, samples in held.items()], limit, unit, note)
 
 
 Looked = tuple[Held, float | None, str]
@@ -98,6 +95,10 @@ def _budget(asker: Asker, spec: BudgetSpec, since: datetime, until: datetime) ->
     return budget_tracks(asker, spec, since, until), spec.used, "used"
 
 
+def _fleet(asker: Asker, spec: FleetSpec, since: datetime, until: datetime) -> Looked:
+    return fleet_tracks(asker, spec, since, until), spec.value, spec.what
+
+
 _PAST: dict[type[Any], Callable[[Asker, Any, datetime, datetime], Looked]] = {
     ThresholdSpec: _threshold,
     RatioSpec: _ratio,
@@ -106,4 +107,5 @@ _PAST: dict[type[Any], Callable[[Asker, Any, datetime, datetime], Looked]] = {
     BurnRateSpec: _burning,
     ForecastSpec: _forecast,
     BudgetSpec: _budget,
+    FleetSpec: _fleet,
 }

@@ -140,6 +140,7 @@ class BacktestOut(Schema):
     episodes: list[EpisodeOut]
     steps: int
     measured: int
+    note: str
 
 
 class GroupingIn(Schema):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import F, Q, QuerySet, Sum
 
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease, PeriodKind
@@ -259,3 +260,16 @@ def preview_amount(budget: Budget, amount_nusd: int, now: datetime) -> Effect:
         exhausted_at=told.exhausted_at,
         ends_at=standing.period.ends_at,
     )
+
+
+def charges_of(budget: Budget, since: datetime, until: datetime, step_s: int) -> dict[datetime, int]:
+    """Return what a budget was charged in each step of time from ``since`` on, by the ledger; steps without any are left out."""
+    accounts = list(Account.objects.filter(budget=budget).values_list("pk", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT date_bin(%s::interval, counts_at, %s), sum(settled_nusd + presumed_nusd - corrected_nusd)::bigint
+               FROM budgets_ledgerentry WHERE at >= %s AND counts_at >= %s AND counts_at < %s AND path && %s::bigint[]
+               AND (incarnation IS NULL OR kind <> 'carry') GROUP BY 1""",
+            [f"{step_s} seconds", since, since, since, until, accounts],
+        )
+        return dict(cursor.fetchall())

@@ -8,6 +8,7 @@ from controlplane.telemetry.queries.lines import Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
 from controlplane.telemetry.queries.shadow import Watched, watched
+from controlplane.telemetry.queries.signs import breakers_refusing, minutes_with_windows
 from controlplane.telemetry.queries.steps import (
     beyond_by,
     beyond_steps,
@@ -57,6 +58,7 @@ __all__ = [
     "beyond_by",
     "beyond_steps",
     "breakdown",
+    "breakers_refusing",
     "costs",
     "counts_over",
     "course_seen_by",
@@ -71,6 +73,7 @@ __all__ = [
     "messages_of",
     "metric_seen_by",
     "metrics_seen_by",
+    "minutes_with_windows",
     "newest_window",
     "series",
     "sessions_seen_by",
