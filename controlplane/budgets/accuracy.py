@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 from django.db.models import Case, Count, F, Max, Q, QuerySet, Sum, When
+from django.db.models.functions import Greatest
 
 from controlplane.budgets.models import Account, Budget, Lease, LedgerProof, OnDisconnect, OnExhausted, PeriodKind
 from controlplane.budgets.queries import Standing, budgets_seen_by, standings
@@ -158,7 +159,7 @@ class Holder:
 
 def holders_of(standing: Standing, now: datetime) -> list[Holder]:
     """Return who holds leases on a budget in its present period, the greatest first."""
-    left = Sum(F("granted_nusd") - F("returned_nusd") - F("settled_nusd"))
+    left = Sum(Greatest(0, F("granted_nusd") - F("returned_nusd") - F("settled_nusd")))
     leases = Lease.objects.filter(closed=False, path__contains=[standing.account_id])
     rows = leases.values("incarnation").annotate(
         leases=Count("pk"),
@@ -172,8 +173,8 @@ def holders_of(standing: Standing, now: datetime) -> list[Holder]:
         Holder(
             incarnation=row["incarnation"],
             leases=row["leases"],
-            left_nusd=max(0, row["left"]),
-            held_nusd=min(row["held"], max(0, row["left"])),
+            left_nusd=row["left"],
+            held_nusd=min(row["held"], row["left"]),
             revoked=row["gone"],
             seen_at=row["seen"],
             lost=row["seen"] < since,

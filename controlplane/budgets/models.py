@@ -129,6 +129,7 @@ class Account(models.Model):
     false_denied_calls = models.BigIntegerField(default=0, db_default=0)  # an estimate: docs/protocol.md, "Accuracy"
     presumed_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: of lost holders, unproven
     overage_nusd = models.BigIntegerField(default=0, db_default=0)  # part of settled: beyond what had been granted
+    corrected_nusd = models.BigIntegerField(default=0, db_default=0)  # what was taken back of settled, in all
     # The budget's amount while the period lasts, and at its end; and what was carried from the period before.
     amount_nusd = models.BigIntegerField(default=0, db_default=0)
     carried_nusd = models.BigIntegerField(default=0, db_default=0)

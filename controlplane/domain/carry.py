@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# No debt is carried beyond this, a billion dollars: it stays inside a bigint, however often it is added to.
+MOST_DEBT_NUSD = 10**18
+
 
 class CarryRule(NamedTuple):
     """``up_to``: the most of an unused amount that is added to the next period, 0: nothing; ``debt``: overspend is taken off."""
@@ -34,4 +37,4 @@ def carried(rule: CarryRule, before: Before | None) -> int:
     unused = before.amount - before.exposure
     if unused >= 0:
         return min(unused, rule.up_to)
-    return unused if rule.debt else 0
+    return max(unused, -MOST_DEBT_NUSD) if rule.debt else 0

@@ -15,7 +15,15 @@ from controlplane.domain.grants import Account, Ask, Counters, cap, decide
 from controlplane.domain.periods import PeriodRule
 
 LeaseKey = tuple[UUID, int]
-Denial = Literal["exhausted", "unknown", "closed"]
+Denial = Literal["exhausted", "unknown", "closed", "excessive"]
+
+# By how much one report may say that more was spent than had been leased: a million dollars. One that says more is refused.
+MOST_CLAIM_NUSD = 10**15
+# So much of what was spent beyond leases, and of what is taken back, counts on one account in all, and so many denied calls;
+# and so much is leased where nothing blocks. A billion dollars: the sums of any number of liars stay inside a bigint.
+MOST_NUSD = 10**18
+# No account is exposed to more by what is granted, whatever its budgets come to.
+MOST_EXPOSED_NUSD = 4 * MOST_NUSD
 
 
 class Crowd(NamedTuple):
@@ -26,6 +34,18 @@ class Crowd(NamedTuple):
 
 
 NOBODY = Crowd()
+
+
+class Stood(NamedTuple):
+    """What an account had counted since it was opened, before the group that is being merged."""
+
+    settled: int = 0
+    denied: int = 0
+    overage: int = 0
+    corrected: int = 0
+
+
+NEVER = Stood()
 
 
 class Report(Protocol):
@@ -110,12 +130,34 @@ class OpenAccount:
     counted_at: datetime | None = None
     recounted: bool = False
     carried: int | None = None  # from the period before, when it is not what the row says
+    corrected: int = 0
+    stood: Stood = NEVER
 
     @property
     def changed(self) -> bool:
         """Whether the account differs from its row."""
-        counted = self.outstanding, self.settled, self.denied, self.presumed, self.overage
+        counted = self.outstanding, self.settled, self.denied, self.presumed, self.overage, self.corrected
         return any(counted) or self.blocked or self.recounted or self.carried is not None
+
+    @property
+    def to_claim(self) -> int:
+        """How much more may be said to have been spent beyond leases."""
+        return max(0, MOST_NUSD - self.stood.overage - self.overage)
+
+    @property
+    def to_correct(self) -> int:
+        """How much more may be taken back."""
+        return max(0, MOST_NUSD - self.stood.corrected - self.corrected)
+
+    @property
+    def to_deny(self) -> int:
+        """How many more denied calls are counted."""
+        return max(0, MOST_NUSD - self.stood.denied - self.denied)
+
+    def to_lease(self, *, most: int) -> int:
+        """How much more may be leased so that no sum exceeds ``most``: in a rolling window, and since there is the account."""
+        settled = max(self.state.settled, self.stood.settled + self.settled)
+        return most - settled - self.state.outstanding
 
     def look_around(self) -> None:
         """Take in how many others there are: by the last count, and in this group."""
@@ -209,10 +251,28 @@ def drop_strangers(
             del leases[report.incarnation, report.number]
 
 
-def unknown(report: Report, *, refused: bool, ttl_ms: int) -> Answer:
-    """Return what a report hears whose lease can't be opened (``refused``), or is somebody else's."""
-    closed = refused and report.final
-    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=closed, denied="unknown")
+def is_excessive(report: Report, lease: OpenLease | None) -> bool:
+    """Return whether a report says that far more was spent than was leased: no calls come to that."""
+    if lease is None:
+        return report.settled > MOST_CLAIM_NUSD
+    return report.settled - lease.counters.settled - lease.outstanding - lease.presumed > MOST_CLAIM_NUSD
+
+
+def drop_excessive(reports: Sequence[Report], leases: dict[LeaseKey, OpenLease]) -> set[LeaseKey]:
+    """Take out of ``leases`` those whose reports are excessive, known or not, and return their keys: nothing of them counts."""
+    found = set()
+    for report in reports:
+        if report.settled > MOST_CLAIM_NUSD:
+            key = (report.incarnation, report.number)
+            if is_excessive(report, leases.get(key)):
+                leases.pop(key, None)
+                found.add(key)
+    return found
+
+
+def refusal(report: Report, denied: Denial, *, never: bool, ttl_ms: int) -> Answer:
+    """Return what a report hears that changes nothing; ``never``: its lease can't be opened at all, so that it is closed."""
+    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=never and report.final, denied=denied)
 
 
 def merge_report(
@@ -225,9 +285,7 @@ def merge_report(
     path = [accounts[key] for key in lease.path]
     denied = _count_denied(report, lease, path)
     stood, before, presumed = lease.counters, lease.outstanding, lease.presumed
-    lease.counters = counters = stood.merge(
-        settled=report.settled, returned=report.returned, corrected=report.corrected
-    )
+    lease.counters = counters = _merged(report, lease, path)
     settled = counters.settled - stood.settled
     if presumed:
         lease.presumed = 0 if report.final else max(0, presumed - settled)
@@ -235,8 +293,10 @@ def merge_report(
     outstanding, proven = lease.outstanding - before, presumed - lease.presumed
     overage = max(0, outstanding + settled - proven)  # what the lease may come to at most grew by that
     lease.overage += overage
+    corrected = counters.corrected - stood.corrected
     for account in path:
-        account.move(outstanding, settled, counters.corrected - stood.corrected + proven)
+        account.move(outstanding, settled, corrected + proven)
+        account.corrected += corrected
         account.presumed -= proven
         account.overage += overage
     if report.seq >= lease.seq:
@@ -251,13 +311,24 @@ def merge_report(
     return answer
 
 
+def _merged(report: Report, lease: OpenLease, path: list[OpenAccount]) -> Counters:
+    """Return the counters of ``lease`` with what ``report`` says, as far as every account on the path takes it."""
+    stood, settled, corrected = lease.counters, report.settled, report.corrected
+    backed = stood.settled + lease.outstanding + lease.presumed
+    if settled > backed:
+        settled = min(settled, backed + min([account.to_claim for account in path]))
+    if corrected > stood.corrected:
+        corrected = min(corrected, stood.corrected + min([account.to_correct for account in path]))
+    return stood.merge(settled=settled, returned=report.returned, corrected=corrected)
+
+
 def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> int:
     """Count calls that the holder denied, and how many of them the accounts had room for when the report came.
 
     So many as fit, at what the next call needs, into what was free on the whole path before the report is merged. It is an
     estimate: the room at the time of the call, up to one sync before, nobody knows.
     """
-    denied = report.denied - lease.denied
+    denied = min([report.denied - lease.denied, *(account.to_deny for account in path)])
     if denied <= 0:
         return 0
     lease.denied += denied
@@ -292,6 +363,9 @@ def _answer(report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount],
 
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:
     """Grant what is right; return the index on the path of the account that denies the next call."""
+    most = MOST_EXPOSED_NUSD if any(account.state.blocks for account in path) else MOST_NUSD
+    if ask.want - lease.outstanding > min([account.to_lease(most=most) for account in path]):
+        return None
     for account in path:
         account.look_around()
     grant = decide(lease.counters, ask, [account.state for account in path])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 CALENDAR_UNITS = ("hour", "day", "week", "month", "year")
 MAX_ROLLING_DAYS = 366
+MOST_COUNTED = 20_000  # of periods between two times: two years of hours
+_HOUR = timedelta(hours=1)
+_INSTANT = timedelta(microseconds=1)
 # A rolling window is kept in this many slots; a slot counts until it has left the window whole.
 ROLLING_SLOTS = 360
 
@@ -81,16 +86,75 @@ def _calendar_faults(rule: PeriodRule) -> dict[str, str]:
 
 
 def period_of(rule: PeriodRule, now: datetime) -> Period:
-    """Return the period of a budget with ``rule`` that holds ``now``. Bounds are in UTC."""
+    """Return the period of a budget with ``rule`` that holds ``now``. Bounds are in UTC.
+
+    The periods of a rule follow each other without a gap, whatever clocks do: one that clocks skip whole does not exist.
+    """
     if rule.kind != "calendar":
         return Period(rule.kind, None, None)
     zone = ZoneInfo(rule.timezone)
-    local = now.astimezone(zone)
     if rule.unit == "hour":
-        starts = local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
-        return Period(f"{starts:%Y-%m-%dT%H}Z", starts, starts + timedelta(hours=1))
-    first, after, key = _days(rule.unit, local.date())
-    return Period(key, _midnight(first, zone), _midnight(after, zone))
+        return _hour(now.astimezone(UTC), zone)
+    first, after, key = _days(rule.unit, now.astimezone(zone).date())
+    starts_at, ends_at = _midnight(first, zone), _midnight(after, zone)
+    # Where clocks are turned back over midnight, dates come twice: what counts is when they come first.
+    while now < starts_at:
+        first, after, key = _days(rule.unit, first - timedelta(days=1))
+        starts_at, ends_at = _midnight(first, zone), starts_at
+    while now >= ends_at:
+        first, after, key = _days(rule.unit, after)
+        starts_at, ends_at = ends_at, _midnight(after, zone)
+    return Period(key, starts_at, ends_at)
+
+
+def periods_between(rule: PeriodRule, since: datetime, until: datetime) -> int:
+    """Return how many periods of a calendar ``rule`` lie between two bounds of periods."""
+    return _periods_between(rule, since, until) if since < until else 0
+
+
+@lru_cache(4096)
+def _periods_between(rule: PeriodRule, since: datetime, until: datetime) -> int:
+    count, at, length = 0, since, _HOUR
+    while at < until and count < MOST_COUNTED:
+        period = period_of(rule, at)
+        assert period.ends_at is not None  # noqa: S101  calendar periods end
+        length, at = period.ends_at - at, period.ends_at
+        count += 1
+    return count if at >= until else count + (until - at) // length  # so many that one more or less is nothing
+
+
+def _hour(now: datetime, zone: ZoneInfo) -> Period:
+    """Return the hour on the clocks of ``zone``. It is cut where they are moved by less than a whole hour."""
+    minutes = _minutes(now, zone)
+    starts_at = (now + minutes).replace(minute=0, second=0, microsecond=0) - minutes
+    ends_at = starts_at + _HOUR
+    if _minutes(starts_at, zone) != minutes:
+        starts_at = _turn(starts_at, now, lambda at: _minutes(at, zone) != minutes)
+    if _minutes(ends_at, zone) != minutes:
+        ends_at = _turn(now, ends_at, lambda at: _minutes(at, zone) == minutes)
+    key = f"{starts_at:%Y-%m-%dT%H}Z"
+    if _minutes(starts_at - _HOUR, zone) != minutes and _hour(starts_at - _INSTANT, zone).key == key:
+        key = f"{key}+{starts_at:%M}"  # the second that begins in that hour of UTC
+    return Period(key, starts_at, ends_at)
+
+
+def _minutes(at: datetime, zone: ZoneInfo) -> timedelta:
+    """Return by how much clocks differ from those of UTC, but for whole hours."""
+    offset = at.astimezone(zone).utcoffset()
+    assert offset is not None  # noqa: S101  a zone has one
+    return offset % _HOUR
+
+
+def _turn(early: datetime, late: datetime, is_before: Callable[[datetime], bool]) -> datetime:
+    """Return the whole second in (early, late] in which clocks are moved: ``is_before`` holds at ``early`` and not at ``late``."""
+    low, high = math.floor(early.timestamp()), math.ceil(late.timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if is_before(datetime.fromtimestamp(middle, UTC)):
+            low = middle
+        else:
+            high = middle
+    return datetime.fromtimestamp(high, UTC)
 
 
 def _days(unit: str, today: date) -> tuple[date, date, str]:
@@ -107,8 +171,16 @@ def _days(unit: str, today: date) -> tuple[date, date, str]:
     return first, first.replace(year=first.year + 1), f"{first.year}"
 
 
+@lru_cache(4096)
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), zone).astimezone(UTC)
+    """Return when ``day`` begins: where clocks skip midnight, when they are moved."""
+    local = datetime.combine(day, time(), zone)
+    starts_at = local.astimezone(UTC)
+    if starts_at.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
+        return starts_at
+    early = local.replace(fold=1).astimezone(UTC)
+    stood = early.astimezone(zone).utcoffset()
+    return _turn(early, starts_at, lambda at: at.astimezone(zone).utcoffset() == stood)
 
 
 def slot_length(days: int) -> timedelta:

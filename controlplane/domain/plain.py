@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from controlplane.domain.crowds import TIGHT
-from controlplane.domain.leases import OpenAccount
+from controlplane.domain.leases import MOST_NUSD, OpenAccount
 
 # A lease as its row has it: place (from 1) among those asked for, id, path, granted, settled, returned, corrected, held,
 # denied, seq, closed, opened at, presumed, falsely denied, overage, revoked, short.
@@ -185,6 +185,8 @@ def _roomy(paths: list[Path], accounts: Mapping[int, OpenAccount]) -> list[Path]
 
     def roomy(path: Path, account: OpenAccount) -> bool:
         key, crowd = account.id, account.crowd
+        if account.to_lease(most=MOST_NUSD) < total[key]:
+            return False
         holders = TIGHT * max(1, crowd.live, reports[key]) + max(crowd.wanting, reports[key])
         return not account.state.blocks or account.state.room - total[key] > max(path.floor, holders * most[key])
 

@@ -21,8 +21,8 @@ _TOKENS = "coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)"
 def _summed(column: str) -> str:
     """Return SQL for a sum over spans ``c`` that counts what both our SDK and an instrumentation saw once."""
     return (
-        f"greatest(coalesce(sum({column}) FILTER (WHERE c.usage_by = 2), 0), "
-        f"coalesce(sum({column}) FILTER (WHERE c.usage_by <> 2), 0))::bigint"
+        f"tg_whole(greatest(coalesce(sum({column}) FILTER (WHERE c.usage_by = 2), 0), "
+        f"coalesce(sum({column}) FILTER (WHERE c.usage_by <> 2), 0)))"
     )
 
 
@@ -169,8 +169,8 @@ class PostgresSpans:
 
     def edges(self, slugs: Sequence[str] | None, since: datetime, until: datetime) -> list[Edge]:
         sql, values = counted_calls(slugs, since, until)
-        sql = f"""SELECT from_kind, from_name, to_kind, to_name, sum(calls)::bigint, sum(errors)::bigint, sum(tokens)::bigint,
-                         sum(cost_nusd)::bigint, sum(duration_us)::bigint
+        sql = f"""SELECT from_kind, from_name, to_kind, to_name, tg_whole(sum(calls)), tg_whole(sum(errors)), tg_whole(sum(tokens)),
+                         tg_whole(sum(cost_nusd)), tg_whole(sum(duration_us))
                   FROM ({sql}) AS counted GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3, 4 LIMIT %s"""  # noqa: S608 - as above
         return [Edge(*row) for row in patient_rows(sql, [*values, MOST_EDGES])]
 

@@ -40,6 +40,7 @@ class Held:
     __slots__ = (
         "checked",
         "corrected",
+        "ended_at",
         "finishes",
         "funded",
         "holds",
@@ -58,6 +59,7 @@ class Held:
         )
         self.settled = 0
         self.corrected = 0
+        self.ended_at: datetime | None = None  # when its last call ended
         self.holds = 0
         self.over = 0  # billed beyond bounds
         self.funded = not slip.path.only_warns

@@ -9,7 +9,7 @@ import random
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from controlplane.domain.leases import OpenLease
+from controlplane.domain.leases import MOST_CLAIM_NUSD, OpenLease
 from tidegate.exchange import Sent
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ class Liar:
         self.allowed = self.chance.choice((None, frozenset(world.tenants[:1]), frozenset[str]()))
         self._world = world
         self._moderate = self.chance.random() < 0.7  # its lies are not so great that nobody has anything any more
+        self._restarts = self.chance.random() < 0.5  # every lie comes from a process of its own: there are many of them
 
     def lie(self) -> None:
         """Say something, in its own name or, where its key may touch nothing that those draw on, in that of others."""
         world, chance = self._world, self.chance
+        if self._restarts:
+            self.incarnation = uuid.UUID(int=chance.getrandbits(128))
+            world.liars[self.incarnation] = self
         others = [key for key, lease in world.store.leases.items() if not self._may_touch(lease)]
         if others and chance.random() < 0.4:
             other, number = chance.choice(others)
@@ -74,7 +78,7 @@ class Liar:
 
     def _amount(self) -> int:
         chance, bound = self.chance, self._world.setup.bound
-        great = bound * 10 if self._moderate else chance.choice((bound * 1000, MOST_NUSD))
+        great = bound * 10 if self._moderate else chance.choice((bound * 1000, MOST_CLAIM_NUSD, MOST_NUSD))
         return chance.choice((0, 0, 1, chance.randint(0, bound), great))
 
     def _hear(self, sent: Sent, answer: dict[str, Any] | None, sent_at: float) -> None:

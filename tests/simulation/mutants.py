@@ -122,7 +122,7 @@ MUTANTS = (
     Mutant("what_is_leased_is_carried_over", "what is still leased of a period counts as spent", CARRY, "carried",
            "unused = before.amount - before.exposure", "unused = before.amount", ("hours", "carries")),
     Mutant("debts_are_forgotten", "a debt is taken off the next period", CARRY, "carried",
-           "return unused if rule.debt else 0", "return 0", ("hours", "carries", "amounts")),
+           "return max(unused, -MOST_DEBT_NUSD) if rule.debt else 0", "return 0", ("hours", "carries", "amounts")),
     # What the client admits
     Mutant("holds_without_room", "x is admitted when G - S - H - R >= x", BUDGET, "hold",
            "if lease.room >= bound", "if lease.room > 0"),

@@ -21,10 +21,13 @@ from controlplane.domain.leases import (
     LeaseKey,
     OpenAccount,
     OpenLease,
+    Stood,
+    drop_excessive,
     drop_strangers,
+    is_excessive,
     may_touch,
     merge_report,
-    unknown,
+    refusal,
 )
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
 from controlplane.domain.periods import PeriodRule, leaves_window, period_of, rolling_cutoff
@@ -59,6 +62,8 @@ class AccountRow:
     outstanding: int = 0
     settled: int = 0
     denied: int = 0
+    overage: int = 0
+    corrected: int = 0
     amount: int = 0  # while the period lasts, and at its end
     carried: int = 0
     crowd: Crowd = NOBODY
@@ -95,6 +100,7 @@ class Store:
         opened: dict[tuple[int, str], AccountRow] = {}
         refused = self._open_new(reports, leases, opened, now)
         accounts = self._open_accounts(leases.values(), opened, now)
+        excessive = drop_excessive(reports, leases)
         drop_strangers(reports, leases, accounts)
         self._count_holders(reports, leases, accounts, now, timedelta(milliseconds=ttl_ms))
         answers = {}
@@ -102,8 +108,10 @@ class Store:
             key = key_of(report)
             if key in leases:
                 answers[key] = merge_report(report, leases[key], accounts, now=now, ttl_ms=ttl_ms)
+            elif key in excessive:
+                answers[key] = refusal(report, "excessive", never=False, ttl_ms=ttl_ms)
             else:
-                answers[key] = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
+                answers[key] = refusal(report, "unknown", never=key in refused, ttl_ms=ttl_ms)
         found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
         entries = [entry for entry in found if entry is not None]
         return Written(answers, leases, accounts, opened, entries, now)
@@ -118,7 +126,7 @@ class Store:
         refused = set()
         for report in reports:
             key = key_of(report)
-            if key in leases:
+            if key in leases or is_excessive(report, None):
                 continue
             terms = {budget: self.budgets[budget].terms for budget in report.budgets if budget in self.budgets}
             if may_touch(report, terms):
@@ -165,6 +173,7 @@ class Store:
             carried=carried,
             crowd=row.crowd,
             counted_at=row.counted_at,
+            stood=Stood(row.settled, row.denied, row.overage, row.corrected),
         )
 
     def _count_holders(
@@ -259,6 +268,8 @@ class Store:
             row.outstanding += account.outstanding
             row.settled += account.settled
             row.denied += account.denied
+            row.overage += account.overage
+            row.corrected += account.corrected
             row.denied_at = written.at if account.blocked else row.denied_at
             if account.recounted:
                 row.crowd, row.counted_at = account.crowd, written.at

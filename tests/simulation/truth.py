@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tidegate.journal import LastWord
 
 
+MOST_COUNTED = 2**63 - 1  # what a column of the database holds
+
+
 class Standing(NamedTuple):
     """What a transaction found: leases, and of accounts the exposure and what was allowed."""
 
@@ -188,6 +191,7 @@ class Truth:
             held = self.held[process.incarnation, job.slip.number]
             held.holds -= job.bound
             held.settled += cost
+            held.ended_at = self.server_time()
             held.checked = None
             held.over += max(0, cost - job.bound)
 
@@ -355,6 +359,17 @@ class Truth:
         if row.outstanding != self.outstanding[account] or row.settled != self.charged[account]:
             kept, true = (row.outstanding, row.settled), (self.outstanding[account], self.charged[account])
             raise Broken("I7 conservation", f"account {account} says {kept}, its leases say {true}")
+        counted = (
+            row.outstanding,
+            row.settled,
+            row.denied,
+            row.overage,
+            row.corrected,
+            row.carried,
+            *row.slots.values(),
+        )
+        if max(map(abs, counted)) > MOST_COUNTED:
+            raise Broken("I13 bounds", f"account {account} counts {max(map(abs, counted))}, which no column holds")
         if granted and budget.blocks:
             self._check_escrow(account, stood)
         self.check_liability(account)

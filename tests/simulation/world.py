@@ -309,7 +309,7 @@ class World:
             if (
                 days
                 and expired + max(leaves_window(each, HOUR) - HOUR for each in days) < now
-                and not (held and held.holds)
+                and not (held and (held.holds or (held.ended_at or expired) > expired))
             ):
                 self.store.end(key, lease.outstanding, counts_at=expired, now=now)
             else:
@@ -319,10 +319,11 @@ class World:
             self.truth.ended(key, lease)
 
     def _lie(self, chance: random.Random) -> None:
-        if len(self.liars) < MOST_LIARS:
-            liar = Liar(self, len(self.liars))
-            self.liars[liar.incarnation] = liar
-        chance.choice(list(self.liars.values())).lie()
+        known = list(dict.fromkeys(self.liars.values()))
+        if len(known) < MOST_LIARS:
+            known.append(Liar(self, len(known)))
+            self.liars[known[-1].incarnation] = known[-1]
+        chance.choice(known).lie()
 
     def _publish(self, process: Process) -> None:
         process.guard.follow(self.snapshot, self.book)

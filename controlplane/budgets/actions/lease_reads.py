@@ -17,7 +17,7 @@ from controlplane.columns import plain
 from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
-from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report
+from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report, Stood
 from controlplane.domain.periods import PeriodRule, leaves_window, rolling_cutoff
 from controlplane.domain.plain import LeaseRow
 
@@ -102,17 +102,20 @@ class AccountRow(NamedTuple):
     wanting: int
     counted_at: datetime | None
     denied_at: datetime | None
+    denied: int
+    overage: int
+    corrected: int
 
 
 _BY_ID = b"""
     SELECT id, budget_id, starts_at, ends_at, outstanding_nusd, settled_nusd, amount_nusd, carried_nusd, live_holders,
-           wanting_holders, counted_at, denied_at
+           wanting_holders, counted_at, denied_at, denied_calls, overage_nusd, corrected_nusd
     FROM budgets_account WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
 _BEFORE = b"""
     SELECT account.id, account.budget_id, account.starts_at, account.ends_at, account.outstanding_nusd, account.settled_nusd,
            account.amount_nusd, account.carried_nusd, account.live_holders, account.wanting_holders, account.counted_at,
-           account.denied_at
+           account.denied_at, account.denied_calls, account.overage_nusd, account.corrected_nusd
     FROM budgets_account AS held
     JOIN budgets_account AS account ON account.budget_id = held.budget_id AND account.ends_at = held.starts_at
     WHERE held.id = ANY(%s::bigint[]) ORDER BY account.id FOR UPDATE OF account
@@ -169,6 +172,7 @@ def _open(
         counted_at=row.counted_at,
         frees_at=leaves_window(budget.rule.days, oldest) if budget.rule.days and oldest else None,
         carried=extra if extra != row.carried else None,
+        stood=Stood(row.settled, row.denied, row.overage, row.corrected),
     )
 
 
@@ -222,7 +226,7 @@ async def _windows_of(
     rows = await rows_of(
         connection,
         """
-        SELECT wanted.id, coalesce(sum(slot.settled_nusd), 0)::bigint AS settled,
+        SELECT wanted.id, coalesce(sum(slot.settled_nusd), 0) AS settled,
                min(slot.starts_at) FILTER (WHERE slot.settled_nusd > 0) AS oldest
         FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (id, since)
         LEFT JOIN budgets_accountslot AS slot ON slot.account_id = wanted.id AND slot.starts_at > wanted.since
@@ -230,4 +234,4 @@ async def _windows_of(
         """,
         [list(rolling), [rolling_cutoff(days, now) for days in rolling.values()]],
     )
-    return {row["id"]: (row["settled"], row["oldest"]) for row in rows}
+    return {row["id"]: (int(row["settled"]), row["oldest"]) for row in rows}

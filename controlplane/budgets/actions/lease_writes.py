@@ -109,6 +109,7 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             false_denied_calls = account.false_denied_calls + moved.false_denied,
             presumed_nusd = account.presumed_nusd + moved.presumed,
             overage_nusd = account.overage_nusd + moved.overage,
+            corrected_nusd = account.corrected_nusd + moved.corrected,
             denied_at = coalesce(moved.denied_at, account.denied_at),
             carried_nusd = coalesce(moved.carried, account.carried_nusd),
             highest_nusd = greatest(account.highest_nusd, account.amount_nusd + moved.carried),
@@ -116,9 +117,9 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             wanting_holders = coalesce(moved.wanting, account.wanting_holders),
             counted_at = CASE WHEN moved.live IS NULL THEN account.counted_at ELSE moved.at END, updated_at = moved.at
         FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[])
-             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, denied_at, carried, live, wanting,
-                       at)
+                    %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[])
+             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, corrected, denied_at, carried, live,
+                       wanting, at)
         WHERE account.id = moved.id
         """,
         [
@@ -129,6 +130,7 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             plain([account.false_denied for account in changed]),
             plain([account.presumed for account in changed]),
             plain([account.overage for account in changed]),
+            plain([account.corrected for account in changed]),
             moments([now if account.blocked else None for account in changed]),
             optional([account.carried for account in changed]),
             optional([account.crowd.live if account.recounted else None for account in changed]),

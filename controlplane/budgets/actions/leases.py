@@ -32,10 +32,12 @@ from controlplane.domain.leases import (
     LeaseKey,
     OpenAccount,
     OpenLease,
+    drop_excessive,
     drop_strangers,
+    is_excessive,
     may_touch,
     merge_report,
-    unknown,
+    refusal,
 )
 from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of
@@ -104,6 +106,7 @@ async def merge_held(
     leases |= {(each.incarnation, each.number): opened(found[at], each) for at, each in rest.items() if at in found}
     stood = {key: stand_of(lease) for key, lease in leases.items() if lease.row}
     reports = list(rest.values())
+    excessive = drop_excessive(reports, leases)
     drop_strangers(reports, leases, accounts)
     await count_holders(connection, reports, leases, accounts, now=now, ttl_ms=ttl_ms)
     for place, report in rest.items():
@@ -111,8 +114,10 @@ async def merge_held(
         lease = leases.get(key)
         if lease is not None:
             said = merge_report(report, lease, accounts, now=now, ttl_ms=ttl_ms)
+        elif key in excessive:
+            said = refusal(report, "excessive", never=False, ttl_ms=ttl_ms)
         else:
-            said = unknown(report, refused=key in refused, ttl_ms=ttl_ms)
+            said = refusal(report, "unknown", never=key in refused, ttl_ms=ttl_ms)
         answers[place] = LeaseAnswer(report.number, *said)
     await store(connection, leases, stood, paths, accounts, now)
     return [answers[place] for place in range(len(held.told))]
@@ -156,7 +161,7 @@ async def _open_new(
     connection: AsyncConnection[Any], reports: Iterable[LeaseReport], terms: Mapping[int, Terms], now: datetime
 ) -> tuple[dict[LeaseKey, OpenLease], set[LeaseKey]]:
     """Return the leases of which is heard for the first time, and those that can't be opened."""
-    new = {(report.incarnation, report.number): report for report in reports}
+    new = {(report.incarnation, report.number): report for report in reports if not is_excessive(report, None)}
     if not new:
         return {}, set()
     budgets = {key: each.budget for key, each in terms.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -25,21 +26,22 @@ KEEP_PROOFS = 400
 _PROVING = 7_206_001  # the advisory lock of a proof at an operator's word
 _SLOT_S_PER_DAY = 86_400 // ROLLING_SLOTS
 
+# Sums are numeric: a proof must not fail on counters that a bigint can't hold, it must tell of them.
 # Entries of a lease speak of the lease and, unless they carry it forward, of the accounts on its path. Entries without an
 # incarnation carry accounts forward.
 _SUMS = """
 CREATE TEMPORARY TABLE proof_lease ON COMMIT DROP AS
-SELECT incarnation, number, min(path) AS path, min(opened_at) AS opened_at, sum(granted_nusd)::bigint AS granted_nusd,
-       sum(settled_nusd)::bigint AS settled_nusd, sum(returned_nusd)::bigint AS returned_nusd,
-       sum(corrected_nusd)::bigint AS corrected_nusd, sum(presumed_nusd)::bigint AS presumed_nusd,
-       sum(denied_calls)::bigint AS denied_calls, sum(false_denied_calls)::bigint AS false_denied_calls,
-       sum(overage_nusd)::bigint AS overage_nusd, bool_or(closes) AS closed
+SELECT incarnation, number, min(path) AS path, min(opened_at) AS opened_at, sum(granted_nusd) AS granted_nusd,
+       sum(settled_nusd) AS settled_nusd, sum(returned_nusd) AS returned_nusd,
+       sum(corrected_nusd) AS corrected_nusd, sum(presumed_nusd) AS presumed_nusd,
+       sum(denied_calls) AS denied_calls, sum(false_denied_calls) AS false_denied_calls,
+       sum(overage_nusd) AS overage_nusd, bool_or(closes) AS closed
 FROM budgets_ledgerentry WHERE incarnation IS NOT NULL GROUP BY incarnation, number;
 
 CREATE TEMPORARY TABLE proof_charge ON COMMIT DROP AS
 SELECT account_id, counts_at, opened_at, settled_nusd + greatest(0, presumed_nusd) AS added,
        corrected_nusd + greatest(0, -presumed_nusd) AS taken_back, denied_calls, false_denied_calls, presumed_nusd,
-       overage_nusd
+       overage_nusd, corrected_nusd
 FROM budgets_ledgerentry AS entry CROSS JOIN unnest(entry.path) AS account_id
 WHERE incarnation IS NULL OR kind <> 'carry';
 """
@@ -49,7 +51,7 @@ SELECT coalesce(lease.incarnation, proof.incarnation)::text || '/' || coalesce(l
        ARRAY[proof.granted_nusd, proof.settled_nusd, proof.returned_nusd, proof.corrected_nusd, proof.presumed_nusd,
              proof.denied_calls, proof.false_denied_calls, proof.overage_nusd, proof.closed::int] AS entries,
        ARRAY[lease.granted_nusd, lease.settled_nusd, lease.returned_nusd, lease.corrected_nusd, lease.presumed_nusd,
-             lease.denied_calls, lease.false_denied_calls, lease.overage_nusd, lease.closed::int] AS stored
+             lease.denied_calls, lease.false_denied_calls, lease.overage_nusd, lease.closed::int]::numeric[] AS stored
 FROM budgets_lease AS lease FULL JOIN proof_lease AS proof USING (incarnation, number)
 """
 _LEASE_FIELDS = (
@@ -67,22 +69,23 @@ _LEASE_FIELDS = (
 _ACCOUNTS = """
 SELECT account.id::text AS name,
        ARRAY[coalesce(held.outstanding, 0), coalesce(charge.settled, 0), coalesce(charge.denied, 0),
-             coalesce(charge.false_denied, 0), coalesce(charge.presumed, 0), coalesce(charge.overage, 0)] AS entries,
+             coalesce(charge.false_denied, 0), coalesce(charge.presumed, 0), coalesce(charge.overage, 0),
+             coalesce(charge.corrected, 0)] AS entries,
        ARRAY[account.outstanding_nusd, account.settled_nusd, account.denied_calls, account.false_denied_calls,
-             account.presumed_nusd, account.overage_nusd] AS stored
+             account.presumed_nusd, account.overage_nusd, account.corrected_nusd]::numeric[] AS stored
 FROM budgets_account AS account
 LEFT JOIN (
-    SELECT account_id, sum(added - taken_back)::bigint AS settled, sum(denied_calls)::bigint AS denied,
-           sum(false_denied_calls)::bigint AS false_denied, sum(presumed_nusd)::bigint AS presumed,
-           sum(overage_nusd)::bigint AS overage
+    SELECT account_id, sum(added - taken_back) AS settled, sum(denied_calls) AS denied,
+           sum(false_denied_calls) AS false_denied, sum(presumed_nusd) AS presumed,
+           sum(overage_nusd) AS overage, sum(corrected_nusd) AS corrected
     FROM proof_charge GROUP BY account_id
 ) AS charge ON charge.account_id = account.id
 LEFT JOIN (
-    SELECT account_id, sum(greatest(0, granted_nusd - returned_nusd - settled_nusd))::bigint AS outstanding
+    SELECT account_id, sum(greatest(0, granted_nusd - returned_nusd - settled_nusd)) AS outstanding
     FROM proof_lease CROSS JOIN unnest(path) AS account_id WHERE NOT closed GROUP BY account_id
 ) AS held ON held.account_id = account.id
 """
-_ACCOUNT_FIELDS = ("outstanding", "settled", "denied", "false_denied", "presumed", "overage")
+_ACCOUNT_FIELDS = ("outstanding", "settled", "denied", "false_denied", "presumed", "overage", "corrected")
 
 _SLOTS = f"""
 WITH rolling AS (
@@ -90,7 +93,7 @@ WITH rolling AS (
     FROM budgets_account AS account JOIN budgets_budget AS budget ON budget.id = account.budget_id
     WHERE budget.period_kind = 'rolling'
 ), proof AS (
-    SELECT account_id, starts_at, sum(amount)::bigint AS settled_nusd
+    SELECT account_id, starts_at, sum(amount) AS settled_nusd
     FROM (
         SELECT account_id, date_bin(length, counts_at, 'epoch') AS starts_at, added AS amount
         FROM proof_charge JOIN rolling ON rolling.id = account_id WHERE added <> 0
@@ -101,7 +104,7 @@ WITH rolling AS (
     GROUP BY account_id, starts_at
 )
 SELECT coalesce(slot.account_id, proof.account_id) || ' from ' || coalesce(slot.starts_at, proof.starts_at) AS name,
-       ARRAY[coalesce(proof.settled_nusd, 0)] AS entries, ARRAY[coalesce(slot.settled_nusd, 0)] AS stored
+       ARRAY[coalesce(proof.settled_nusd, 0)] AS entries, ARRAY[coalesce(slot.settled_nusd, 0)]::numeric[] AS stored
 FROM budgets_accountslot AS slot FULL JOIN proof USING (account_id, starts_at)
 """  # noqa: S608
 
@@ -167,10 +170,14 @@ def _compare(cursor: Any, what: str, query: str, fields: tuple[str, ...], found:
             [MOST_DIFFERENCES - len(found)],
         )
         for name, entries, row in cursor.fetchall():
-            pairs = zip(fields, entries, row, strict=True)
+            pairs = zip(fields, map(_whole, entries), map(_whole, row), strict=True)
             found += [Difference(what, name, field, *pair) for field, *pair in pairs if pair[0] != pair[1]]
             del found[MOST_DIFFERENCES:]
     return int(rows), int(differing)
+
+
+def _whole(value: Decimal | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def prove(*, now: datetime) -> LedgerProof:

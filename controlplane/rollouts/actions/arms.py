@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
 from controlplane.rollouts.schemas import DISTRIBUTIONS, SUMS, ArmLine
+from controlplane.telemetry.actions.bounds import added, bounded
 from tidegate.core.window import Distribution
 
 _AHEAD = timedelta(seconds=5)
@@ -98,7 +99,7 @@ def _upsert(table: str, keys: Sequence[str], types: Sequence[str]) -> bytes:
     kinds = [*types, *["bigint"] * len(SUMS), *["text"] * len(DISTRIBUTIONS)]
     casts = [*keys, *SUMS, *(f"{name}::bigint[]" for name in DISTRIBUTIONS)]
     updates = [
-        *(f"{name} = kept.{name} + excluded.{name}" for name in SUMS),
+        *(f"{name} = {added(name)}" for name in SUMS),
         *(f"{name} = tg_dist_merge(kept.{name}, excluded.{name})" for name in DISTRIBUTIONS),
     ]
     return f"""
@@ -118,6 +119,6 @@ def _columns(keys: Iterable[Key], sums: Sequence[_Sums]) -> list[str]:
     deployments, steps, releases, arms, rings = (list(column) for column in zip(*keys, strict=True))
     return [
         plain(deployments), plain(steps), texts(releases), texts(arms), plain(rings),
-        *(plain([each.amounts[index] for each in sums]) for index in range(len(SUMS))),
+        *(bounded(each.amounts[index] for each in sums) for index in range(len(SUMS))),
         *(texts([each.packed(name) for each in sums]) for name in DISTRIBUTIONS),
     ]  # fmt: skip

@@ -44,13 +44,13 @@ _POINTS = f"""
         WHERE p.at >= %(hour)s AND p.at < %(hour)s + interval '1 hour'),
     counted AS (
         SELECT series_id, placed, CASE WHEN placed THEN place ELSE entry >> 40 END AS bucket,
-               sum(CASE WHEN placed THEN entry ELSE entry & {_COUNT} END)::bigint AS amount
+               least(sum(CASE WHEN placed THEN entry ELSE entry & {_COUNT} END), {_COUNT})::bigint AS amount
         FROM hit, unnest(buckets) WITH ORDINALITY AS each (entry, place) GROUP BY 1, 2, 3),
     merged AS (
         SELECT series_id, array_agg(CASE WHEN placed THEN amount ELSE (bucket << 40) + amount END ORDER BY bucket) AS buckets
         FROM counted GROUP BY series_id)
     INSERT INTO telemetry_point_1h (series_id, at, samples, sum, min, max, buckets, exemplars)
-    SELECT hit.series_id, %(hour)s, sum(samples)::bigint, sum(sum), min(min), max(max), merged.buckets,
+    SELECT hit.series_id, %(hour)s, tg_whole(sum(samples)), sum(sum), min(min), max(max), merged.buckets,
            (array_agg(exemplars ORDER BY max DESC NULLS LAST) FILTER (WHERE exemplars IS NOT NULL))[1]
     FROM hit LEFT JOIN merged USING (series_id) GROUP BY hit.series_id, merged.buckets"""  # noqa: S608 - as above
 

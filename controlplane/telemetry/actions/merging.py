@@ -15,16 +15,16 @@ _COUNT = "((1::bigint << 40) - 1)"
 def merge_statement(source: str, target: str, keys: Sequence[str]) -> str:
     """Return SQL with the parameters ``step`` (seconds), ``since`` and ``until`` that folds ``source`` by ``keys`` into ``target``."""
     named = ", ".join(keys)
-    sums = ", ".join(f"sum({name})::bigint AS {name}" for name in SUMS)
+    sums = ", ".join(f"tg_whole(sum({name})) AS {name}" for name in SUMS)
     merged = ", ".join(
         f"""{name}_buckets AS (
             SELECT id, array_agg((bucket << 40) + amount ORDER BY bucket) AS buckets FROM (
-                SELECT id, packed >> 40 AS bucket, sum(packed & {_COUNT})::bigint AS amount
+                SELECT id, packed >> 40 AS bucket, least(sum(packed & {_COUNT}), {_COUNT})::bigint AS amount
                 FROM hit, unnest({name}[5:]) AS packed GROUP BY 1, 2) AS counted GROUP BY id)"""  # noqa: S608 - names of our own columns
         for name in _ALL
     )
     heads = ", ".join(
-        f"""CASE WHEN sum(cardinality({name})) > 0 THEN ARRAY[sum({name}[1])::bigint, sum({name}[2])::bigint,
+        f"""CASE WHEN sum(cardinality({name})) > 0 THEN ARRAY[tg_whole(sum({name}[1])), tg_whole(sum({name}[2])),
             min({name}[3]) FILTER (WHERE cardinality({name}) > 0), max({name}[4]) FILTER (WHERE cardinality({name}) > 0)]
             ELSE '{{}}'::bigint[] END AS {name}"""
         for name in _ALL

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import orjson
 from psycopg import AsyncConnection
 
 from controlplane.columns import plain, texts
+from controlplane.telemetry.actions.bounds import added, bounded, counts_json
 from controlplane.telemetry.schemas import WindowRow
 from tidegate.core.usage import CLASSES, apart
 
@@ -68,19 +68,19 @@ class Priced:
         keys = sorted(self._sums)
         days, tenants, models, books = (list(column) for column in zip(*keys, strict=True))
         await connection.execute(
-            b"""
+            f"""
             INSERT INTO telemetry_usage_priced AS kept (day, tenant, model, book, calls, unpriced_calls, cost_nusd, usage)
             SELECT day, tenant, model, book, calls, unpriced, cost, usage::jsonb
             FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
                  AS row (day, tenant, model, book, calls, unpriced, cost, usage)
             ON CONFLICT (day, tenant, model, book) DO UPDATE
-            SET calls = kept.calls + excluded.calls, unpriced_calls = kept.unpriced_calls + excluded.unpriced_calls,
-                cost_nusd = kept.cost_nusd + excluded.cost_nusd, usage = tg_counts_merge(kept.usage, excluded.usage)
-            """,
+            SET calls = {added("calls")}, unpriced_calls = {added("unpriced_calls")}, cost_nusd = {added("cost_nusd")},
+                usage = tg_counts_merge(kept.usage, excluded.usage)
+            """.encode(),  # noqa: S608  (names of our own columns)
             [
                 plain(days),
                 *map(texts, (tenants, models, books)),
-                *(plain([self._sums[key][index] for key in keys]) for index in range(3)),
-                texts([orjson.dumps(self._usage[key]).decode() for key in keys]),
+                *(bounded(self._sums[key][index] for key in keys) for index in range(3)),
+                texts([counts_json(self._usage[key]) for key in keys]),
             ],
         )

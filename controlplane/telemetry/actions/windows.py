@@ -12,10 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import orjson
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
+from controlplane.telemetry.actions.bounds import added, bounded, counts_json
 from controlplane.telemetry.actions.late import note_late, note_late_minutes
 from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
@@ -161,7 +161,7 @@ def _window_upsert(table: str) -> bytes:
     types = ["timestamptz", *["text"] * 4, *["bigint"] * len(SUMS), "text", *["text"] * len(_ALL_DISTRIBUTIONS)]
     casts = [*keys, *SUMS, "kinds::jsonb", *(f"{name}::bigint[]" for name in _ALL_DISTRIBUTIONS)]
     updates = [
-        *(f"{name} = kept.{name} + excluded.{name}" for name in SUMS),
+        *(f"{name} = {added(name)}" for name in SUMS),
         "kinds = tg_counts_merge(kept.kinds, excluded.kinds)",
         *(f"{name} = tg_dist_merge(kept.{name}, excluded.{name})" for name in _ALL_DISTRIBUTIONS),
     ]
@@ -186,8 +186,8 @@ async def _store_windows(connection: AsyncConnection[Any], table: str, windows: 
         _UPSERTS[table],
         [
             *_key_columns(moments, keys),
-            *(plain([each.amounts[index] for each in sums]) for index in range(len(SUMS))),
-            texts([orjson.dumps(each.kinds).decode() for each in sums]),
+            *(bounded(each.amounts[index] for each in sums) for index in range(len(SUMS))),
+            texts([counts_json(each.kinds) for each in sums]),
             *(texts([each.packed(name) for each in sums]) for name in _ALL_DISTRIBUTIONS),
         ],
     )
@@ -204,19 +204,17 @@ async def _store_days(connection: AsyncConnection[Any], days: Mapping[Day, list[
         return
     ordered = sorted(days.items())
     await connection.execute(
-        b"""
+        f"""
         INSERT INTO telemetry_usage_daily AS kept (day, tenant, route, model, category, calls, input_tokens,
                                                    cached_input_tokens, output_tokens, cost_nusd)
         SELECT * FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],
                              %s::bigint[], %s::bigint[], %s::bigint[])
         ON CONFLICT (day, tenant, route, model, category) DO UPDATE
-        SET calls = kept.calls + excluded.calls, input_tokens = kept.input_tokens + excluded.input_tokens,
-            cached_input_tokens = kept.cached_input_tokens + excluded.cached_input_tokens,
-            output_tokens = kept.output_tokens + excluded.output_tokens, cost_nusd = kept.cost_nusd + excluded.cost_nusd
-        """,
+        SET {", ".join(f"{name} = {added(name)}" for name in _DAILY)}
+        """.encode(),  # noqa: S608  (names of our own columns)
         [
             *_key_columns(plain, [key for key, _ in ordered]),
-            *(plain([sums[index] for _, sums in ordered]) for index in range(len(_DAILY))),
+            *(bounded(sums[index] for _, sums in ordered) for index in range(len(_DAILY))),
         ],
     )
 
@@ -226,15 +224,14 @@ async def _store_users(connection: AsyncConnection[Any], users: Mapping[UserDay,
         return
     ordered = sorted(users.items())
     await connection.execute(
-        b"""
+        f"""
         INSERT INTO telemetry_usage_daily_user AS kept (day, tenant, "user", calls, tokens, cost_nusd)
         SELECT * FROM unnest(%s::date[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
         ON CONFLICT (day, tenant, "user") DO UPDATE
-        SET calls = kept.calls + excluded.calls, tokens = kept.tokens + excluded.tokens,
-            cost_nusd = kept.cost_nusd + excluded.cost_nusd
-        """,
+        SET {", ".join(f"{name} = {added(name)}" for name in ("calls", "tokens", "cost_nusd"))}
+        """.encode(),  # noqa: S608  (names of our own columns)
         [
             *_key_columns(plain, [key for key, _ in ordered]),
-            *(plain([sums[index] for _, sums in ordered]) for index in range(3)),
+            *(bounded(sums[index] for _, sums in ordered) for index in range(3)),
         ],
     )

@@ -146,9 +146,9 @@ def _part(piece: Piece) -> str:
 
 def _merged(column: str) -> str:
     """Return SQL that merges a column of ``hit`` into one packed distribution, in one pass over all buckets."""
-    return f"""(SELECT ARRAY[sum({column}[1])::bigint, sum({column}[2])::bigint, min({column}[3]), max({column}[4])]
+    return f"""(SELECT ARRAY[tg_whole(sum({column}[1])), tg_whole(sum({column}[2])), min({column}[3]), max({column}[4])]
                 FROM hit WHERE cardinality({column}) > 0 HAVING count(*) > 0)
-        || ARRAY(SELECT (bucket << 40) + sum(amount)::bigint
+        || ARRAY(SELECT (bucket << 40) + least(sum(amount), (1::bigint << 40) - 1)::bigint
                  FROM (SELECT packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
                        FROM hit, unnest({column}[5:]) AS packed) AS unpacked
                  GROUP BY bucket ORDER BY bucket)"""  # noqa: S608 - a column of ours
@@ -165,7 +165,7 @@ def figures(
     """Return the figures of the windows that start from ``since`` (included) to ``until`` (excluded)."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
-    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _COUNTS)
+    sums = ", ".join(f"tg_whole(coalesce(sum({name}), 0))" for name in _COUNTS)
     spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
     sql = f"""WITH hit AS MATERIALIZED (
                 SELECT * FROM {table_of(since, until, together=slugs is None)} WHERE starts_at >= %s AND starts_at < %s {clause})
@@ -198,11 +198,11 @@ def series(
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model, category=category)
     table = table_of(since, until, step_s=step_s, together=slugs is None and not category)
-    sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
+    sums = ", ".join(f"tg_whole(sum({name}))" for name in _COUNTS)
     hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
     step = timedelta(seconds=step_s)
     sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, {sums},
-                     coalesce(sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0), 0), coalesce(sum(sessions[2]), 0)::bigint
+                     coalesce(sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0), 0), tg_whole(coalesce(sum(sessions[2]), 0))
               {hit} GROUP BY slot"""
     tails = _tails(f"SELECT date_bin(%s, starts_at, %s), latency_us[5:] {hit}", [step, since, since, until, *values])
     found = {}
@@ -233,7 +233,7 @@ def breakdown(
     """Return figures per tenant, route or model without spreads, the dearest first, at most ``limit``."""
     slugs = slugs_read(asker, None)
     clause, values = where(slugs)
-    sums = ", ".join(f"sum({name})::bigint" for name in _COUNTS)
+    sums = ", ".join(f"tg_whole(sum({name}))" for name in _COUNTS)
     table = table_of(since, until, together=slugs is None and by != "tenant")
     sql = f"""SELECT {by}, {sums}, {_FIRST_KNOWN} FROM {table}
               WHERE starts_at >= %s AND starts_at < %s {clause}
@@ -265,7 +265,7 @@ class Cost:
 
 def costs(since: datetime, until: datetime) -> list[Cost]:
     """Return cost per tenant, route, model and category of the whole installation: to find what a budget burns."""
-    sql = f"""SELECT tenant, route, model, category, sum(cost_nusd)::bigint, min(starts_at) FROM {table_of(since, until)}
+    sql = f"""SELECT tenant, route, model, category, tg_whole(sum(cost_nusd)), min(starts_at) FROM {table_of(since, until)}
               WHERE starts_at >= %s AND starts_at < %s GROUP BY 1, 2, 3, 4
               ORDER BY 5 DESC LIMIT 20000"""  # noqa: S608 - names of ours
     return [Cost(*row) for row in rows(sql, [since, until])]

@@ -77,6 +77,6 @@ def daily_costs(
                      WHERE day > %s::date - %s AND day <= %s {clause}),
         top AS (SELECT name FROM hit GROUP BY name ORDER BY sum(cost_nusd) DESC LIMIT 7)
         SELECT day, CASE WHEN name IN (SELECT name FROM top) THEN name ELSE '(others)' END,
-               sum(calls)::bigint, sum(cost_nusd)::bigint
+               tg_whole(sum(calls)), tg_whole(sum(cost_nusd))
         FROM hit GROUP BY 1, 2 ORDER BY 1, 2"""  # noqa: S608 - names of ours
     return [DayCost(*row) for row in rows(sql, [today, days, today, *values])]

@@ -16,7 +16,7 @@ def kinds(asker: Asker, since: datetime, until: datetime, *, route: str, model: 
     """
     clause, values = where(slugs_read(asker, None), route=route, **({"model": model} if model else {}))
     table = table_of(since, until)
-    sql = f"""SELECT kind, sum(amount::bigint)::bigint FROM {table}, jsonb_each_text(kinds) AS each (kind, amount)
+    sql = f"""SELECT kind, tg_whole(sum(amount::bigint)) FROM {table}, jsonb_each_text(kinds) AS each (kind, amount)
               WHERE starts_at >= %s AND starts_at < %s {clause} AND NOT starts_with(kind, 'shadow.')
               GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20"""  # noqa: S608 - names of ours, values as parameters
     return dict(rows(sql, [since, until, *values]))

@@ -90,7 +90,7 @@ _TAILS = ", ".join(
     f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
 )
 _SPREAD = f""", spread AS (
-        SELECT name, slot, {_BUCKET} AS bucket, sum({_COUNTED})::bigint AS amount
+        SELECT name, slot, {_BUCKET} AS bucket, tg_whole(sum({_COUNTED})) AS amount
         FROM kept, unnest(entries) WITH ORDINALITY AS each (entry, place)
         GROUP BY GROUPING SETS ((name, slot, bucket), (name, bucket))),
     ranked AS (
@@ -112,7 +112,7 @@ def _statement(source: Source, *, named: bool) -> str:
         {_SPREAD if source.spread else ""},
         summed AS (
             SELECT name, slot AS step, sum(amount)::float AS amount, sum(part)::float AS part, sum(whole)::float AS whole,
-                   sum(samples)::bigint AS samples, sum(total)::float AS total, min(least)::float AS least, max(most)::float AS most
+                   tg_whole(sum(samples)) AS samples, sum(total)::float AS total, min(least)::float AS least, max(most)::float AS most
             FROM kept GROUP BY GROUPING SETS ((name, slot), (name))),
         placed AS (SELECT *, coalesce(step, '0001-01-01Z') AS slot FROM summed)
         SELECT name, slot, amount, part, whole, samples, total, least, most, {tails},

@@ -43,7 +43,7 @@ def measured(
     """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows."""
     clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     group = by if by in ("tenant", "route", "model") else "''"
-    sums = ", ".join(f"sum({name})::bigint" for name in COUNTS)
+    sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
         f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
     )
@@ -90,7 +90,7 @@ def beyond(
         raise ValueError(f"{column} is no distribution of calls")
     clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT coalesce(sum(amount), 0)::bigint, coalesce(sum(amount) FILTER (WHERE bucket > %s), 0)::bigint
+    sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0))
               FROM (SELECT packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
                     FROM {table_of(since, until)}, unnest({column}[5:]) AS packed
                     WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours

@@ -27,7 +27,7 @@ def charged(
 ) -> list[Charged]:
     """Return the usage of every model between two UTC days, both included; of one ``book`` when its etag is given."""
     clause, values = where(slugs_read(asker, tenant), book=book)
-    sql = f"""SELECT model, sum(calls)::bigint, sum(unpriced_calls)::bigint, sum(cost_nusd)::bigint, tg_counts_sum(usage)::text
+    sql = f"""SELECT model, tg_whole(sum(calls)), tg_whole(sum(unpriced_calls)), tg_whole(sum(cost_nusd)), tg_counts_sum(usage)::text
               FROM telemetry_usage_priced WHERE day BETWEEN %s AND %s {clause} GROUP BY model ORDER BY model"""  # noqa: S608 - names of ours
     found = rows(sql, [first_day, last_day, *values])
     return [Charged(model, calls, unpriced, cost, orjson.loads(usage)) for model, calls, unpriced, cost, usage in found]

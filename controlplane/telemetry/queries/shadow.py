@@ -37,12 +37,12 @@ def watched(
     span = f"starts_at >= date_trunc('hour', %s::timestamptz) AND starts_at < %s {clause}"
     sql = f"""
         WITH shadow AS (
-            SELECT tenant, route, kind, sum(amount::bigint)::bigint AS amount
+            SELECT tenant, route, kind, tg_whole(sum(amount::bigint)) AS amount
             FROM {BY_HOURS}, jsonb_each_text(kinds) AS each (kind, amount)
             WHERE {span} AND jsonb_exists(kinds, 'shadow.calls') AND starts_with(kind, %s)
             GROUP BY 1, 2, 3),
         of_all AS (
-            SELECT tenant, route, sum(calls)::bigint AS calls FROM {BY_HOURS}
+            SELECT tenant, route, tg_whole(sum(calls)) AS calls FROM {BY_HOURS}
             WHERE {span} AND EXISTS (SELECT FROM shadow) GROUP BY 1, 2)
         SELECT tenant, route, kind, amount, calls FROM shadow JOIN of_all USING (tenant, route)
         """  # noqa: S608 - names of ours, values as parameters

@@ -40,7 +40,7 @@ def measured_steps(
     """
     clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     group = by if by in ("tenant", "route", "model") else "''"
-    sums = ", ".join(f"sum({name})::bigint" for name in COUNTS)
+    sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
         f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
     )
@@ -93,7 +93,7 @@ def beyond_steps(
         raise ValueError(f"{column} is no distribution of calls")
     clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT slot, sum(amount)::bigint, coalesce(sum(amount) FILTER (WHERE bucket > %s), 0)::bigint
+    sql = f"""SELECT slot, tg_whole(sum(amount)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0))
               FROM (SELECT date_bin(%s, starts_at, %s) AS slot, packed >> 40 AS bucket,
                            packed & ((1::bigint << 40) - 1) AS amount
                     FROM {_table(step_s)}, unnest({column}[5:]) AS packed
@@ -137,8 +137,8 @@ def counts_over(
                                 CASE WHEN packed >> 40 > {last} THEN packed & ((1::bigint << 40) - 1) ELSE 0 END AS bad
                          FROM {table}, unnest({column}[5:]) AS packed"""  # noqa: S608 - names of ours
         sums = ", ".join(
-            "coalesce(sum(amount) FILTER (WHERE starts_at >= %s), 0)::bigint, "
-            "coalesce(sum(bad) FILTER (WHERE starts_at >= %s), 0)::bigint"
+            "tg_whole(coalesce(sum(amount) FILTER (WHERE starts_at >= %s), 0)), "
+            "tg_whole(coalesce(sum(bad) FILTER (WHERE starts_at >= %s), 0))"
             for _ in wanted
         )
         sql = f"""SELECT {sums} FROM ({source} WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608
@@ -163,7 +163,7 @@ def beyond_by(
         raise ValueError(f"{column} by {by} is not kept")
     clause, values = where(slugs_read(asker, None), route=route, model=model)
     last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT name, sum(amount)::bigint, coalesce(sum(amount) FILTER (WHERE bucket > %s), 0)::bigint AS bad
+    sql = f"""SELECT name, tg_whole(sum(amount)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0)) AS bad
               FROM (SELECT {by} AS name, packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
                     FROM {table_of(since, until)}, unnest({column}[5:]) AS packed
                     WHERE starts_at >= %s AND starts_at < %s {clause}) AS each

@@ -15,6 +15,8 @@ BUCKETS_PER_OCTAVE = 64
 _SHIFT = 40
 _COUNT = (1 << _SHIFT) - 1
 _HEAD = 4
+_LAST = 63 * BUCKETS_PER_OCTAVE  # the bucket of the greatest whole number of 64 bits
+MOST = (1 << 62) - 1  # counts and sums stop here: two of them together fit into 64 bits
 
 
 def index_of(value: int) -> int:
@@ -110,11 +112,14 @@ class Distribution:
             self.buckets[index] = self.buckets.get(index, 0) + amount
 
     def packed(self) -> list[int]:
-        """Return the packed form; empty for no values."""
+        """Return the packed form; empty for no values. What is too much for its place stops at the most that fits."""
         if not self.count:
             return []
-        buckets = (index << _SHIFT | amount for index, amount in sorted(self.buckets.items()))
-        return [self.count, self.total, self.least, self.greatest, *buckets]
+        if self.count > _COUNT:
+            buckets = [index << _SHIFT | min(_COUNT, amount) for index, amount in sorted(self.buckets.items())]
+        else:
+            buckets = [index << _SHIFT | amount for index, amount in sorted(self.buckets.items())]
+        return [min(MOST, self.count), min(MOST, self.total), self.least, self.greatest, *buckets]
 
     @classmethod
     def from_packed(cls, packed: Sequence[int]) -> Distribution:
@@ -136,7 +141,8 @@ def check(packed: Sequence[int]) -> str | None:
     if len(packed) <= _HEAD:
         return "a distribution has count, sum, min, max and at least one bucket"
     count, total, least, greatest = packed[:_HEAD]
-    if count < 1 or least < 0 or greatest < least or not least * count <= total <= greatest * count:
+    fits = least * count <= total <= greatest * count or total >= MOST
+    if count < 1 or least < 0 or greatest < least or not fits:
         return "count, sum, min and max of a distribution don't fit each other"
     before = -1
     seen = 0
@@ -145,7 +151,13 @@ def check(packed: Sequence[int]) -> str | None:
             return "the buckets of a distribution must be in rising order"
         before = entry >> _SHIFT
         seen += entry & _COUNT
-    return None if seen == count else "the buckets of a distribution don't add up to its count"
+    if before > _LAST:
+        return "a bucket of a distribution is beyond all whole numbers"
+    return (
+        None
+        if seen == count or (seen >= _COUNT and count >= _COUNT)
+        else "the buckets of a distribution don't add up to its count"
+    )
 
 
 def quantile(packed: Sequence[int], q: float) -> int:
