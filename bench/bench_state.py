@@ -9,7 +9,7 @@ through a server, by Django's RedisCache, and by a bare client's HGET. Wall cloc
 Rounds are interleaved, so that whatever else the machine does happens to all; ratios are medians of the rounds' own.
 
     python -m bench.bench_state [--sessions 5000] [--rounds 31] [--reads 1000]
-        [--store-rounds 21] [--store-reads 60]
+        [--store-rounds 21] [--store-reads 60] [--context nested|flat|text] [--only-memory]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import marshal
 import os
 import random
 import sys
@@ -39,9 +38,13 @@ import tidegate
 from bench.ground import Plane, plane
 from tidegate.state.memory import Loaded
 
-CONTEXT = {
-    "topic": "tides",
-    "turns": [{"role": "user", "text": "When is high tide?"}, {"role": "guide", "text": "At noon."}] * 2,
+CONTEXTS: dict[str, Any] = {
+    "nested": {
+        "topic": "tides",
+        "turns": [{"role": "user", "text": "When is high tide?"}, {"role": "guide", "text": "At noon."}],
+    },
+    "flat": {"topic": "tides", "tone": "short and plain", "units": "metric", "turns": 4},
+    "text": "When is high tide? At noon.",
 }
 L1_P99_US, L2_P99_MS, PUSH_MS = 2.0, 2.0, 100.0
 
@@ -53,14 +56,19 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=1_000)
     parser.add_argument("--store-rounds", type=int, default=21)
     parser.add_argument("--store-reads", type=int, default=60)
+    parser.add_argument("--context", choices=[*CONTEXTS], default="nested")
+    parser.add_argument("--only-memory", action="store_true")
     said = parser.parse_args()
+    context = CONTEXTS[said.context]
     with plane() as made:
         made.api("POST", "tenants/", {"slug": "acme", "name": "Acme"})
         key = made.api("POST", "tenants/acme/keys/", {"name": "bench"})["key"]
         with tidegate.connect(made.url, key, app="bench", cache_dir="", traces=False) as gate:
             sessions = [gate.state.session(f"s-{n}") for n in range(said.sessions)]
-            _memory(gate, sessions, said.rounds, said.reads)
-            asyncio.run(_store(made, sessions, said.store_rounds, said.store_reads))
+            _memory(gate, sessions, context, said.rounds, said.reads)
+            if said.only_memory:
+                return
+            asyncio.run(_store(made, sessions, context, said.store_rounds, said.store_reads))
             with tidegate.connect(made.url, key, app="bench-2", cache_dir="", traces=False) as other:
                 _push(gate, other, 100)
 
@@ -68,17 +76,17 @@ def main() -> None:
 # Memory
 
 
-def _memory(gate: tidegate.Gate, sessions: list[tidegate.Space], rounds: int, reads: int) -> None:
+def _memory(gate: tidegate.Gate, sessions: list[tidegate.Space], context: Any, rounds: int, reads: int) -> None:
     readers: dict[str, Callable[[int], Any]] = {
         "ours, L1": lambda n: sessions[n].get("context"),
-        **_memories(len(sessions)),
+        **_memories(len(sessions), context),
     }
     costs: dict[str, list[float]] = {name: [] for name in readers}
     tails: list[float] = []
     left_out = 0
     chosen = [random.randrange(len(sessions)) for _ in range(reads)]
     while len(tails) < rounds and left_out < 20 * rounds:
-        _warm(gate, sessions)
+        _warm(gate, sessions, context)
         with _misses(gate) as missed:
             took = {name: _cost(read, chosen) for name, read in readers.items()}
             tail = _tail(readers["ours, L1"], chosen)
@@ -123,17 +131,19 @@ def _cost(read: Callable[[int], Any], chosen: list[int]) -> float:
     return (time.thread_time_ns() - began) / len(chosen) / 1000
 
 
-def _warm(gate: tidegate.Gate, sessions: list[tidegate.Space]) -> None:
+def _warm(gate: tidegate.Gate, sessions: list[tidegate.Space], context: Any) -> None:
     """Put every session into memory as a load does, while the server vouches that nothing is left to tell."""
-    memory, data = gate.state.memory, marshal.dumps(CONTEXT)
+    memory, text = gate.state.memory, json.dumps(context)
     for number, session in enumerate(sessions):
-        memory.keep(session.place("context"), Loaded(data, number + 1, None), generation=memory.generation)
+        memory.keep(session.place("context"), Loaded(json.loads(text), number + 1, None), generation=memory.generation)
     while time.monotonic() > memory.trusted_until - 0.5:
         sessions[0].get("context")
         time.sleep(0.01)
+    for session in sessions:  # whoever has a value loaded has seen it
+        session.get("context")
 
 
-def _memories(count: int) -> dict[str, Callable[[int], Any]]:
+def _memories(count: int, context: Any) -> dict[str, Callable[[int], Any]]:
     import cachetools
     from django.core.cache.backends.locmem import LocMemCache
 
@@ -145,8 +155,8 @@ def _memories(count: int) -> dict[str, Callable[[int], Any]]:
     )
     names = [f"s-{n}" for n in range(count)]
     for name in names:
-        ttl[name] = plain[name] = CONTEXT
-        django.set(name, CONTEXT, 600)
+        ttl[name] = plain[name] = context
+        django.set(name, context, 600)
 
     def locked(n: int) -> Any:
         with lock:
@@ -174,7 +184,7 @@ def _tail(read: Callable[[int], Any], chosen: list[int]) -> float:
 # Store
 
 
-async def _store(made: Plane, sessions: list[tidegate.Space], rounds: int, reads: int) -> None:
+async def _store(made: Plane, sessions: list[tidegate.Space], context: Any, rounds: int, reads: int) -> None:
     from psycopg.conninfo import make_conninfo
     from psycopg_pool import AsyncConnectionPool
 
@@ -195,8 +205,8 @@ async def _store(made: Plane, sessions: list[tidegate.Space], rounds: int, reads
     names = [f"s-{n}" for n in range(len(sessions))]
     bare, cache = redis.asyncio.Redis.from_url(valkey_url), RedisCache(valkey_url, {})
     for name in names:
-        await bare.hset("bare:" + name, "context", str(CONTEXT))
-    await asyncio.to_thread(lambda: [cache.set(name, CONTEXT, 600) for name in names])
+        await bare.hset("bare:" + name, "context", str(context))
+    await asyncio.to_thread(lambda: [cache.set(name, context, 600) for name in names])
     async with AsyncConnectionPool(
         make_conninfo("", **made.database, dbname="postgres"), min_size=1, open=False
     ) as pool:
@@ -204,7 +214,7 @@ async def _store(made: Plane, sessions: list[tidegate.Space], rounds: int, reads
         await atlas.current()
         tiers = Tiers(atlas)
         spaces = [Space.of("acme", "session", name) for name in names]
-        value = json.dumps(CONTEXT).encode()
+        value = json.dumps(context).encode()
         for at in range(0, len(spaces), 50):
             await asyncio.gather(*(tiers.put(space, "context", value) for space in spaces[at : at + 50]))
 

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
-import marshal
+import json
+from collections.abc import Callable
 
 import pytest
 
 from tidegate.core.partition import hash_of
-from tidegate.state.memory import ABSENT, MISS, OVERHEAD, TRUST_S, Loaded, Memory, Place
+from tidegate.state.memory import (
+    ABSENT,
+    JITTER,
+    LIFE_S,
+    LIVES_PER_S,
+    MISS,
+    OVERHEAD,
+    TRUST_S,
+    Loaded,
+    Memory,
+    Place,
+)
 
 
 class Clock:
@@ -38,20 +50,51 @@ def name(key: str, owner: str = "u-1") -> str:
 
 
 def keep(memory: Memory, key: str, value: object, version: int = 1, left_s: float | None = None) -> None:
-    loaded = Loaded(marshal.dumps(value), version, left_s)
+    loaded = Loaded(value, version, left_s)
     memory.keep(place(key), loaded, generation=memory.generation)
 
 
-def test_get__what_was_kept__is_a_copy(memory: Memory) -> None:
-    keep(memory, "a", {"x": [1]})
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": [1]}',
+        '{"x": 1}',
+        "[1, 2]",
+        '[{"x": 1}, {"x": [1]}]',
+        "{}",
+        "[]",
+        json.dumps(dict.fromkeys(map(str, range(99)))),
+    ],
+)
+def test_get__what_was_kept__is_a_copy_all_the_way_down(memory: Memory, text: str) -> None:
+    keep(memory, "a", json.loads(text))
 
-    memory.get(place("a"))["x"].append(2)
+    _spoil(memory.get(place("a")))
 
-    assert memory.get(place("a")) == {"x": [1]}
+    assert memory.get(place("a")) == json.loads(text)
+
+
+def _spoil(value: object) -> None:
+    """Change everything in a value that can be changed."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            _spoil(inner)
+        value["spoilt"] = True
+    elif isinstance(value, list):
+        for inner in value:
+            _spoil(inner)
+        value.append("spoilt")
+
+
+@pytest.mark.parametrize("value", ["text", 7, 0.5, True, False, None])
+def test_get__what_can_not_be_changed__is_what_was_kept(memory: Memory, value: object) -> None:
+    keep(memory, "a", value)
+
+    assert memory.get(place("a"), "default") is value
 
 
 def test_get__known_to_be_absent__is_no_miss(memory: Memory) -> None:
-    memory.keep(place("a"), Loaded(None, 0, None), generation=memory.generation)
+    memory.keep(place("a"), Loaded(ABSENT, 0, None), generation=memory.generation)
 
     assert memory.get(place("a")) is ABSENT
     assert memory.get(place("b")) is MISS
@@ -101,11 +144,11 @@ def test_told__the_version_that_is_here__keeps_it(memory: Memory) -> None:
 
 def test_told__an_owner_was_erased__forgets_all_of_it_and_what_is_being_loaded(memory: Memory) -> None:
     keep(memory, "a", 1)
-    memory.keep(place("a", "u-2"), Loaded(marshal.dumps(2), 1, None), generation=memory.generation)
+    memory.keep(place("a", "u-2"), Loaded(2, 1, None), generation=memory.generation)
     before = memory.generation
 
     memory.told([(f"{hash_of('acme', 'user', 'u-1'):016x}", 0)])
-    memory.keep(place("b"), Loaded(marshal.dumps(1), 1, None), generation=before)
+    memory.keep(place("b"), Loaded(1, 1, None), generation=before)
 
     assert memory.get(place("a")) is MISS
     assert memory.get(place("b")) is MISS
@@ -139,3 +182,43 @@ def test_take_hits__after_reads__counts_them_once(memory: Memory) -> None:
 
     assert memory.take_hits() == {(None, "user"): 2}
     assert memory.take_hits() == {}
+
+
+@pytest.mark.parametrize("value", [[1], "text", {"a": {"b": 1}}])
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda memory: memory.told([(name("a"), 2)]),
+        lambda memory: memory.told([(f"{hash_of('acme', 'user', 'u-1'):016x}", 0)]),
+        lambda memory: memory.forget(place("a")),
+        Memory.forget_all,
+        Memory.renew,
+        lambda memory: [keep(memory, f"k{number}", "x" * 100) for number in range(100)],
+    ],
+    ids=["told", "erased", "own", "all", "forked", "evicted"],
+)
+def test_take__an_entry_that_was_forgotten_since__is_a_miss(
+    memory: Memory, forget: Callable[[Memory], object], value: object
+) -> None:
+    keep(memory, "a", value, version=1)
+    entry = memory.entry(place("a"))
+
+    before = memory.take(entry, None)
+    entry.used = False
+    forget(memory)
+    memory.trust()
+
+    assert before == value
+    assert memory.take(entry, None) is MISS
+    assert entry.kept is ABSENT  # what holds it holds no value
+
+
+def test_keep__lives_of_many__end_at_a_few_times_and_none_later_than_it_should(memory: Memory, clock: Clock) -> None:
+    for number in range(200):
+        memory.keep(place("a", f"u-{number}"), Loaded(1, 1, None), generation=memory.generation)
+        memory.get(place("a", f"u-{number}"))
+
+    ends = {entry.until for entry in memory._entries.values()}
+
+    assert len(ends) <= 1 + LIFE_S * JITTER * LIVES_PER_S
+    assert clock.now + LIFE_S * (1 - JITTER) - 1 / LIVES_PER_S <= min(ends) <= max(ends) <= clock.now + LIFE_S

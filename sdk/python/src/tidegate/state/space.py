@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import marshal
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tidegate.state.memory import ABSENT, MISS, Loaded
+from tidegate.state.memory import ABSENT, MISS, NO_ENTRY, Loaded, copy_of
 from tidegate.state.values import (
     MAX_CAP,
     Item,
@@ -34,11 +33,13 @@ class Space:
     Reads may come from this process's memory: what others wrote a tenth of a second ago or earlier is seen (docs/state.md).
     """
 
-    __slots__ = ("_state", "kind", "owner", "tenant")
+    __slots__ = ("_near", "_state", "_take", "kind", "owner", "tenant")
 
     def __init__(self, state: State, tenant: str | None, kind: str, owner: str) -> None:
         check_name(owner, kind)
         self._state = state
+        self._take = state.memory.take
+        self._near = NO_ENTRY  # what was read last
         self.tenant = tenant
         self.kind = kind
         self.owner = owner
@@ -66,23 +67,34 @@ class Space:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value, or ``default`` when there is none. Changing what is returned changes nothing that is kept."""
-        value = self._state.memory.get((self.tenant, self.kind, self.owner, key))
+        near = self._near
+        value = self._take(near, default) if near.key == key else MISS
+        if value is MISS:
+            value = self._recall(key, default)
         if value is MISS:
             return self._load(key, default).wait()
-        return default if value is ABSENT else value
+        return value
 
     async def aget(self, key: str, default: Any = None) -> Any:
-        value = self._state.memory.get((self.tenant, self.kind, self.owner, key))
+        near = self._near
+        value = self._take(near, default) if near.key == key else MISS
+        if value is MISS:
+            value = self._recall(key, default)
         if value is MISS:
             return await self._load(key, default)
-        return default if value is ABSENT else value
+        return value
+
+    def _recall(self, key: str, default: Any) -> Any:
+        self._near = entry = self._state.memory.entry((self.tenant, self.kind, self.owner, key))
+        return self._take(entry, default)
 
     def _load(self, key: str, default: Any) -> Pending[Any]:
         check_name(key, "key")
 
         def finish(answer: Any) -> Any:
             item = (checked(answer)["items"] or {}).get(key)
-            return default if item is None else item["v"]
+            self._near = self._state.memory.entry(self.place(key))
+            return default if item is None else copy_of(item["v"])
 
         return Pending(self._state.load(self, [key])[key], finish)
 
@@ -114,7 +126,7 @@ class Space:
         def finish(wanted: list[str]) -> Callable[[Any], dict[str, Any]]:
             def pick(answer: Any) -> dict[str, Any]:
                 items = checked(answer)["items"] or {}
-                return {key: items[key]["v"] for key in wanted if key in items}
+                return {key: copy_of(items[key]["v"]) for key in wanted if key in items}
 
             return pick
 
@@ -190,8 +202,9 @@ class Space:
         def finish(answer: Any) -> int:
             self._forget_on_conflict(key, answer)
             version = int(checked(answer)["version"])
-            loaded = Loaded(marshal.dumps(json.loads(text)), version, ttl)
+            loaded = Loaded(json.loads(text), version, ttl)
             self._state.memory.keep(self.place(key), loaded, generation=generation)
+            self._near = self._state.memory.entry(self.place(key))
             return version
 
         return self._change(key, op, finish)
@@ -268,8 +281,8 @@ class Space:
     # As a mapping
 
     def __getitem__(self, key: str) -> Any:
-        value = self.get(key, MISS)
-        if value is MISS:
+        value = self.get(key, ABSENT)
+        if value is ABSENT:
             raise KeyError(key)
         return value
 
@@ -281,4 +294,4 @@ class Space:
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.get(key, MISS) is not MISS
+        return isinstance(key, str) and self.get(key, ABSENT) is not ABSENT

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import marshal
 import secrets
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tidegate.state.errors import StateRefused, StateUnavailable, VersionConflict
-from tidegate.state.memory import Loaded
+from tidegate.state.memory import ABSENT, Loaded
 
 T = TypeVar("T")
 
@@ -80,8 +79,8 @@ def seconds(left_ms: int | None) -> float | None:
 
 def loaded_of(item: dict[str, Any] | None) -> Loaded:
     if item is None:
-        return Loaded(None, 0, None)
-    return Loaded(marshal.dumps(item["v"]), int(item["n"]), seconds(item.get("left_ms")))
+        return Loaded(ABSENT, 0, None)
+    return Loaded(item["v"], int(item["n"]), seconds(item.get("left_ms")))
 
 
 def result_of(answer: Any) -> int:
