@@ -10,6 +10,7 @@ from tidegate.state import Space, VersionConflict
 Status = Literal["sent", "running", "done", "failed"]
 STEP, EFFECT, NOTE, CLAIM, CANCELLED = "step/", "effect/", "note/", "claim", "cancelled"
 CLAIM_S = 15.0
+CALLED_BACK = "called back"
 
 
 class RunError(Exception):
@@ -86,6 +87,24 @@ class Board:
         except VersionConflict:
             return None
         return record
+
+    async def call_back(self, path: str, attempt: int) -> Status | None:
+        """End an attempt at a step that was sent: who does it stops, who comes for it gets nothing.
+
+        Return how it stood, ``None`` when nobody can say. What was held of a running one stays held.
+        """
+        item = await self.space.aread(STEP + path)
+        if item is None or item.value["attempt"] != attempt:
+            return None
+        was: Status = item.value["status"]
+        if was in ("sent", "running"):
+            held = 0 if was == "sent" else item.value["held_nusd"]
+            ended = {**item.value, "status": "failed", "held_nusd": held, "error": CALLED_BACK}
+            try:
+                await self.space.acas(STEP + path, ended, item.version, ttl=self.keep_s)
+            except VersionConflict:
+                return None
+        return was
 
     async def note(self, name: str, default: Any = None) -> Any:
         return await self.space.aget(NOTE + name, default)

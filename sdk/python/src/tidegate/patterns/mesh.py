@@ -28,6 +28,7 @@ from tidegate.state import StateError
 KEEP_S = 7 * 86400.0
 WATCH_S = 0.2
 LOOK_S = 0.05
+GRACE_S = 1.0
 MAX_PATH = 180
 FINAL = (BudgetExhausted, EffectUncertain, RunCancelled, RunLate)  # trying again would end the same
 
@@ -82,6 +83,7 @@ class Mesh:
         if await board.take_step(path, errand["attempt"]) is None:
             return
         shared = await self._shared(errand["run"], board, errand["until"])
+        shared.errand = path
         purse = Purse(f"run {errand['run']}/{path}", errand["nusd"], errand["calls"])
         step = Step(path, errand["agent"], errand["input"])
         work = self._work(shared, step, path, errand["results"], purse, errand["traceparent"])
@@ -137,7 +139,7 @@ class Mesh:
                 record.spent_nusd, record.held_nusd = record.presumed_nusd, 0
                 record.attempt += 1
                 try:
-                    async with asyncio.timeout(agent.timeout_s):
+                    async with asyncio.timeout(_patience_s(agent)):
                         if agent.send is not None:
                             return await self._away(run, agent, step, path, results, purse, text_of(parent.span))
                         return await self._work(run, step, path, results, purse, text_of(parent.span))
@@ -188,17 +190,30 @@ class Mesh:
                 "nusd": nusd, "calls": calls, "until": until, "traceparent": traceparent,
             }  # fmt: skip
             assert agent.send is not None  # noqa: S101  only such agents are away
-            await agent.send(errand)
-            await self._ended(run, path, record.attempt)
-            run.known |= {at: each for at, each in (await run.board.steps()).items() if run.is_at(at, path)}
-            now = run.used(path)
-            cost = (now[0] - before[0], now[1] - before[1])
+            try:
+                await agent.send(errand)
+                await self._ended(run, path, record.attempt)
+            finally:
+                if await self._settled(run, path, record.attempt, until):
+                    now = run.used(path)
+                    cost = (now[0] - before[0], now[1] - before[1])
         finally:
             purse.settle(*held, cost=cost[0], calls=cost[1])
         ended = run.known[path]
         if ended.status == "failed":
             raise StepFailed(ended.error)
         return ended.result
+
+    async def _settled(self, run: Run, path: str, attempt: int, until: float) -> bool:
+        """Call back what has not ended; return whether the board has all that the step can have spent.
+
+        It has when the step has ended, was never begun, or may begin nothing any more: every call's bound is there before it is made.
+        """
+        with contextlib.suppress(StateError):
+            was = await run.board.call_back(path, attempt)
+            run.known |= {at: each for at, each in (await run.board.steps()).items() if run.is_at(at, path)}
+            return was is not None and (was != "running" or time.time() >= until)
+        return False
 
     async def _ended(self, run: Run, path: str, attempt: int) -> None:
         while True:
@@ -222,6 +237,11 @@ async def _watch(run: Run, claim: str | None) -> None:
                 claimed = time.monotonic()
         except StateError:
             continue  # as long as nobody says otherwise, it goes on
+
+
+def _patience_s(agent: Agent) -> float | None:
+    """Return how long an attempt is waited for: elsewhere a little longer than it may take, so that its end is heard of."""
+    return agent.timeout_s if agent.timeout_s is None or agent.send is None else agent.timeout_s + GRACE_S
 
 
 def _words(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from tidegate.call import Call
 from tidegate.client import Gate
 from tidegate.describing import CallOptions
 from tidegate.errors import Refused
-from tidegate.patterns.board import Board, Record, RunCancelled, RunLate
+from tidegate.patterns.board import CALLED_BACK, Board, Record, RunCancelled, RunLate
 from tidegate.patterns.purse import Purse, bound_nusd
 from tidegate.patterns.spans import EXECUTE_TOOL, span, text_of
 from tidegate.trace import Traceparent
@@ -51,12 +51,17 @@ class Run:
     hand_over: HandsOver
     until: float
     known: dict[str, Record] = field(default_factory=dict)  # what the board had when this process began, and ours since
+    errand: str | None = None  # the path of the step that was sent to this process
 
     async def check(self) -> None:
-        """Raise ``RunCancelled`` or ``RunLate`` when the run must not go on."""
+        """Raise ``RunCancelled`` or ``RunLate`` when the run, or what was sent here of it, must not go on."""
         reason = await self.board.cancelled()
         if reason is not None:
             raise RunCancelled(reason)
+        if self.errand is not None:
+            found = await self.board.step(self.errand)
+            if found is not None and found.error == CALLED_BACK:
+                raise RunCancelled(f"{self.errand} was called back.")
         if time.time() >= self.until:
             raise RunLate(f"The deadline of the run {self.id} has passed.")
 
@@ -113,6 +118,7 @@ class Work:
         async def attempt(call: Call) -> T:
             if calls:
                 hold()  # what the attempts before may have cost stays held until all is settled
+                await self.board.put_step(self.path, record)
             calls.append(call)
             return await fn(call)
 
