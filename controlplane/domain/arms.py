@@ -1,5 +1,8 @@
 """From the totals of arms to evidence: what came since the last tick, per step and ring, and what counts as a bad unit.
 
+Who failed, was refused or scored low is compared with everybody who has the release before by chance. What depends on how warm
+caches are (time, cost, tokens) is compared with the baseline only, an arm of the candidate's size, where there is one.
+
 A unit is slow, costly or long when it exceeds what 95 % of the comparison's units stayed under **before** this tick, with some
 tolerance: a limit that was set before the counts were seen keeps the proof of ``controlplane.domain.verdict``.
 """
@@ -8,17 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from controlplane.domain.verdict import (
     EMPTY,
     Evidence,
     Pair,
+    Size,
     absorbed,
     for_next_ring,
     log_harm,
     log_promotion,
-    with_exposures,
+    with_sizes,
 )
 from tidegate.core.release import NOT_COMPARED
 from tidegate.core.window import BUCKETS_PER_OCTAVE, index_of, quantile
@@ -37,26 +42,49 @@ ENOUGH = 50
 CURVE = 240
 _SHIFT, _COUNT, _HEAD = 40, (1 << 40) - 1, 4
 _MILLION = 1_000_000
+_NOTHING = Pair(0, 0, 0, 0)
 
 Counts = dict[str, Any]  # sums by name, distributions packed
 
 
+class Side(IntEnum):
+    """Who is counted: those with the release before, those with the candidate, and of the first an arm as large as the second."""
+
+    STABLE = 0
+    CANARY = 1
+    BASELINE = 2
+
+
 class Total(NamedTuple):
-    """What one arm of a ring came to so far in one step. ``canary``: it had the candidate."""
+    """What one arm of a ring came to so far in one step."""
 
     step: int
     ring: int
-    canary: bool
+    side: Side
     counts: Counts
 
 
+class Shares(NamedTuple):
+    """What chance gives the candidate and the baseline of the units that are compared in a ring, each from 0 to 1.
+
+    0: there is no such arm, or it is not to be checked. ``at_most``: the candidate may get fewer (copies may be left out).
+    """
+
+    canary: float = 0.0
+    baseline: float = 0.0
+    at_most: bool = False
+
+
+Sides = dict[Side, Counts]
+
+
 class Memory(NamedTuple):
-    """What a rollout remembers from tick to tick. ``rates`` has units and bad units of both sides, by metric, in this step."""
+    """What a rollout remembers from tick to tick. ``so_far`` has units and bad units of both sides, by metric, in this step."""
 
     evidence: Evidence
     seen: Mapping[str, Counts]
     limits: Mapping[str, int]
-    rates: Mapping[str, tuple[float, float, float, float]]
+    so_far: Mapping[str, Pair]
     step: int
     curve: Sequence[tuple[int, float, float]]  # unix seconds, log E of harm, of promotion
 
@@ -65,44 +93,50 @@ FRESH = Memory(EMPTY, {}, {}, {}, -1, ())
 
 
 def ticked(
-    memory: Memory, totals: Iterable[Total], *, step: int, shares: Sequence[float], copies: int, at_s: int
+    memory: Memory, totals: Iterable[Total], *, step: int, shares: Sequence[Shares], copies: int, at_s: int
 ) -> Memory:
     """Return what is known after a tick.
 
-    ``totals`` are those of ``step`` and the one before; ``shares`` has the chance of the candidate per ring; ``copies`` is how
+    ``totals`` are those of ``step`` and the one before; ``shares`` has what chance gives each arm, per ring; ``copies`` is how
     many processes may have seen the same unit.
     """
     if step != memory.step:
-        memory = memory._replace(evidence=for_next_ring(memory.evidence), rates={}, step=step)
+        memory = memory._replace(evidence=for_next_ring(memory.evidence), so_far={}, step=step)
     seen = dict(memory.seen)
-    strata: dict[tuple[int, int], dict[bool, Counts]] = {}
+    strata: dict[tuple[int, int], Sides] = {}
     for total in totals:
         if total.ring == NOT_COMPARED:
             continue
-        key = f"{total.step}:{total.ring}:{int(total.canary)}"
-        strata.setdefault((total.step, total.ring), {})[total.canary] = since(seen.get(key, {}), total.counts)
+        key = f"{total.step}:{total.ring}:{int(total.side)}"
+        strata.setdefault((total.step, total.ring), {})[total.side] = since(seen.get(key, {}), total.counts)
         seen[key] = total.counts
-    evidence, rates = memory.evidence, dict(memory.rates)
+    evidence, so_far = memory.evidence, dict(memory.so_far)
     for (of_step, ring), sides in sorted(strata.items()):
-        pairs = pairs_of(sides.get(True, {}), sides.get(False, {}), memory.limits)
+        share = shares[ring] if ring < len(shares) else Shares()
+        pairs = pairs_of(sides, memory.limits, beside=share.baseline > 0)
         evidence = absorbed(evidence, [pairs], current=of_step == step)
         if of_step == step:
-            evidence = _exposed(evidence, sides, shares[ring] if ring < len(shares) else 0.0, copies)
+            evidence = with_sizes(evidence, sizes_of(sides, share), copies=copies)
             for name, pair in pairs.items():
-                rates[name] = _sum(rates.get(name), pair)
+                so_far[name] = _sum(so_far.get(name), pair)
     curve = [*memory.curve, (at_s, round(log_harm(evidence), 4), round(log_promotion(evidence), 4))][-CURVE:]
     limits = {**memory.limits, **limits_of(seen, step)}
-    return Memory(evidence, _recent(seen, step), limits, rates, step, curve)
+    return Memory(evidence, _recent(seen, step), limits, so_far, step, curve)
 
 
-def _exposed(evidence: Evidence, sides: Mapping[bool, Counts], share: float, copies: int) -> Evidence:
-    canary, rest = (sides.get(side, {}).get("exposed", 0) for side in (True, False))
-    return with_exposures(evidence, share=share, canary=canary, stable=rest, copies=copies)
+def sizes_of(sides: Sides, shares: Shares) -> dict[str, Size]:
+    """Return how many units the candidate and the baseline got, each beside all the others."""
+    units = {side: sides.get(side, {}).get("exposed", 0) for side in Side}
+    everybody = sum(units.values())
+    canary, baseline = units[Side.CANARY], units[Side.BASELINE]
+    return {
+        "canary": Size(shares.canary, canary, everybody - canary, shares.at_most),
+        "baseline": Size(shares.baseline, baseline, everybody - baseline),
+    }
 
 
-def _sum(before: tuple[float, float, float, float] | None, pair: Pair) -> tuple[float, float, float, float]:
-    a, b, c, d = before or (0.0, 0.0, 0.0, 0.0)
-    return a + pair.n, b + pair.bad, c + pair.n_stable, d + pair.bad_stable
+def _sum(before: Pair | None, pair: Pair) -> Pair:
+    return Pair(*(a + b for a, b in zip(before, pair, strict=True))) if before else pair
 
 
 def _recent(seen: Mapping[str, Counts], step: int) -> dict[str, Counts]:
@@ -123,11 +157,15 @@ def since(before: Counts, now: Counts) -> Counts:
     return added
 
 
-def pairs_of(canary: Counts, rest: Counts, limits: Mapping[str, int]) -> dict[str, Pair]:
-    """Return units and bad units by metric, of what two arms added."""
+def pairs_of(sides: Sides, limits: Mapping[str, int], *, beside: bool = False) -> dict[str, Pair]:
+    """Return units and bad units by metric, of what the arms of a ring added. ``beside``: it has a baseline."""
+    canary = sides.get(Side.CANARY, {})
+    others = [counts for side, counts in sides.items() if side != Side.CANARY]
+    alike = sides.get(Side.BASELINE if beside else Side.STABLE, {})
 
     def pair(of: str, bad: str, scale: float = 1.0) -> Pair:
-        return Pair(canary.get(of, 0), canary.get(bad, 0) / scale, rest.get(of, 0), rest.get(bad, 0) / scale)
+        n_stable, bad_stable = (sum(counts.get(name, 0) for counts in others) for name in (of, bad))
+        return Pair(canary.get(of, 0), canary.get(bad, 0) / scale, n_stable, bad_stable / scale)
 
     pairs = {
         "errors": pair("units", "bad"),
@@ -136,7 +174,7 @@ def pairs_of(canary: Counts, rest: Counts, limits: Mapping[str, int]) -> dict[st
     }
     for metric, spread, _ in EXCEEDANCES:
         if metric in limits:
-            ours, theirs = canary.get(spread, {}), rest.get(spread, {})
+            ours, theirs = canary.get(spread, {}), alike.get(spread, {})
             pairs[metric] = Pair(
                 sum(ours.values()), _above(ours, limits[metric]), sum(theirs.values()), _above(theirs, limits[metric])
             )
@@ -151,30 +189,22 @@ def limits_of(seen: Mapping[str, Counts], step: int) -> dict[str, int]:
     """Return the bucket that a unit must exceed to be bad in the next tick, by metric, from the comparison's units of ``step``."""
     limits: dict[str, int] = {}
     for metric, spread, tolerance in EXCEEDANCES:
-        packed = [
-            counts[spread]
-            for key, counts in seen.items()
-            if key.startswith(f"{step}:") and key.endswith(":0") and counts.get(spread)
-        ]
+        packed = _packed(seen, step, Side.BASELINE, spread) or _packed(seen, step, Side.STABLE, spread)
         if sum(each[0] for each in packed) >= ENOUGH:
             most = max(packed, key=lambda each: each[0])
             limits[metric] = index_of(quantile(most, QUANTILE)) + math.ceil(BUCKETS_PER_OCTAVE * math.log2(tolerance))
     return limits
 
 
+def _packed(seen: Mapping[str, Counts], step: int, side: Side, spread: str) -> list[Sequence[int]]:
+    mine = [counts for key, counts in seen.items() if key.startswith(f"{step}:") and key.endswith(f":{int(side)}")]
+    return [counts[spread] for counts in mine if counts.get(spread)]
+
+
 def part_of(memory: Memory) -> float:
     """Return the canary's part of the units compared in this step, from 0 to 1; 0 when there are none."""
-    n, _, n_stable, _ = memory.rates.get("errors", (0.0, 0.0, 0.0, 0.0))
-    return n / (n + n_stable) if n + n_stable else 0.0
-
-
-def rates_of(memory: Memory) -> dict[str, tuple[float, float]]:
-    """Return the part of bad units of canary and comparison by metric, as seen in this step."""
-    return {
-        name: (bad / n, bad_stable / n_stable)
-        for name, (n, bad, n_stable, bad_stable) in memory.rates.items()
-        if n and n_stable
-    }
+    units = memory.so_far.get("errors", _NOTHING)
+    return units.n / (units.n + units.n_stable) if units.n + units.n_stable else 0.0
 
 
 # To and from JSON, as the database keeps it.
@@ -188,16 +218,17 @@ def remembered(document: Mapping[str, Any]) -> Memory:
     evidence = Evidence(
         {name: tuple(logs) for name, logs in said["harm"].items()},
         {name: tuple(logs) for name, logs in said["promotion"].items()},
-        tuple(said["mismatch"]),
+        {arm: tuple(logs) for arm, logs in said.get("sizes", {}).items()},
         said["ticks"],
         said["canary"],
         said["stable"],
     )
-    rates = {name: (each[0], each[1], each[2], each[3]) for name, each in document["rates"].items()}
+    so_far = {name: Pair(*each) for name, each in document.get("so_far", {}).items()}
     curve = [(each[0], each[1], each[2]) for each in document["curve"]]
-    return Memory(evidence, document["seen"], document["limits"], rates, document["step"], curve)
+    return Memory(evidence, document["seen"], document["limits"], so_far, document["step"], curve)
 
 
 def kept(memory: Memory) -> dict[str, Any]:
     """Return the memory as a JSON document."""
-    return {**memory._asdict(), "evidence": memory.evidence._asdict()}
+    so_far = {name: list(pair) for name, pair in memory.so_far.items()}
+    return {**memory._asdict(), "evidence": memory.evidence._asdict(), "so_far": so_far}

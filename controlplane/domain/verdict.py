@@ -9,7 +9,9 @@ expectation never rises: with a = r/m and b = 1/m,
 
 So by Ville's inequality the chance that it *ever* reaches 1/α is at most α, at any look times, batch sizes, ramps and drifts
 that both arms share. Averages of such processes are such processes: rings multiply, metrics are averaged, one α holds for the
-whole rollout. Losses may be fractions from 0 to 1 (scores): a^x ≤ 1 + (a-1)x there, so the same line of proof holds.
+whole rollout. Losses may be fractions from 0 to 1 (scores): a^x ≤ 1 + (a-1)x there, so the same line of proof holds. Units need
+not be alike: p and q may be the averages of each arm, as 1 + x ≤ e^x is all that is asked of them. So everything that has the
+release before at the same time, and by chance, is one arm to compare with, however its units are called.
 
 The **promotion** process is against p ≥ r₀q + δ: Π a^e · (1 + (n/N)·r₀·(1-a))^E · exp((1-a)·n·δ), averaged over a < 1; each
 metric must reach 1/β on its own, so a release that is worse in any one passes with a chance of at most β per ring.
@@ -29,9 +31,10 @@ HARM_RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 HARM_WEIGHTS = (0.06, 0.1, 0.2, 0.22, 0.22, 0.12, 0.05, 0.03)
 _LOG_RATIOS = tuple(math.log(ratio) for ratio in HARM_RATIOS)
 PROMOTION_BASES = (0.2, 0.4, 0.6, 0.8, 0.9)
-# How far off the intended share the arms might be.
+# By what an arm's odds might be off.
 MISMATCH_FACTORS = (0.5, 0.8, 0.9, 1.1, 1.25, 2.0)
 MISMATCH_ALPHA = 0.001
+SIZED = ("canary", "baseline")  # the arms whose sizes are known beforehand
 MIN_TICKS = 2
 MOST_LOOKED_FOR = 10_000_000
 
@@ -81,17 +84,29 @@ class Pair(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Logarithms of the processes: ``harm`` by metric and ratio, ``promotion`` by metric and base, ``mismatch`` by factor."""
+    """Logarithms of the processes: ``harm`` by metric and ratio, ``promotion`` by metric and base, ``sizes`` by arm and factor."""
 
     harm: Mapping[str, tuple[float, ...]]
     promotion: Mapping[str, tuple[float, ...]]
-    mismatch: tuple[float, ...]
+    sizes: Mapping[str, tuple[float, ...]]
     ticks: int  # that had canary units
     canary: int  # units compared
     stable: int
 
 
-EMPTY = Evidence({}, {}, (0.0,) * len(MISMATCH_FACTORS), 0, 0, 0)
+class Size(NamedTuple):
+    """How many units one tick sent to an arm, and to all others that it is measured against; ``share`` is what it should get.
+
+    ``at_most``: fewer are no fault (copies may be left out), more are.
+    """
+
+    share: float
+    units: int
+    others: int
+    at_most: bool = False
+
+
+EMPTY = Evidence({}, {}, {}, 0, 0, 0)
 
 
 def absorbed(evidence: Evidence, strata: Iterable[Mapping[str, Pair]], *, current: bool = True) -> Evidence:
@@ -119,19 +134,28 @@ def absorbed(evidence: Evidence, strata: Iterable[Mapping[str, Pair]], *, curren
     )
 
 
-def with_exposures(evidence: Evidence, *, share: float, canary: int, stable: int, copies: int) -> Evidence:
-    """Return ``evidence`` with how many units one tick sent to each arm of a ring of ``share`` (0 to 1).
+def with_sizes(evidence: Evidence, sizes: Mapping[str, Size], *, copies: int) -> Evidence:
+    """Return ``evidence`` with how many units one tick sent to the arms (of ``SIZED``) of a ring.
 
-    A unit may be seen by up to ``copies`` processes: the likelihood ratio's root keeps its expectation below one.
+    Each factor is a likelihood ratio: the shares as they should be against odds that are off by it. Where fewer are no fault only
+    factors above one are asked, which expect less than one of any smaller share, too. A unit may be seen by up to ``copies``
+    processes: the ratio's root keeps its expectation below one.
     """
-    if not 0 < share < 1 or canary + stable == 0:
-        return evidence
+    known = dict(evidence.sizes)
+    for arm, size in sizes.items():
+        if 0 < size.share < 1:
+            known[arm] = _plus(known.get(arm), [step / max(1, copies) for step in size_steps(size)])
+    return evidence._replace(sizes=known)
+
+
+def size_steps(size: Size) -> list[float]:
+    """Return the logarithm of each factor's likelihood ratio."""
     steps = []
     for factor in MISMATCH_FACTORS:
-        other = min(0.999, share * factor)
-        ratio = canary * math.log(other / share) + stable * math.log((1 - other) / (1 - share))
-        steps.append(ratio / max(1, copies))
-    return evidence._replace(mismatch=_plus(evidence.mismatch, steps))
+        scale = 1 + (factor - 1) * size.share  # the odds times the factor are a share of factor · share / scale
+        ratio = size.units * math.log(factor) - (size.units + size.others) * math.log(scale)
+        steps.append(0.0 if size.at_most and factor < 1 else ratio)
+    return steps
 
 
 def for_next_ring(evidence: Evidence) -> Evidence:
@@ -139,7 +163,7 @@ def for_next_ring(evidence: Evidence) -> Evidence:
 
     So is the check of the arms' sizes: the same units come again, and would count twice.
     """
-    return evidence._replace(promotion={}, mismatch=EMPTY.mismatch)
+    return evidence._replace(promotion={}, sizes={})
 
 
 def harm_steps(pair: Pair) -> list[float]:
@@ -200,6 +224,11 @@ def log_promotion(evidence: Evidence) -> float:
     return min(log_mean(logs) for logs in evidence.promotion.values())
 
 
+def log_mismatch(evidence: Evidence) -> float:
+    """Return log E of arms of the wrong sizes: the average over all arms, those without counts at E = 1."""
+    return log_mean([log_mean(evidence.sizes.get(arm, (0.0,))) for arm in SIZED])
+
+
 class Verdict(NamedTuple):
     """What the evidence says, with the two meters from 0 to 1 and what is missing. ``reason`` explains the first that is true."""
 
@@ -216,7 +245,7 @@ class Verdict(NamedTuple):
 
 def judge(evidence: Evidence, rules: Rules, *, canary_calls: int = 0, canary_failed: int = 0) -> Verdict:
     """Return the verdict. Calls and failures are those of the canary's ring, for the guardrail."""
-    harm, promotion, mismatch = log_harm(evidence), log_promotion(evidence), log_mean(evidence.mismatch)
+    harm, promotion = log_harm(evidence), log_promotion(evidence)
     harm_at, promotion_at = math.log(1 / rules.alpha), math.log(1 / rules.beta)
     by_metric = harm_by_metric(evidence)
     worst = max(by_metric, key=lambda name: by_metric[name] + math.log(METRIC[name].weight), default="errors")
@@ -227,7 +256,7 @@ def judge(evidence: Evidence, rules: Rules, *, canary_calls: int = 0, canary_fai
         and canary_calls >= rules.guard_calls
         and canary_failed > rules.max_error_rate * canary_calls
     )
-    mismatched = mismatch >= math.log(1 / MISMATCH_ALPHA)
+    mismatched = log_mismatch(evidence) >= math.log(1 / MISMATCH_ALPHA)
     promising = promotion >= promotion_at and evidence.ticks >= MIN_TICKS
     reason = ""
     if harmful:
@@ -262,19 +291,17 @@ def errors_to_rollback(evidence: Evidence, rules: Rules, *, part: float) -> int 
     return _least(reached)
 
 
-def requests_to_promote(
-    evidence: Evidence, rules: Rules, *, part: float, rates: Mapping[str, tuple[float, float]]
-) -> int | None:
-    """Return how many more canary units promote if both arms go on with their ``rates`` (canary, stable) of bad units.
+def requests_to_promote(evidence: Evidence, rules: Rules, *, so_far: Mapping[str, Pair]) -> int | None:
+    """Return how many more canary units promote if all arms go on as they did ``so_far`` in this ring, metric by metric.
 
     ``None`` when they never would.
     """
-    if not 0 < part < 1 or not rates:
+    units = so_far["errors"].n if "errors" in so_far else 0
+    if not units or not so_far["errors"].n_stable:
         return None
-    odds = (1 - part) / part
 
     def reached(more: int) -> bool:
-        pairs = {name: Pair(more, p * more, more * odds, q * more * odds) for name, (p, q) in rates.items()}
+        pairs = {name: Pair(*(count * more / units for count in pair)) for name, pair in so_far.items()}
         return log_promotion(absorbed(evidence, [pairs])) >= math.log(1 / rules.beta)
 
     return _least(reached)

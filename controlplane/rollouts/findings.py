@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from controlplane.domain.arms import SPREADS, SUMS, Memory, Total, part_of, rates_of, remembered
+from controlplane.domain.arms import SPREADS, SUMS, Memory, Shares, Side, Total, part_of, remembered
+from controlplane.domain.rollout import RingPlan
 from controlplane.domain.verdict import Verdict, errors_to_rollback, judge, requests_to_promote
 from controlplane.rollouts.models import ArmTotal, ArmWindow, Rollout
 from tidegate.core.bucketing import PARTS
 from tidegate.core.window import Distribution, quantile
 
-CANDIDATES = frozenset({"canary", "shadow"})  # the arms that have the candidate
+SIDES = {"canary": Side.CANARY, "shadow": Side.CANARY, "baseline": Side.BASELINE, "stable": Side.STABLE}
 
 
 def totals_of(rollout: Rollout) -> list[Total]:
@@ -21,21 +22,24 @@ def totals_of(rollout: Rollout) -> list[Total]:
     rows = ArmTotal.objects.filter(deployment_id=rollout.deployment_id, step__gte=first, ring__gte=0)
     rows = rows.filter(release__in=[rollout.release.name, rollout.previous.name])
     return [
-        Total(row.step, row.ring, row.arm in CANDIDATES, {name: getattr(row, name) for name in (*SUMS, *SPREADS)})
+        Total(row.step, row.ring, SIDES[row.arm], {name: getattr(row, name) for name in (*SUMS, *SPREADS)})
         for row in rows.order_by("step", "ring", "arm")
     ]
 
 
-def chances(rollout: Rollout) -> list[float]:
-    """Return each ring's chance of the candidate among the units compared; half where the arms are made equal.
+def shares_of(rollout: Rollout) -> list[Shares]:
+    """Return what chance gives the arms of each ring, of the units compared there.
 
-    0, for not to be checked, in the shadow: who sends copies may leave some out.
+    In the shadow at most: who sends copies may leave some out, but sends none twice.
     """
-    return [0.0 if ring.shadow else _chance(ring.share, baseline=rollout.baseline) for ring in rollout.plan.rings]
+    return [_shares(ring, baseline=rollout.baseline) for ring in rollout.plan.rings]
 
 
-def _chance(share: int, *, baseline: bool) -> float:
-    return 0.5 if baseline and share <= PARTS // 2 else share / PARTS
+def _shares(ring: RingPlan, *, baseline: bool) -> Shares:
+    canary = ring.share / PARTS
+    if ring.shadow:
+        return Shares(canary, at_most=True)
+    return Shares(canary, canary if baseline and ring.share <= PARTS // 2 else 0.0)
 
 
 class ArmFigures(NamedTuple):
@@ -113,20 +117,20 @@ def findings_of(rollout: Rollout) -> Findings:
     """Return the evidence as of the last tick."""
     memory = remembered(rollout.evidence)
     if memory.step != rollout.step:
-        memory = memory._replace(rates={})
+        memory = memory._replace(so_far={})
     part, rules = part_of(memory), rollout.rules
     return Findings(
         judged(rollout, memory),
         compared_of(memory),
         errors_to_rollback(memory.evidence, rules, part=part),
-        requests_to_promote(memory.evidence, rules, part=part, rates=rates_of(memory)),
+        requests_to_promote(memory.evidence, rules, so_far=memory.so_far),
     )
 
 
 def compared_of(memory: Memory) -> int:
     """Return how many canary units had something to be compared with in this step."""
-    n, _, n_stable, _ = memory.rates.get("errors", (0.0, 0.0, 0.0, 0.0))
-    return int(n) if n_stable else 0
+    errors = memory.so_far.get("errors")
+    return int(errors.n) if errors is not None and errors.n_stable else 0
 
 
 def judged(rollout: Rollout, memory: Memory) -> Verdict:

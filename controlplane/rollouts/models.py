@@ -78,7 +78,7 @@ class Rollout(models.Model):
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="rollouts")
     previous = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="+")
     strategy = models.CharField(max_length=16)
-    baseline = models.BooleanField(default=False)  # compare with an arm of the same size only
+    baseline = models.BooleanField(default=False)  # compare time and cost with an arm of the same size
     rings = models.JSONField()  # [RingPlan as an object, …]
     alpha = models.FloatField(default=0.01)
     beta = models.FloatField(default=0.05)

@@ -13,10 +13,12 @@ from controlplane.domain.verdict import (
     HARM_RATIOS,
     METRIC,
     METRICS,
+    MISMATCH_FACTORS,
     PROMOTION_BASES,
     Evidence,
     Pair,
     Rules,
+    Size,
     absorbed,
     errors_to_rollback,
     for_next_ring,
@@ -26,7 +28,8 @@ from controlplane.domain.verdict import (
     log_promotion,
     promotion_steps,
     requests_to_promote,
-    with_exposures,
+    size_steps,
+    with_sizes,
 )
 
 RULES = Rules(alpha=0.01, beta=0.05)
@@ -121,12 +124,56 @@ def test_judge__one_metric_worse__is_not_promising() -> None:
     assert verdict.slowest == "costly calls"
 
 
-def test_judge__arms_of_the_wrong_size__is_mismatched() -> None:
-    right = with_exposures(EMPTY, share=0.05, canary=500, stable=9500, copies=1)
-    wrong = with_exposures(EMPTY, share=0.05, canary=700, stable=9300, copies=1)
+def sized(**sizes: Size) -> Evidence:
+    return with_sizes(EMPTY, sizes, copies=1)
 
-    assert not judge(right, RULES).mismatched
-    assert judge(wrong, RULES).mismatched
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("at_most", [False, True])
+def test_size_steps__arms_as_chance_makes_them__expect_at_most_one(share: float, at_most: bool) -> None:
+    for which in range(len(MISMATCH_FACTORS)):
+        expected = sum(
+            binomial(20, k, share) * math.exp(size_steps(Size(share, k, 20 - k, at_most))[which]) for k in range(21)
+        )
+        assert expected == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("left_out", [0.1, 0.5, 1.0])
+def test_size_steps__copies_left_out__expect_at_most_one(left_out: float) -> None:
+    share = 0.25 * (1 - left_out)
+    for which in range(len(MISMATCH_FACTORS)):
+        expected = sum(
+            binomial(20, k, share) * math.exp(size_steps(Size(0.25, k, 20 - k, at_most=True))[which]) for k in range(21)
+        )
+        assert expected <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9])
+def test_judge__arms_of_the_wrong_size__is_mismatched(share: float) -> None:
+    right, units = round(10_000 * share), round(10_000 * share * 0.8)
+
+    assert not judge(sized(canary=Size(share, right, 10_000 - right)), RULES).mismatched
+    assert judge(sized(canary=Size(share, units, 10_000 - units)), RULES).mismatched
+
+
+def test_judge__baseline_of_the_wrong_size_only__is_mismatched() -> None:
+    canary = Size(0.05, 500, 9500)
+
+    assert not judge(sized(canary=canary, baseline=Size(0.05, 500, 9500)), RULES).mismatched
+    assert judge(sized(canary=canary, baseline=Size(0.05, 330, 9670)), RULES).mismatched
+
+
+def test_judge__copies__fewer_are_no_fault_and_more_are() -> None:
+    assert not judge(sized(canary=Size(0.25, 10, 7500, at_most=True)), RULES).mismatched
+    assert judge(sized(canary=Size(0.25, 5000, 7500, at_most=True)), RULES).mismatched
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_with_sizes__a_unit_seen_by_several__counts_once(copies: int) -> None:
+    one = with_sizes(EMPTY, {"canary": Size(0.05, 70, 930)}, copies=1)
+    seen = with_sizes(EMPTY, {"canary": Size(0.05, 70 * copies, 930 * copies)}, copies=copies)
+
+    assert seen.sizes["canary"] == pytest.approx(one.sizes["canary"])
 
 
 def test_judge__guardrail__is_apart_and_labelled() -> None:
@@ -167,9 +214,23 @@ def test_errors_to_rollback__that_many_more__roll_back_and_one_less_does_not() -
 def test_requests_to_promote__that_many_more__promote_and_worse_rates_never_do() -> None:
     evidence = fed(*[Pair(10, 0, 190, 1)] * 5)
 
-    more = requests_to_promote(evidence, RULES, part=0.05, rates={"errors": (0.005, 0.005)})
+    alike, worse = Pair(1000, 5, 19_000, 95), Pair(1000, 200, 19_000, 95)
+    more = requests_to_promote(evidence, RULES, so_far={"errors": alike})
 
     assert more is not None
     after = absorbed(evidence, [{"errors": Pair(more, 0.005 * more, more * 19, 0.005 * more * 19)}])
     assert judge(after, RULES).promising
-    assert requests_to_promote(evidence, RULES, part=0.05, rates={"errors": (0.2, 0.005)}) is None
+    assert requests_to_promote(evidence, RULES, so_far={"errors": worse}) is None
+    assert requests_to_promote(evidence, RULES, so_far={}) is None
+
+
+def test_requests_to_promote__metric_with_an_arm_of_its_own_size__is_waited_for() -> None:
+    errors, cost = Pair(100, 0, 1900, 0), Pair(100, 8, 100, 5)
+    evidence = fed(errors)
+
+    alone = requests_to_promote(evidence, RULES, so_far={"errors": errors})
+    both = requests_to_promote(evidence, RULES, so_far={"errors": errors, "cost": cost})
+
+    assert alone is not None
+    assert both is not None
+    assert both > alone

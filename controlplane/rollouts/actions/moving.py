@@ -10,7 +10,6 @@ from controlplane import live
 from controlplane.domain import rollout as domain
 from controlplane.domain.arms import FRESH, kept, remembered
 from controlplane.domain.rollout import ENDED, SERVED, Decision, State
-from controlplane.domain.verdict import EMPTY
 from controlplane.rollouts.actions.deployments import publish
 from controlplane.rollouts.models import Deployment, Rollout, RolloutEvent
 from controlplane.tenancy.actions.audit import record
@@ -65,7 +64,7 @@ def move(*, by: Asker, rollout: Rollout, verb: str, state: State, reason: str, n
 def _forget_mismatch(rollout: Rollout) -> None:
     """A person has seen that the arms' sizes were off and goes on all the same."""
     memory = remembered(rollout.evidence)
-    rollout.evidence = kept(memory._replace(evidence=memory.evidence._replace(mismatch=EMPTY.mismatch)))
+    rollout.evidence = kept(memory._replace(evidence=memory.evidence._replace(sizes={})))
 
 
 def _settle(rollout: Rollout, state: State, reason: str, now: datetime) -> None:

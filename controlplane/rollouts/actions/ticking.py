@@ -11,7 +11,7 @@ from controlplane.domain.arms import Memory, kept, remembered, ticked
 from controlplane.domain.rollout import ENDED, OPEN, SERVED, Decision, Facts, decide
 from controlplane.rollouts.actions.moving import carry_out
 from controlplane.rollouts.convergence import Convergence, convergence_of
-from controlplane.rollouts.findings import chances, compared_of, judged, totals_of
+from controlplane.rollouts.findings import compared_of, judged, shares_of, totals_of
 from controlplane.rollouts.models import ArmTotal, ArmWindow, Deployment, Rollout
 from controlplane.rollouts.queries import frozen
 
@@ -78,7 +78,7 @@ def _look(rollout: Rollout, copies: int, now: datetime) -> Memory:
     if current.step != rollout.step:  # somebody acted just now: the next tick will see
         return memory
     at_s = int(now.timestamp())
-    memory = ticked(memory, totals_of(rollout), step=rollout.step, shares=chances(rollout), copies=copies, at_s=at_s)
+    memory = ticked(memory, totals_of(rollout), step=rollout.step, shares=shares_of(rollout), copies=copies, at_s=at_s)
     rollout.evidence = kept(memory)
     Rollout.objects.filter(pk=rollout.pk).update(evidence=rollout.evidence)
     return memory

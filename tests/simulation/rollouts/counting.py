@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.simulation.rollouts.rules import Ours, Rule
+from tests.simulation.rollouts.rules import Looking, Rule
 from tests.simulation.rollouts.worlds import World
 
 
@@ -41,11 +41,11 @@ def count(make: Callable[[], Rule], world: World, *, runs: int, seed: int = 1) -
     return Outcome(runs, len(caught), statistics.median(caught) if caught else None)
 
 
-def peaks(world: World, *, runs: int, seed: int = 1) -> list[float]:
-    """Return the most that our evidence of harm (its logarithm) ever reached in each run: one pass for every α."""
+def peaks(make: Callable[[], Looking], world: World, *, runs: int, seed: int = 1) -> list[float]:
+    """Return the most that our evidence of harm ever reached in each run: one pass for every α."""
     found = []
     for number in range(runs):
-        ours = Ours(1.0)
+        ours = make()
         found.append(max(ours.look(seen) for seen in world.ticks(random.Random(f"{seed}/{world.name}/{number}"))))
     return found
 

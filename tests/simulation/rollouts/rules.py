@@ -8,10 +8,12 @@ analysis/analysis.go), Flagger (README, threshold), Kayenta (MannWhitneyClassifi
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
 
+from controlplane.domain.arms import FRESH, Shares, Side, Total, ticked
 from controlplane.domain.verdict import EMPTY, MIN_TICKS, Pair, absorbed, log_harm
 from tests.simulation.rollouts.worlds import Tick
 
@@ -22,20 +24,61 @@ class Rule(Protocol):
     def tick(self, seen: Tick) -> bool: ...
 
 
+class Looking(Protocol):
+    """Told of every tick, it says how far the evidence of harm is: its logarithm, 0 while it may not act yet."""
+
+    def look(self, seen: Tick) -> float: ...
+
+
+class Reaching:
+    """Rolls back when the evidence of harm reaches 1/α."""
+
+    def __init__(self, looking: Looking, alpha: float) -> None:
+        self._looking, self._limit = looking, math.log(1 / alpha)
+
+    def tick(self, seen: Tick) -> bool:
+        return self._looking.look(seen) >= self._limit
+
+
 class Ours:
     """The evidence of the product, all metrics in the average, errors the only one with counts."""
 
-    def __init__(self, alpha: float) -> None:
-        self._limit = math.log(1 / alpha)
+    def __init__(self) -> None:
         self._evidence = EMPTY
 
-    def tick(self, seen: Tick) -> bool:
-        return self.look(seen) >= self._limit
-
     def look(self, seen: Tick) -> float:
-        """Take in a tick; return the logarithm of the evidence of harm, 0 while it may not act yet."""
         self._evidence = absorbed(self._evidence, [{"errors": Pair(seen.n, seen.bad, seen.n_stable, seen.bad_stable)}])
         return log_harm(self._evidence) if self._evidence.ticks >= MIN_TICKS else 0.0
+
+
+class Canary:
+    """The same in a canary as it is served: totals of three arms, the third a baseline of the candidate's size, ring after ring."""
+
+    def __init__(self) -> None:
+        self._dice = random.Random(0)
+        self._memory = FRESH
+        self._shares: list[Shares] = []
+        self._totals: dict[Side, list[int]] = {}
+
+    def look(self, seen: Tick) -> float:
+        beside = seen.n if seen.n <= seen.n_stable else 0
+        share = seen.n / (seen.n + seen.n_stable)
+        shares = Shares(share, share if beside else 0.0)
+        if self._shares[-1:] != [shares]:
+            self._shares.append(shares)
+            self._totals = {side: [0, 0] for side in Side}
+        bad = sum(at < beside for at in self._dice.sample(range(seen.n_stable), seen.bad_stable))
+        rest = seen.n_stable - beside, seen.bad_stable - bad
+        for side, (n, of_them) in zip(Side, (rest, (seen.n, seen.bad), (beside, bad)), strict=True):
+            self._totals[side][0] += n
+            self._totals[side][1] += of_them
+        step = len(self._shares)
+        totals = [
+            Total(step, step - 1, side, {"units": n, "bad": bad, "exposed": n})
+            for side, (n, bad) in self._totals.items()
+        ]
+        self._memory = ticked(self._memory, totals, step=step, shares=self._shares, copies=1, at_s=0)
+        return log_harm(self._memory.evidence) if self._memory.evidence.ticks >= MIN_TICKS else 0.0
 
 
 class Argo:
@@ -152,6 +195,6 @@ RULES: Sequence[tuple[str, Callable[[], Rule]]] = (
     ("Kayenta, judged every 10 ticks", Kayenta),
     ("GrowthBook, sequential 5 %", GrowthBook),
     ("GrowthBook, and 150 errors at least", lambda: GrowthBook(least_bad=150)),
-    ("Tidegate, α = 5 %", lambda: Ours(0.05)),
-    ("Tidegate, α = 1 %", lambda: Ours(0.01)),
+    ("Tidegate, α = 5 %", lambda: Reaching(Ours(), 0.05)),
+    ("Tidegate, α = 1 %", lambda: Reaching(Ours(), 0.01)),
 )

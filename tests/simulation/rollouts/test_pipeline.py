@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from controlplane.domain.arms import FRESH, SPREADS, SUMS, Total, ticked
+from controlplane.domain.arms import FRESH, SPREADS, SUMS, Shares, Side, Total, ticked
 from controlplane.domain.verdict import log_harm
 from tests.simulation.rollouts.counting import most_by_chance
 from tidegate.arms import ArmKey, ArmRow, Arms, CallOutcome
@@ -16,12 +16,15 @@ from tidegate.core.release import Deployment
 RUNS, TICKS, UNITS, CALLS = 250, 25, 40, 3
 
 
-def deployment() -> Deployment:
+SIDES = {"canary": Side.CANARY, "baseline": Side.BASELINE, "stable": Side.STABLE}
+
+
+def deployment(*, baseline: bool) -> Deployment:
     ring = {"share": 250_000, "tenants": [], "users": [], "regions": []}
     return Deployment(
         "assistant",
         {
-            "id": 1, "unit": "session", "salt": "s", "routes": ["*"], "step": 1, "stable": "a", "candidate": "b", "rings": [ring],
+            "id": 1, "unit": "session", "salt": "s", "routes": ["*"], "step": 1, "stable": "a", "candidate": "b", "rings": [ring], "baseline": baseline,
             "releases": {"a": {"version": "1", "config": {}}, "b": {"version": "2", "config": {}}},
         },
     )  # fmt: skip
@@ -38,10 +41,10 @@ def call(dice: random.Random, *, failing: float, slower: float, trouble: float) 
     )
 
 
-def most_evidence(seed: int, *, harm: float = 0.0) -> float:
+def most_evidence(seed: int, *, harm: float = 0.0, baseline: bool = False) -> float:
     """Return the most that the evidence ever was in one rollout whose candidate fails ``harm`` more often."""
     dice = random.Random(seed)
-    one, arms, memory, most = deployment(), Arms(), FRESH, 0.0
+    one, arms, memory, most = deployment(baseline=baseline), Arms(), FRESH, 0.0
     rows: dict[ArmKey, ArmRow] = {}
 
     def row(key: ArmKey) -> ArmRow:
@@ -61,12 +64,12 @@ def most_evidence(seed: int, *, harm: float = 0.0) -> float:
             Total(
                 key.step,
                 key.ring,
-                key.arm == "canary",
+                SIDES[key.arm],
                 {name: getattr(counts, name) for name in SUMS} | spreads(counts),
             )
             for key, counts in rows.items()
         ]
-        memory = ticked(memory, totals, step=1, shares=[0.25], copies=1, at_s=tick)
+        memory = ticked(memory, totals, step=1, shares=[Shares(0.25, 0.25 if baseline else 0.0)], copies=1, at_s=tick)
         most = max(most, log_harm(memory.evidence))
     return most
 
@@ -76,15 +79,19 @@ def spreads(counts: ArmRow) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_pipeline__harmless_release_with_drift_and_sessions_in_trouble__is_rolled_back_at_most_alpha() -> None:
-    reached = [most_evidence(seed) for seed in range(RUNS)]
+@pytest.mark.parametrize("baseline", [False, True])
+def test_pipeline__harmless_release_with_drift_and_sessions_in_trouble__is_rolled_back_at_most_alpha(
+    baseline: bool,
+) -> None:
+    reached = [most_evidence(seed, baseline=baseline) for seed in range(RUNS)]
 
     for alpha in (0.01, 0.05):
         rolled_back = sum(peak >= math.log(1 / alpha) for peak in reached)
         assert rolled_back / RUNS <= most_by_chance(alpha, RUNS), (alpha, rolled_back)
 
 
-def test_pipeline__release_that_fails_more_often__is_caught() -> None:
-    reached = [most_evidence(seed, harm=0.2) for seed in range(10)]
+@pytest.mark.parametrize("baseline", [False, True])
+def test_pipeline__release_that_fails_more_often__is_caught(baseline: bool) -> None:
+    reached = [most_evidence(seed, harm=0.2, baseline=baseline) for seed in range(10)]
 
     assert sum(peak >= math.log(100) for peak in reached) >= 9

@@ -95,11 +95,13 @@ HARMLESS: Sequence[World] = (
     World("ramp, shared incident at 50 %", False, ramp(lambda t: 0.05 if t >= 0.75 else 0.005)),
     World("ramp, drift 0.2 to 2 %", False, ramp(lambda t: 0.002 + 0.018 * t)),
     World("errors cluster, a session counts once", False, clustered(as_requests=False)),
+    World("90 : 10, errors 1 %", False, steady(360, 40, 0.01, 0.01, 120)),
 )
 HARMFUL: Sequence[World] = (
     World("0.5 % to 1 %", True, steady(50, 950, 0.01, 0.005, 120)),
     World("0.5 % to 2.5 %", True, steady(50, 950, 0.025, 0.005, 120)),
     World("0.5 % to 2.5 %, low traffic", True, steady(5, 95, 0.025, 0.005, 400)),
+    World("0.5 % to 2.5 %, 25 : 75", True, steady(50, 150, 0.025, 0.005, 120)),
     World("0.5 % to 2.5 %, equal arms", True, steady(50, 50, 0.025, 0.005, 120)),
 )
 WRONG_UNIT = World("errors cluster, every request counts", False, clustered(as_requests=True))

@@ -47,7 +47,7 @@ class Ring(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What a unit got. ``arm``: ``stable``, ``canary``, or ``baseline`` (stable, in an arm as large as the canary's).
+    """What a unit got. ``arm``: ``stable``, ``canary``, or ``baseline`` (stable too, in an arm as large as the canary's).
 
     ``shadow``: what a copy of the call gets, whose answer nobody sees (arm ``shadow``); ``None`` where none is wanted.
     """
@@ -142,11 +142,8 @@ class Deployment:
             return self._arms["shadow" if point < share else "stable", best]
         if point < share:
             return self._arms["canary", best if share < PARTS else NOT_COMPARED]
-        if not self.baseline or best == NOT_COMPARED:
-            return self._arms["stable", best]
-        if share <= _HALF and _HALF <= point < _HALF + share:
-            return self._arms["baseline", best]
-        return self._arms["stable", NOT_COMPARED if share <= _HALF else best]
+        beside = self.baseline and best != NOT_COMPARED and share <= _HALF <= point < _HALF + share
+        return self._arms["baseline" if beside else "stable", best]
 
 
 def _ring(document: Mapping[str, Any]) -> Ring:
