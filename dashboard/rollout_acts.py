@@ -24,10 +24,11 @@ class Button:
 
 @dataclass(frozen=True)
 class Acts:
-    """``main`` is at hand, the safest first; ``more`` is behind a menu."""
+    """``main`` is at hand, the safest first; ``more`` is behind a menu. ``edits``: it has not begun, and may be edited."""
 
     main: Sequence[Button] = ()
     more: Sequence[Button] = ()
+    edits: bool = False
 
 
 def named(ring: RingPlan) -> bool:
@@ -53,11 +54,11 @@ def acts_of(rollout: Rollout) -> Acts:
     """Return what a person may do to a rollout now."""
     match rollout.phase:
         case "draft":
-            return Acts([_button(rollout, "start", "Start", "main"), _abort(rollout)])
+            return Acts([_button(rollout, "start", _beginning(rollout), "main"), _abort(rollout)], edits=True)
         case "approval":
-            return Acts([_button(rollout, "approve", "Approve", "main"), _abort(rollout)])
+            return Acts([_button(rollout, "approve", "Approve", "main"), _abort(rollout)], edits=True)
         case "scheduled":
-            return Acts([_abort(rollout)])
+            return Acts([_abort(rollout)], edits=True)
         case "promoting":
             return Acts([_back(rollout)])
         case "complete":
@@ -73,6 +74,10 @@ def acts_of(rollout: Rollout) -> Acts:
 def _button(rollout: Rollout, verb: str, label: str, look: str = "", confirm: str = "", seconds: int = 0) -> Button:
     more = f":{seconds}" if seconds else ""
     return Button(f"{verb}:{rollout.pk}:{rollout.version}{more}", label, look, confirm)
+
+
+def _beginning(rollout: Rollout) -> str:
+    return "Submit for approval" if rollout.deployment.needs_approval else "Start"
 
 
 def _name(rollout: Rollout) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.domain.rollout import ENDED, OPEN, RingPlan, in_shadow
+from controlplane.domain.rollout import ENDED, OPEN, WAITING, RingPlan, in_shadow
 from controlplane.rollouts import findings, queries
 from controlplane.rollouts.actions.rollouts import DEFAULTS
 from controlplane.rollouts.convergence import Convergence, convergence_of
 from controlplane.rollouts.findings import ArmFigures, Figures, Findings
-from controlplane.rollouts.models import Rollout
+from controlplane.rollouts.models import Freeze, Rollout
 from dashboard import figures
 from dashboard.rollout_acts import Acts, acts_of, named, share_words
 from tidegate.core.bucketing import PARTS
@@ -78,6 +78,7 @@ class Card:
     says: str
     converged: Converged | None
     due: str
+    frozen: str
     acts: Acts
     hot: bool
 
@@ -104,7 +105,11 @@ def columns_of(rollouts: Iterable[Rollout], *, now: datetime, chosen: int | None
     """Return the columns: what is not running yet, the rings by share, and what has ended lately."""
     shown = [each for each in rollouts if each.phase in OPEN or _ended_lately(each, now)]
     found = findings.figures_of(shown)
-    cards = [card_of(each, found[each.pk], now=now, chosen=chosen, may_operate=may_operate) for each in shown]
+    freezes = queries.freezes_on(now=now)
+    cards = [
+        card_of(each, found[each.pk], now=now, freezes=freezes, chosen=chosen, may_operate=may_operate)
+        for each in shown
+    ]
     live = [card for card in cards if card.rollout.phase in OPEN]
     rings: dict[str, tuple[int, str]] = {}
     for card in live:
@@ -139,7 +144,7 @@ def _order(ring: RingPlan) -> int:
 
 
 def _place(rollout: Rollout) -> str:
-    if rollout.phase in {"draft", "approval", "scheduled"}:
+    if rollout.phase in WAITING:
         return ""
     if rollout.strategy == "blue_green":
         return "Everyone"
@@ -148,7 +153,13 @@ def _place(rollout: Rollout) -> str:
 
 
 def card_of(
-    rollout: Rollout, arms: Figures, *, now: datetime, chosen: int | None = None, may_operate: bool = False
+    rollout: Rollout,
+    arms: Figures,
+    *,
+    now: datetime,
+    freezes: Sequence[Freeze] = (),
+    chosen: int | None = None,
+    may_operate: bool = False,
 ) -> Card:
     """Return the card of one rollout."""
     tone, pill = _pill(rollout)
@@ -164,6 +175,7 @@ def card_of(
         says=_says(rollout, arms),
         converged=converged_of(rollout, convergence) if convergence is not None else None,
         due=_due(rollout, now),
+        frozen=queries.frozen_by(freezes, rollout.deployment) if rollout.phase in OPEN else "",
         acts=acts_of(rollout) if may_operate else Acts(),
         hot=rollout.pk == chosen,
     )
@@ -178,7 +190,7 @@ def glance_of(rollout: Rollout, *, now: datetime) -> Glance:
 
 
 def _live(rollout: Rollout) -> bool:
-    return rollout.phase in OPEN and rollout.phase not in {"draft", "approval", "scheduled"}
+    return rollout.phase in OPEN - WAITING
 
 
 def _evidence(rollout: Rollout, now: datetime) -> Meter | None:
@@ -213,7 +225,10 @@ def applied_ms(rollout: Rollout) -> int | None:
 def _due(rollout: Rollout, now: datetime) -> str:
     """Count down to what happens by itself."""
     if rollout.phase == "scheduled" and rollout.starts_at is not None:
-        return f"Starts in {figures.span(max(0.0, (rollout.starts_at - now).total_seconds()))}"
+        left_s = max(0.0, (rollout.starts_at - now).total_seconds())
+        return f"Starts in {figures.span(left_s)}, on {rollout.starts_at:%Y-%m-%d %H:%M} UTC"
+    if rollout.phase in WAITING and rollout.starts_at is not None:
+        return f"To start on {rollout.starts_at:%Y-%m-%d %H:%M} UTC"
     due = queries.decides_by(rollout)
     if due is None or rollout.phase != "running" or rollout.asks:
         return ""

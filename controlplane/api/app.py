@@ -17,6 +17,7 @@ from controlplane.fleet.api import router as fleet
 from controlplane.policy.api import router as policy
 from controlplane.problems import Invalid, NotFound, Problem, Unauthorized
 from controlplane.rollouts.api import router as rollouts
+from controlplane.rollouts.api_deployments import router as deployments
 from controlplane.state.api import router as state
 from controlplane.telemetry.api import router as telemetry
 from controlplane.tenancy.api import router as tenancy
@@ -38,7 +39,7 @@ api = NinjaAPI(
     parser=_Strict(),
     urls_namespace="api",
 )
-for router in (tenancy, policy, prices, budgets, telemetry, fleet, rollouts, state, alerting):
+for router in (tenancy, policy, prices, budgets, telemetry, fleet, deployments, rollouts, state, alerting):
     api.add_router("", router)
 
 

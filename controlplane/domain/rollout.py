@@ -116,6 +116,12 @@ def start(state: State, plan: Plan, now: datetime) -> State:
     return _begin_or_wait(state, now)
 
 
+def edit(state: State, starts_at: datetime | None) -> State:
+    """Change what has not begun: it is a draft again, so what was approved is what runs."""
+    _only(state, "take changes", *WAITING)
+    return _changed(state, phase="draft", starts_at=starts_at)
+
+
 def approve(state: State, plan: Plan, now: datetime) -> State:
     """Let a rollout begin, or past the gate at which it asks."""
     if state.phase == "approval":

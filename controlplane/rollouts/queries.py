@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -113,6 +113,14 @@ def rollout_seen_by(asker: Asker, slug: str, number: int | None = None) -> Rollo
     return rollout
 
 
+def rollout_numbered(asker: Asker, number: int) -> Rollout:
+    """Return a rollout by its number; ``NotFound`` outside the asker's scope."""
+    found = rollouts_seen_by(asker).filter(pk=number).first()
+    if found is None:
+        raise NotFound(f"There is no rollout {number} that you may see.")
+    return found
+
+
 def history_of(rollout: Rollout) -> QuerySet[RolloutEvent]:
     """Return what was done to a rollout and what it did, the newest first."""
     return rollout.events.order_by("-id")
@@ -134,9 +142,18 @@ def freeze_seen_by(asker: Asker, number: int, *, now: datetime) -> Freeze:
 
 def frozen(deployment: Deployment, *, now: datetime) -> str:
     """Return why nothing of a deployment may go on now; empty when it may."""
+    return frozen_by(freezes_on(now=now), deployment)
+
+
+def freezes_on(*, now: datetime) -> list[Freeze]:
+    """Return all freezes that are on, those that end last first."""
+    return list(Freeze.objects.filter(starts_at__lte=now, ends_at__gt=now).order_by("-ends_at"))
+
+
+def frozen_by(freezes: Iterable[Freeze], deployment: Deployment) -> str:
+    """Return what ``frozen`` says, when these are the freezes that are on."""
     lineage: Sequence[int] = deployment.tenant.lineage if deployment.tenant else ()
-    on = Freeze.objects.filter(Q(tenant=None) | Q(tenant_id__in=lineage), starts_at__lte=now, ends_at__gt=now)
-    freeze = on.order_by("-ends_at").first()
+    freeze = next((each for each in freezes if each.tenant_id is None or each.tenant_id in lineage), None)
     if freeze is None:
         return ""
     return f"Frozen until {freeze.ends_at:%Y-%m-%d %H:%M} UTC{f': {freeze.reason}' if freeze.reason else '.'}"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from controlplane.domain.rollout import OPEN, RingPlan
+from controlplane.domain.rollout import OPEN
 from controlplane.rollouts import queries
-from controlplane.rollouts.actions.rollouts import DEFAULTS
 from controlplane.rollouts.convergence import convergence_of
 from controlplane.rollouts.models import Rollout
 from controlplane.tenancy.models import Role
@@ -18,12 +15,6 @@ from dashboard.rollout_course import arm_course
 
 MOST = 60
 MOST_EVENTS = 40
-STRATEGIES = (
-    ("rings", "Ring by ring"),
-    ("canary", "Canary beside a baseline of its size, then everybody"),
-    ("shadow", "Copies in the shadow first, then canary, then everybody"),
-    ("blue_green", "Blue-green: both ready, switched by hand"),
-)
 
 
 def build(asking: Asking, params: Params) -> Context:
@@ -80,54 +71,4 @@ PAGE = Page(
     },
     build=build,
     params=frozenset({"rollout"}),
-)
-
-
-def build_new(asking: Asking, params: Params) -> Context:
-    asking.asker.must(Role.OPERATOR)
-    found = list(queries.deployments_seen_by(asking.asker).exclude(stable=None)[:MOST])
-    chosen = next((each for each in found if each.slug == params.value("deployment")), found[0] if found else None)
-    return {
-        "title": "New rollout",
-        "deployments": found,
-        "chosen": chosen,
-        "releases": list(chosen.releases.filter(bad_at=None)[:20]) if chosen else [],
-        "strategies": STRATEGIES,
-        "rings": rings_text(DEFAULTS["rings"]),
-        "stable_config": chosen.stable.config if chosen and chosen.stable else {},
-    }
-
-
-def rings_text(rings: tuple[RingPlan, ...]) -> str:
-    """Return rings as people edit them: shares in percent, what is empty left out."""
-    shown = []
-    for ring in rings:
-        parts = {name: value for name, value in ring._asdict().items() if value or name == "bake_s"}
-        shown.append({**parts, "share": ring.share / 10_000})
-    return "[" + ",\n ".join(json.dumps(each, ensure_ascii=False) for each in shown) + "]"
-
-
-NEW = Page(
-    name="rollout-new",
-    section="rollouts",
-    template="pages/rollout_new.html",
-    parts={},
-    build=build_new,
-    params=frozenset({"deployment"}),
-)
-
-
-def build_deployment(asking: Asking, params: Params) -> Context:  # noqa: ARG001
-    asking.asker.must(Role.OPERATOR)
-    units = (("session", "Session"), ("user", "User"), ("request", "Request"), ("tenant", "Tenant"))
-    return {"title": "New deployment", "may_all": asking.asker.tenant is None, "units": units}
-
-
-DEPLOYMENT = Page(
-    name="deployment-new",
-    section="rollouts",
-    template="pages/deployment_new.html",
-    parts={},
-    build=build_deployment,
-    params=frozenset(),
 )

@@ -111,11 +111,20 @@ def choice(
 
 
 @register.inclusion_tag("components/document.html")
-def document(form: object, name: str, label: str, initial: object = "", hint: str = "") -> dict[str, Any]:
-    """A text area for a JSON document. Errors at paths inside of it are shown beside it, as those of no other field."""
+def document(
+    form: object, name: str, label: str, initial: object = "", hint: str = "", *, beside: bool = False
+) -> dict[str, Any]:
+    """A text area for a JSON document. Errors at paths inside of it are shown beside it: those of no other field.
+
+    ``beside``: there is another document, so only those that begin with the name.
+    """
     made = _field(form, name, label, initial, {"hint": hint})
     if isinstance(form, Form) and not made["error"] and form.text("do") != "fields":
-        inside = {path: text for path, text in form.errors.items() if path not in form.values}
+        inside = {
+            path: text
+            for path, text in form.errors.items()
+            if (path.startswith((f"{name}.", f"{name}[")) if beside else path not in form.values)
+        }
         made["error"] = "; ".join(f"{path} {text}" for path, text in inside.items())
     return made
 

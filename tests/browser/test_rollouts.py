@@ -100,6 +100,54 @@ def test_rollout__needs_approval__another_person_approves_by_the_button_of_any_p
     expect(page.locator(card).locator(".pill").first).to_have_text("Baking")
 
 
+SCHEMA = '{"properties": {"model": {"type": "string"}}}'
+
+
+def test_draft__edited_submitted_approved_in_a_freeze__waits_for_its_time(signed_in: Open) -> None:
+    watched = signed_in("otto", checked=True)
+    page = watched.page
+    page.goto("/rollouts/deployments/new/")
+    page.get_by_label("Whose calls").select_option("acme-eu")
+    page.get_by_label("Name", exact=True).fill("careful")
+    page.get_by_label("Its config").fill('{"model": "a"}')
+    page.get_by_label("JSON Schema of every config").fill(SCHEMA)
+    page.get_by_label("Rollouts", exact=True).select_option("yes")
+    page.get_by_role("button", name="Create deployment").click()
+    page.wait_for_url("**/rollouts/new/?deployment=careful")
+
+    preview = page.locator("#rollout-preview")
+    page.get_by_label("Config of the new one").fill('{"model": 7}')
+    expect(preview).to_contain_text("config.model must be of type string")
+    page.get_by_label("Config of the new one").fill('{"model": "b"}')
+    expect(preview.locator("ins")).to_contain_text('"model": "b"')
+    expect(preview).to_contain_text("After another person’s approval, at once.")
+    assert watched.faults() == []
+    page.get_by_role("button", name="Save draft").click()
+    page.wait_for_url("**/rollouts/?rollout=*")
+    card = f"#r_{page.url.rpartition('=')[2]}"
+    expect(page.locator(card).locator(".pill").first).to_have_text("Draft")
+
+    page.get_by_label("Until").fill("2099-02-01T08:00")
+    page.locator("#f_freeze_tenant").select_option("acme-eu")
+    page.get_by_role("button", name="Freeze", exact=True).click()
+    expect(page.locator(card)).to_contain_text("Frozen until 2099-02-01 08:00 UTC")
+    page.locator(card).get_by_role("link", name="Edit").click()
+    expect(page.locator("#rollout-preview")).to_contain_text("Frozen until 2099-02-01 08:00 UTC")
+    page.get_by_label("Strategy").select_option("canary")
+    page.get_by_label("Start at, UTC").fill("2099-01-01T08:00")
+    page.get_by_role("button", name="Submit for approval").click()
+    expect(page.locator(card).locator(".pill").first).to_have_text("Asks approval")
+
+    other = signed_in("anna").page
+    other.goto("/rollouts/")
+    click(other, card, "^Approve")
+
+    expect(other.locator(card).locator(".pill").first).to_have_text("Scheduled")
+    expect(other.locator(card)).to_contain_text("on 2099-01-01 08:00 UTC")
+    expect(other.locator("#rollout_history")).to_contain_text("edit by otto")
+    assert watched.complaints == []
+
+
 def test_rollout__confirmation_declined__nothing_happens(signed_in: Open) -> None:
     page = signed_in("otto").page
     page.goto("/rollouts/")

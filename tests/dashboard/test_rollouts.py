@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from controlplane.rollouts.actions.freezes import add_freeze
 from controlplane.rollouts.models import Deployment, Freeze, Rollout
+from controlplane.tenancy.queries import SYSTEM
 from tests.dashboard.world import World
 
 SignIn = Callable[[str], Client]
@@ -126,6 +128,105 @@ def test_new__typed_wrongly__is_shown_again_with_what_is_wrong(
     assert response.status_code == 422
     assert said in response.content.decode()
     assert not Rollout.objects.filter(deployment__slug="triage", phase="running").exists()
+
+
+DRAFT = {"deployment": "triage", "version": "8.0.0", "config": CONFIG, "strategy": "canary", "do": "draft"}
+
+
+def test_draft__saved_edited_and_started__is_what_was_typed_last(sign_in: SignIn, world: World) -> None:
+    client = sign_in("otto")
+    assert client.post("/rollouts/create/", DRAFT).status_code == 302
+    draft = Rollout.objects.get(release__version="8.0.0")
+    assert draft.phase == "draft"
+    form = client.get(f"/rollouts/{draft.pk}/edit/").content.decode()
+    assert f'name="expected_version" value="{draft.version}"' in form
+    assert '<option value="8.0.0" selected>' in form
+
+    typed = {"release": "8.0.0", "strategy": "rings", "alpha": "0.02", "expected_version": draft.version, "do": "start"}
+    assert client.post(f"/rollouts/{draft.pk}/put/", typed).status_code == 302
+    assert client.post(f"/rollouts/{draft.pk}/put/", typed).status_code == 409
+
+    draft.refresh_from_db()
+    assert (draft.phase, draft.strategy, draft.alpha) == ("running", "rings", 0.02)
+    assert client.get(f"/rollouts/{draft.pk}/edit/").status_code == 409
+
+
+def test_draft__of_others__is_not_edited(sign_in: SignIn, world: World) -> None:
+    sign_in("otto").post("/rollouts/create/", DRAFT)
+    draft = Rollout.objects.get(release__version="8.0.0")
+
+    assert sign_in("gus").get(f"/rollouts/{draft.pk}/edit/").status_code == 404
+    assert sign_in("vera").get(f"/rollouts/{draft.pk}/edit/").status_code == 403
+    assert sign_in("gus").post(f"/rollouts/{draft.pk}/put/", {"expected_version": 1}).status_code == 404
+
+
+def test_preview__typed__says_what_changes_for_whom_and_when(sign_in: SignIn, world: World) -> None:
+    add_freeze(by=SYSTEM, tenant=None, starts_at=world.now, ends_at=world.now + timedelta(days=400), reason="Holidays")
+    typed = {"deployment": "triage", "config": CONFIG, "strategy": "canary", "starts_at": "2099-01-01T08:00"}
+
+    said = sign_in("otto").post("/rollouts/preview/", typed).content.decode()
+
+    assert "<ins>+   &quot;prompt&quot;: &quot;v9&quot;</ins>" in said
+    assert "Canary: 5 %, goes on by evidence" in said
+    assert "On 2099-01-01 08:00 UTC." in said
+    assert "Holidays" in said
+    assert not Rollout.objects.filter(deployment__slug="triage", phase="draft").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"config": '{"prompt": 7}'}, "<code>config.prompt</code> must be of type string"),
+        ({"config": "{"}, "<code>config</code> is not JSON"),
+        ({"rings": '[{"name": "A", "share": 100}]'}, "<code>rings[0].gate</code> with a share of 100 %"),
+        ({"rings": '[{"name": "A", "share": 5, "users": "ann"}]'}, "<code>rings[0].users</code> must be a list"),
+        ({"alpha": "0.9"}, "<code>alpha</code> must be a number from"),
+    ],
+)
+def test_preview__typed_wrongly__names_the_place(
+    sign_in: SignIn, world: World, wrong: dict[str, str], said: str
+) -> None:
+    Deployment.objects.filter(slug="triage").update(schema={"properties": {"prompt": {"type": "string"}}})
+
+    shown = sign_in("otto").post(
+        "/rollouts/preview/", {"deployment": "triage", "config": CONFIG, "strategy": "rings", **wrong}
+    )
+
+    assert said in shown.content.decode()
+
+
+def test_new__config_that_does_not_fit_the_schema__is_said_beside_it_and_not_beside_the_rings(
+    sign_in: SignIn, world: World
+) -> None:
+    Deployment.objects.filter(slug="triage").update(schema={"properties": {"prompt": {"type": "string"}}})
+    typed = {"deployment": "triage", "config": '{"prompt": 7}', "strategy": "rings"}
+
+    page = sign_in("otto").post("/rollouts/create/", typed).content.decode()
+
+    assert '<span class="error" id="f_config_error">config.prompt must be of type string</span>' in page
+    assert "f_rings_error" not in page
+
+
+def test_deployment__schema_typed__holds_for_its_first_release(sign_in: SignIn, world: World) -> None:
+    typed = {"slug": "greeter", "tenant": "acme", "routes": "", "unit": "user", "config": CONFIG}
+    client = sign_in("otto")
+
+    for schema, status in (('{"pattern": "a"}', 422), ('{"required": ["model"]}', 422), ('{"type": "object"}', 302)):
+        assert client.post("/rollouts/deployments/create/", {**typed, "schema": schema}).status_code == status
+    assert Deployment.objects.get(slug="greeter").schema == {"type": "object"}
+
+
+def test_board__draft_in_a_freeze__says_until_when(sign_in: SignIn, world: World) -> None:
+    sign_in("otto").post("/rollouts/create/", {**DRAFT, "starts_at": "2099-01-01T08:00"})
+    add_freeze(by=SYSTEM, tenant=None, starts_at=world.now, ends_at=world.now + timedelta(days=400), reason="Holidays")
+    draft = Rollout.objects.get(release__version="8.0.0")
+
+    page = sign_in("otto").get("/rollouts/").content.decode()
+
+    card = page[page.index(f'id="r_{draft.pk}"') :].split("</article>")[0]
+    assert "To start on 2099-01-01 08:00 UTC" in card
+    assert "Holidays" in card
+    assert f'href="/rollouts/{draft.pk}/edit/"' in card
 
 
 def test_deployment__made__has_its_first_release(sign_in: SignIn, world: World) -> None:

@@ -21,6 +21,7 @@ from controlplane.domain.rollout import (
     State,
     carried_out,
     decide,
+    edit,
     extend,
     next_at,
     serving,
@@ -249,3 +250,15 @@ def test_verbs__any_order__the_version_grows_and_nobody_is_served_after_the_end(
         assert not (state.bad and after.phase in SERVED)
         state = after
     assert state.phase in ENDED or not state.bad
+
+
+@pytest.mark.parametrize("phase", ["draft", "approval", "scheduled"])
+def test_edit__not_begun__is_a_draft_again(phase: str) -> None:
+    state = edit(State(phase=phase, reason="Waits."), NOW)
+
+    assert (state.phase, state.starts_at, state.reason, state.version) == ("draft", NOW, "", 2)
+
+
+def test_edit__begun__is_impossible() -> None:
+    with pytest.raises(Impossible):
+        edit(do(State(), "start"), None)

@@ -152,7 +152,7 @@ def create_release(*, by: Asker, deployment: Deployment, config: Any, version: s
     may_change(by, deployment.tenant)
     deployment = Deployment.objects.select_for_update().get(pk=deployment.pk)
     text = _canonical(config)
-    faults = _config_faults(config, text, deployment) | _version_faults(version)
+    faults = release_faults(deployment, config, version)
     if faults:
         raise Invalid("The release is not valid: nothing was changed.", errors=faults)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -201,6 +201,11 @@ def _canonical(config: Any) -> str:
     except (TypeError, ValueError) as error:
         raise Invalid("The config is not JSON.", errors={"config": str(error)}) from None
     return text
+
+
+def release_faults(deployment: Deployment, config: Any, version: str = "") -> dict[str, str]:
+    """Return what is wrong with a config, by path, and with its version; ``Invalid`` when it is not JSON at all."""
+    return _config_faults(config, _canonical(config), deployment) | _version_faults(version)
 
 
 def _config_faults(config: Any, text: str, deployment: Deployment) -> dict[str, str]:

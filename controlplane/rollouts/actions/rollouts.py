@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
 from controlplane.domain import rollout as domain
 from controlplane.domain.arms import FRESH, kept
-from controlplane.domain.rollout import ENDED, GATES, GOES_ON, OPEN, STRATEGIES, Impossible, RingPlan, State
+from controlplane.domain.rollout import ENDED, GATES, GOES_ON, OPEN, STRATEGIES, WAITING, Impossible, RingPlan, State
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.rollouts.actions.deployments import may_change
 from controlplane.rollouts.actions.moving import locked, move, note, recorded
@@ -37,7 +37,7 @@ _DONE = {
 class Wish(NamedTuple):
     """How a release is to go out. Without rings, those of the strategy.
 
-    ``baseline``: compare with a concurrent arm of the candidate's size; ``None``: as the strategy has it, a canary does.
+    ``baseline``: compare time, cost and tokens with a concurrent arm of the candidate's size; ``None``: a canary does.
     """
 
     strategy: str = "rings"
@@ -64,20 +64,16 @@ def create_rollout(
     may_change(by, deployment.tenant)
     owned = Deployment.objects.select_for_update(of=("self",)).select_related("stable", "tenant")
     deployment = owned.get(pk=deployment.pk)
-    rings = wish.rings or DEFAULTS.get(wish.strategy, ())
-    faults = _faults(wish, rings)
-    if faults:
-        raise Invalid("The rollout is not valid: nothing was changed.", errors=faults)
-    previous = _fits(deployment, release)
+    wished = _wished(wish)
+    if deployment.rollouts.filter(phase__in=OPEN).exists():
+        raise Conflict(f"{deployment.slug} has a rollout that is not over: there is one at a time.")
     rollout = Rollout.objects.create(
         deployment=deployment,
         release=release,
-        previous=previous,
-        rings=[ring._asdict() for ring in rings],
+        previous=_previous(deployment, release),
         evidence=kept(FRESH),
         created_by=by.name,
-        baseline=wish.strategy == "canary" if wish.baseline is None else wish.baseline,
-        **{name: value for name, value in wish._asdict().items() if name not in {"rings", "baseline"}},
+        **wished,
     )
     note(rollout, by, "create", reason, now)
     recorded(by, "create", rollout, f"Made a rollout of {deployment.slug} {release.version}", reason)
@@ -86,15 +82,66 @@ def create_rollout(
     return rollout
 
 
-def _fits(deployment: Deployment, release: Release) -> Release:
-    """Return the release that everybody gets now."""
+@transaction.atomic
+def edit_rollout(
+    *,
+    by: Asker,
+    rollout: Rollout,
+    release: Release,
+    wish: Wish,
+    expected_version: int | None,
+    now: datetime,
+    reason: str = "",
+) -> Rollout:
+    """Change a rollout that has not begun. It is a draft again: nobody has approved what it is now."""
+    rollout = locked(rollout.pk)
+    may_change(by, rollout.deployment.tenant)
+    if expected_version is not None and expected_version != rollout.version:
+        raise _moved_on(rollout, expected_version)
+    try:
+        state = domain.edit(rollout.state, wish.starts_at)
+    except Impossible as impossible:
+        raise Conflict(str(impossible)) from None
+    wished, before = _wished(wish), rollout.state
+    rollout.release, rollout.previous = release, _previous(rollout.deployment, release)
+    for name, value in wished.items():
+        setattr(rollout, name, value)
+    move(by=by, rollout=rollout, verb="edit", state=state, reason=reason, now=now)
+    summary = f"Edited the rollout of {rollout.deployment.slug} {release.version}"
+    recorded(by, "edit", rollout, summary, reason, before=before)
+    return rollout
+
+
+def rings_of(wish: Wish) -> tuple[RingPlan, ...]:
+    """Return the rings that are wished for; without any, those of the strategy."""
+    return wish.rings or DEFAULTS.get(wish.strategy, ())
+
+
+def faults_of(wish: Wish) -> dict[str, str]:
+    """Return what is wrong with a wish, by field."""
+    return _faults(wish, rings_of(wish))
+
+
+def _wished(wish: Wish) -> dict[str, Any]:
+    """Return the columns that a wish fills; ``Invalid`` names what is wrong with it."""
+    faults = faults_of(wish)
+    if faults:
+        raise Invalid("The rollout is not valid: nothing was changed.", errors=faults)
+    baseline = wish.strategy == "canary" if wish.baseline is None else wish.baseline
+    return {**wish._asdict(), "rings": [ring._asdict() for ring in rings_of(wish)], "baseline": baseline}
+
+
+def _previous(deployment: Deployment, release: Release) -> Release:
+    """Return the release that everybody gets now; ``Conflict`` when ``release`` can't follow it."""
     if deployment.stable is None or deployment.stable_id == release.pk:
         raise Conflict(f"Release {release.version} is what everybody gets already.")
     if release.bad_at is not None:
         raise Conflict(f"Release {release.version} is marked bad: {release.bad_reason or 'it was rolled back'}")
-    if deployment.rollouts.filter(phase__in=OPEN).exists():
-        raise Conflict(f"{deployment.slug} has a rollout that is not over: there is one at a time.")
     return deployment.stable
+
+
+def _moved_on(rollout: Rollout, expected_version: int) -> Conflict:
+    return Conflict(f"The rollout is at version {rollout.version}, not {expected_version}: look again before you act.")
 
 
 def _faults(wish: Wish, rings: tuple[RingPlan, ...]) -> dict[str, str]:
@@ -163,22 +210,24 @@ def act(
 ) -> Rollout:
     """Do ``verb``. Said again for the same version, it is done once; ``Conflict`` when the rollout has moved on since.
 
-    Without an expected version it is meant for whatever there is. A freeze forbids what goes on, never what goes back.
+    Without an expected version it is meant for whatever there is. A freeze forbids what goes on, never what goes back, nor what waits
+    (for a time, for a person).
     """
     rollout = locked(rollout.pk)
     may_change(by, rollout.deployment.tenant)
     if expected_version is not None and expected_version != rollout.version:
         if _done_already(rollout, by, verb, expected_version):
             return rollout
-        raise Conflict(
-            f"The rollout is at version {rollout.version}, not {expected_version}: look again before you act."
-        )
-    _allowed(by, rollout, verb, now)
+        raise _moved_on(rollout, expected_version)
+    _allowed(by, rollout, verb)
     before = rollout.state
     try:
         state = _after(rollout, verb, seconds, now)
     except Impossible as impossible:
         raise Conflict(str(impossible)) from None
+    cold = frozen(rollout.deployment, now=now) if verb in GOES_ON and state.phase not in WAITING else ""
+    if cold:
+        raise Conflict(cold)
     move(by=by, rollout=rollout, verb=verb, state=state, reason=reason, now=now)
     summary = f"{_DONE[verb]} {rollout.deployment.slug} {rollout.release.version}"
     recorded(by, verb, rollout, summary, reason, before=before)
@@ -190,13 +239,10 @@ def _done_already(rollout: Rollout, by: Asker, verb: str, expected_version: int)
     return rollout.version == expected_version + 1 and done.exists()
 
 
-def _allowed(by: Asker, rollout: Rollout, verb: str, now: datetime) -> None:
+def _allowed(by: Asker, rollout: Rollout, verb: str) -> None:
     deployment = rollout.deployment
-    if verb == "approve" and rollout.phase == "approval" and by.name == rollout.created_by:
-        raise Forbidden("Whoever made a rollout does not approve it: ask another person.")
-    cold = frozen(deployment, now=now) if verb in GOES_ON else ""
-    if cold:
-        raise Conflict(cold)
+    if verb == "approve" and rollout.phase == "approval" and by.name in _authors(rollout):
+        raise Forbidden("Whoever made or edited a rollout does not approve it: ask another person.")
     if verb == "rollback":
         _may_go_back(rollout)
     if verb in {"retry", "rollback"} and rollout.phase in ENDED and deployment.rollouts.filter(phase__in=OPEN).exists():
@@ -205,6 +251,10 @@ def _allowed(by: Asker, rollout: Rollout, verb: str, now: datetime) -> None:
         raise Conflict(f"Release {rollout.release.version} is marked bad: it is never returned to. Make a new one.")
     if verb == "retry" and deployment.stable_id != rollout.previous_id:
         raise Conflict(f"{deployment.slug} has another stable release by now: make a new rollout.")
+
+
+def _authors(rollout: Rollout) -> set[str]:
+    return {rollout.created_by, *rollout.events.filter(verb="edit").values_list("actor", flat=True)}
 
 
 def _may_go_back(rollout: Rollout) -> None:
