@@ -15,7 +15,7 @@ import structlog
 from django.conf import settings
 from redis.exceptions import RedisError
 
-from controlplane.live import CHANNEL, Topic
+from controlplane.live import CHANNEL, Topic, heard_here, process
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,16 @@ def _tell(topics: frozenset[str]) -> None:
 
 async def run() -> None:
     """Listen until cancelled."""
+    loop = asyncio.get_running_loop()
+
+    def here(topics: frozenset[Topic]) -> None:
+        loop.call_soon_threadsafe(_tell, topics)
+
+    with heard_here(here):
+        await _subscribed()
+
+
+async def _subscribed() -> None:
     pause = 0.1
     while True:
         try:
@@ -48,8 +58,9 @@ async def run() -> None:
                 pause = 0.1
                 while True:
                     message = await channel.get_message(ignore_subscribe_messages=True, timeout=30)
-                    if message is not None:
-                        _tell(frozenset(json.loads(message["data"])["topics"]) & ALL)
+                    said = json.loads(message["data"]) if message is not None else {"from": process()}
+                    if said.get("from") != process():  # what this one said it has heard already
+                        _tell(frozenset(said["topics"]) & ALL)
         except (RedisError, OSError, ValueError, KeyError) as error:
             log.warning("listen.interrupted", error=str(error), retry_s=pause)
             await asyncio.sleep(pause)

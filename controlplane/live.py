@@ -1,11 +1,16 @@
 """The one publisher of changes: after a commit, every process hears which part of the world to read again.
 
-Nothing depends on a message arriving. Edges also poll the revision, and pages refresh at 1 Hz; a message only makes it quick.
+The process that made the change hears of it at once, the others by Valkey. Nothing depends on a message arriving: edges also poll
+the revision, and pages refresh at 1 Hz; a message only makes it quick.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
@@ -25,14 +30,35 @@ def _valkey() -> redis.Redis:
     return redis.Redis.from_url(settings.VALKEY_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
+Tell = Callable[[frozenset[Topic]], None]
+_here: list[Tell] = []
+_TOKEN = secrets.token_hex(8)
+
+
+def process() -> str:
+    """Return how messages name this process; one that was forked from it is another."""
+    return f"{_TOKEN}-{os.getpid()}"
+
+
+@contextmanager
+def heard_here(tell: Tell) -> Iterator[None]:
+    """Let ``tell`` know, from any thread, of the changes that this process makes."""
+    _here.append(tell)
+    try:
+        yield
+    finally:
+        _here.remove(tell)
+
+
 def changed(*topics: Topic) -> None:
     """Publish, once the current transaction has committed, that ``topics`` changed."""
-    message = json.dumps({"topics": sorted(topics)})
-    transaction.on_commit(lambda: _publish(message), robust=True)
+    transaction.on_commit(lambda: _publish(frozenset(topics)), robust=True)
 
 
-def _publish(message: str) -> None:
+def _publish(topics: frozenset[Topic]) -> None:
+    for tell in tuple(_here):
+        tell(topics)
     try:
-        _valkey().publish(CHANNEL, message)
+        _valkey().publish(CHANNEL, json.dumps({"topics": sorted(topics), "from": process()}))
     except redis.RedisError as error:
         log.warning("live.not_published", error=str(error))

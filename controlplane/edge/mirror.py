@@ -28,6 +28,8 @@ from controlplane.tenancy.secrets import proves, sdk_selector
 log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
+# What was announced and could not be read is looked for again this soon.
+AGAIN_S = 0.2
 # Without an announcement everything is read again this often all the same.
 FULL_S = 5.0
 # Calls can be governed as long as the database was seen this lately.
@@ -207,15 +209,16 @@ class Mirror:
     async def run(self) -> None:
         """Keep up with the database until cancelled."""
         while True:
+            announced, pause_s = self._stale.is_set(), POLL_S
+            self._stale.clear()
             try:
-                announced = self._stale.is_set()
-                self._stale.clear()
                 if announced or time.monotonic() - self._read_at > FULL_S or await self._changed():
                     await self.read()
             except Exception as error:  # noqa: BLE001  (whatever is wrong with the database, memory still serves)
                 log.warning("mirror.not_refreshed", error=str(error).strip())
+                pause_s = AGAIN_S if announced else POLL_S
             try:
-                await asyncio.wait_for(self._stale.wait(), POLL_S)
+                await asyncio.wait_for(self._stale.wait(), pause_s)
             except TimeoutError:
                 continue
 
@@ -230,8 +233,8 @@ class Mirror:
         async with self._lock, self._pool.connection() as connection:
             began = time.monotonic()
             mark = await _mark(connection)
+            await self._read_heads(connection)  # first: there are those who wait for them
             keys = await _read_keys(connection)
-            await self._read_heads(connection)
             used, self._used = self._used, set()
             await _note_use(connection, used)
         self._keys = keys
