@@ -353,8 +353,20 @@ def _says(rollout: Rollout, arms: Figures) -> str:
             if within is None
             else f" {_clients(rollout)} took the last change within {figures.duration(within * 1000)}."
         )
-        return f"After {took} and {arms.candidate.calls:,} requests. {rollout.reason}".strip() + back
+        came_to = f"After {took} and {arms.candidate.calls:,} requests{_compared(arms)}."
+        return f"{came_to} {rollout.reason}".strip() + back
     return rollout.reason
+
+
+def _compared(arms: Figures) -> str:
+    """``: errors 0.8 % → 0.7 %, cost −11 %``; empty when one of the releases had no calls."""
+    stable, candidate = arms
+    if not stable.calls or not candidate.calls:
+        return ""
+    errors = f": errors {figures.percent(stable.error_rate)} → {figures.percent(candidate.error_rate)}"
+    before, after = stable.cost_nusd / stable.calls, candidate.cost_nusd / candidate.calls
+    change = round(100 * (after / before - 1)) if before else 0
+    return f"{errors}, cost {'+' if change > 0 else '−'}{abs(change)} %" if change else errors
 
 
 def _clients(rollout: Rollout) -> str:

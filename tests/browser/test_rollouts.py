@@ -31,7 +31,7 @@ def begin(page: Page, slug: str, *, approval: bool = False) -> str:
     page.get_by_role("button", name="Create deployment").click()
     page.wait_for_url("**/rollouts/new/?deployment=*")
     page.get_by_label("Config of the new one").fill('{"model": "b"}')
-    page.get_by_role("button", name="Start rollout").click()
+    page.get_by_role("button", name="Submit for approval" if approval else "Start rollout").click()
     page.wait_for_url("**/rollouts/?rollout=*")
     return f"#r_{page.url.rpartition('=')[2]}"
 

@@ -47,6 +47,16 @@ def make(acme: Tenant, globex: Tenant, now: datetime) -> dict[str, Rollout]:
     return made
 
 
+def draft(rollouts: dict[str, Rollout], now: datetime) -> Rollout:
+    """Return the draft of the deployment whose rollout is complete, made when there is none."""
+    deployment = Deployment.objects.get(pk=rollouts["triage"].deployment_id)
+    known = deployment.rollouts.filter(phase="draft").first()
+    if known is not None:
+        return known
+    release = create_release(by=SYSTEM, deployment=deployment, config={"model": "c"}, version="7.4.0")
+    return create_rollout(by=SYSTEM, deployment=deployment, release=release, wish=Wish(), now=now)
+
+
 def _deployment(slug: str, tenant: Tenant, *configs: dict[str, Any]) -> Deployment:
     made = create_deployment(by=SYSTEM, slug=slug, tenant=tenant, description=Description(routes=(slug,)))
     for number, config in enumerate(configs):

@@ -14,6 +14,7 @@ from django.utils import timezone
 from controlplane.tenancy.queries import asker_of
 from dashboard.page import Page, Params, context_of, render
 from dashboard.registry import PAGES
+from tests.dashboard import rollout_world
 from tests.dashboard.world import World
 
 # What each page may ask of the database, the session and the operator behind it included.
@@ -60,6 +61,8 @@ SignIn = Callable[[str], Client]
 
 def _params(page: Page, world: World) -> Params:
     known = {"slug": "acme", "trace_id": world.trace_id, "policy": "acme/chat"}
+    if page.name == "rollout-edit":
+        known["number"] = str(rollout_world.draft(world.rollouts, world.now).pk)
     return Params.taken(page.params, known)
 
 
