@@ -229,6 +229,10 @@ def log_mismatch(evidence: Evidence) -> float:
     return log_mean([log_mean(evidence.sizes.get(arm, (0.0,))) for arm in SIZED])
 
 
+def _most_off(evidence: Evidence) -> str:
+    return max(SIZED, key=lambda arm: log_mean(evidence.sizes.get(arm, (0.0,))))
+
+
 class Verdict(NamedTuple):
     """What the evidence says, with the two meters from 0 to 1 and what is missing. ``reason`` explains the first that is true."""
 
@@ -264,7 +268,7 @@ def judge(evidence: Evidence, rules: Rules, *, canary_calls: int = 0, canary_fai
     elif breached:
         reason = f"Guardrail (absolute, without a guarantee): {canary_failed / canary_calls:.1%} of {canary_calls:,} calls failed."
     elif mismatched:
-        reason = f"The arms do not have the sizes they should: {evidence.canary:,} to {evidence.stable:,} units."
+        reason = f"The arms do not have the sizes they should, the {_most_off(evidence)} least: chance makes such in 1 of 1,000."
     elif promising:
         reason = f"No worse than the stable arm in any metric, with a chance of error below {rules.beta:.0%}."
     return Verdict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.domain.arms import remembered
 from controlplane.domain.rollout import RingPlan
 from controlplane.problems import Conflict, Invalid
 from controlplane.rollouts.actions.rollouts import act
@@ -83,3 +84,41 @@ def test_shadow__rings_in_the_wrong_order__are_refused(
         rollout_of(deployment, strategy="shadow", rings=rings)
 
     assert field in refused.value.errors
+
+
+@pytest.mark.parametrize(("copies", "phase"), [(200, "running"), (10, "running"), (600, "held")])
+def test_shadow__copies__may_be_left_out_and_not_be_too_many(deployment: Deployment, copies: int, phase: str) -> None:
+    rollout = rollout_of(deployment, strategy="shadow")
+    count(rollout, "shadow", copies)
+    count(rollout, "stable", 600)
+
+    tick(now=later(5))
+
+    rollout.refresh_from_db()
+    assert rollout.phase == phase
+    assert ("canary" in rollout.reason) == (phase == "held")
+
+
+@pytest.mark.parametrize(("units", "phase"), [(50, "running"), (10, "held")])
+def test_canary__baseline_of_the_wrong_size__is_held(deployment: Deployment, units: int, phase: str) -> None:
+    rollout = rollout_of(deployment, strategy="canary")
+    for arm, of_it in (("canary", 50), ("baseline", units), ("stable", 900)):
+        count(rollout, arm, of_it)
+
+    tick(now=later(5))
+
+    rollout.refresh_from_db()
+    assert rollout.phase == phase
+    assert ("baseline" in rollout.reason) == (phase == "held")
+
+
+def test_canary__errors__are_judged_beside_the_baseline_and_all_the_rest(deployment: Deployment) -> None:
+    rollout = rollout_of(deployment, strategy="canary")
+    count(rollout, "canary", 100, bad=2)
+    count(rollout, "baseline", 100, bad=1)
+    count(rollout, "stable", 1800, bad=9)
+
+    tick(now=later(5))
+
+    rollout.refresh_from_db()
+    assert remembered(rollout.evidence).so_far["errors"] == (100, 2, 1900, 10)

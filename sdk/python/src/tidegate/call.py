@@ -127,7 +127,8 @@ class Call(Ticket):
         """Return a call for a copy of this one with the config of a release in the shadow; ``None`` where none is wanted.
 
         Send it like any other, in your own time (it is a call like this one: it costs money, and budgets and limits hold), and
-        throw the answer away. ``rate``, ``record`` and how it ends are what the release is judged by. It goes behind others.
+        throw the answer away. ``rate``, ``record`` and how it ends are what the release is judged by. It goes behind others. Ask for
+        it before this call ends: copies of calls that went well alone would make any release look good.
         """
         copied = self.assignment.shadow if self.assignment is not None else None
         if copied is None:
