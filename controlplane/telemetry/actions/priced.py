@@ -6,7 +6,7 @@ What another book would make of it can be reckoned from that (``controlplane.bud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -54,12 +54,17 @@ class Priced:
         if not counted:
             return
         key = (day, counted[0].tenant, counted[0].model, book)
+        amounts = [sum(column) for column in zip(*map(_amounts_of, counted), strict=True)]
+        self.count(key, amounts, _usage_of(counted))
+
+    def count(self, key: Key, amounts: Sequence[int], usage: Mapping[str, int]) -> None:
+        """Count calls, those of them without a price, and cost; and their disjoint usage."""
         sums = self._sums.setdefault(key, [0, 0, 0])
-        for index, amounts in enumerate(zip(*map(_amounts_of, counted), strict=True)):
-            sums[index] += sum(amounts)
-        usage = self._usage.setdefault(key, {})
-        for name, count in _usage_of(counted).items():
-            usage[name] = usage.get(name, 0) + count
+        for index, amount in enumerate(amounts):
+            sums[index] += amount
+        kept = self._usage.setdefault(key, {})
+        for name, number in usage.items():
+            kept[name] = kept.get(name, 0) + number
 
     async def store(self, connection: AsyncConnection[Any]) -> None:
         """Add everything to the table, in the order of its keys."""

@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from operator import attrgetter
+from functools import cache
+from operator import attrgetter, itemgetter, le
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
@@ -19,6 +20,7 @@ from controlplane.telemetry.actions.bounds import added, bounded, counts_json
 from controlplane.telemetry.actions.late import note_late, note_late_minutes
 from controlplane.telemetry.actions.priced import Priced
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
+from tidegate.core.usage import apart
 from tidegate.core.window import Distribution
 
 Names = tuple[str, str, str, str]  # tenant, route, model, category
@@ -31,9 +33,10 @@ _AHEAD = timedelta(seconds=5)
 _BEHIND = timedelta(days=31)
 _DAILY = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd")
 _DAILY_PLACES = tuple(map(SUMS.index, _DAILY))
-_ALL_DISTRIBUTIONS = (*DISTRIBUTIONS, "sessions")
+_SHAPES = {"kinds": "jsonb", **dict.fromkeys((*DISTRIBUTIONS, "sessions"), "bigint[]")}
 _names_of: Callable[[WindowRow], Names] = attrgetter("tenant", "route", "model", "category")
-_columns_of: Callable[[WindowRow], tuple[Any, ...]] = attrgetter(*SUMS, "kinds", *DISTRIBUTIONS)
+_columns_of: Callable[[WindowRow], tuple[Any, ...]] = attrgetter(*SUMS, "usage", "kinds", *DISTRIBUTIONS)
+_CALLS, _INPUT, _CACHED = map(SUMS.index, _DAILY[:3])
 
 
 class Counted(NamedTuple):
@@ -67,15 +70,17 @@ class _Sums:
         return self.distributions.setdefault(name, Distribution())
 
     def packed(self, name: str) -> str:
-        """Return the array literal of a distribution: arrays of arrays can't be ragged, texts can."""
+        """Return the array literal of a distribution: arrays of arrays can't be ragged, texts can. Of kinds, their JSON."""
+        if name == "kinds":
+            return counts_json(self.kinds)
         distribution = self.distributions.get(name)
         return "{" + ",".join(map(str, distribution.packed())) + "}" if distribution else "{}"
 
 
-def _sums_of(rows: Iterable[WindowRow]) -> _Sums:
-    """Add up rows, column by column: most columns of most rows are empty."""
+def _sums_of(rows: Iterable[WindowRow]) -> tuple[_Sums, bool]:
+    """Add up rows, column by column: most columns of most rows are empty. Tell, too, whether their usage is what its sums say."""
     columns = list(zip(*map(_columns_of, rows), strict=True))
-    kinds, distributions = columns[len(SUMS)], columns[len(SUMS) + 1 :]
+    usage, kinds, *distributions = columns[len(SUMS) :]
     sums = _Sums([sum(column) for column in columns[: len(SUMS)]])
     for counts in filter(None, kinds):
         for kind, count in counts.items():
@@ -83,7 +88,8 @@ def _sums_of(rows: Iterable[WindowRow]) -> _Sums:
     for name, column in zip(DISTRIBUTIONS, distributions, strict=True):
         for packed in filter(None, column):
             sums.of(name).merge(Distribution.from_packed(packed))
-    return sums
+    cached, fresh = columns[_CACHED], columns[_INPUT]
+    return sums, all(columns[_CALLS]) and not any(usage) and all(map(le, cached, fresh))
 
 
 class _Folded:
@@ -100,11 +106,17 @@ class _Folded:
         """Add the rows of ten seconds whose costs were reckoned by one book."""
         minute, day = ten_s.replace(second=0), ten_s.date()
         for names, alike in rows.items():
-            sums = _sums_of(alike)
+            sums, plain_usage = _sums_of(alike)
             self.fine[ten_s, *names].add(sums)
             self.coarse[minute, *names].add(sums)
-            _accumulate(self.days[day, *names], [sums.amounts[index] for index in _DAILY_PLACES])
-            self.priced.add(day, book, alike)
+            daily = [sums.amounts[index] for index in _DAILY_PLACES]
+            _accumulate(self.days[day, *names], daily)
+            if plain_usage:
+                calls, fresh, cached, out, cost = daily
+                usage = apart({}, fresh=fresh, cached=cached, out=out)
+                self.priced.count((day, names[0], names[2], book), (calls, sums.kinds.get("unpriced", 0), cost), usage)
+            else:
+                self.priced.add(day, book, alike)
 
     def add_rest(self, at: datetime, ten_s: datetime, window: Counted) -> None:
         """Add what a window says of users and sessions."""
@@ -155,40 +167,46 @@ def _accumulate(sums: list[int], more: list[int]) -> None:
         sums[index] += amount
 
 
-def _window_upsert(table: str) -> bytes:
+@cache
+def _window_upsert(table: str, shapes: tuple[str, ...]) -> bytes:
+    """Return the statement for windows that have no others than these of ``kinds`` and the distributions.
+
+    What merges a distribution is made ready for every statement that names it, whether any row has one or not.
+    """
     keys = ("starts_at", "tenant", "route", "model", "category")
-    names = [*keys, *SUMS, "kinds", *_ALL_DISTRIBUTIONS]
-    types = ["timestamptz", *["text"] * 4, *["bigint"] * len(SUMS), "text", *["text"] * len(_ALL_DISTRIBUTIONS)]
-    casts = [*keys, *SUMS, "kinds::jsonb", *(f"{name}::bigint[]" for name in _ALL_DISTRIBUTIONS)]
+    names = [*keys, *SUMS, *shapes]
+    types = ["timestamptz", *["text"] * 4, *["bigint"] * len(SUMS), *["text"] * len(shapes)]
+    casts = {name: f"{name}::{kind}" if name in shapes else f"'{{}}'::{kind}" for name, kind in _SHAPES.items()}
+    merges = {name: "tg_counts_merge" if name == "kinds" else "tg_dist_merge" for name in shapes}
     updates = [
         *(f"{name} = {added(name)}" for name in SUMS),
-        "kinds = tg_counts_merge(kept.kinds, excluded.kinds)",
-        *(f"{name} = tg_dist_merge(kept.{name}, excluded.{name})" for name in _ALL_DISTRIBUTIONS),
+        *(f"{name} = {merge}(kept.{name}, excluded.{name})" for name, merge in merges.items()),
     ]
     return f"""
-        INSERT INTO {table} AS kept ({", ".join(names)})
-        SELECT {", ".join(casts)} FROM unnest({", ".join(f"%s::{kind}[]" for kind in types)}) AS row ({", ".join(names)})
+        INSERT INTO {table} AS kept ({", ".join((*keys, *SUMS, *casts))})
+        SELECT {", ".join((*keys, *SUMS, *casts.values()))}
+        FROM unnest({", ".join(f"%s::{kind}[]" for kind in types)}) AS row ({", ".join(names)})
         ON CONFLICT ({", ".join(keys)}) DO UPDATE SET {", ".join(updates)}
     """.encode()  # noqa: S608  (names of our own tables and columns)
-
-
-_UPSERTS = {table: _window_upsert(table) for table in ("telemetry_window_10s", "telemetry_window_1m")}
 
 
 async def _store_windows(connection: AsyncConnection[Any], table: str, windows: Mapping[Bucket, _Sums]) -> None:
     if not windows:
         return
     # In the order of their keys, so that two processes never wait for each other.
-    ordered = sorted(windows.items(), key=lambda item: item[0])
+    ordered = sorted(windows.items(), key=itemgetter(0))
     keys = [key for key, _ in ordered]
     sums = [each for _, each in ordered]
+    named = {name for each in sums for name in each.distributions}
+    if any(each.kinds for each in sums):
+        named.add("kinds")
+    shapes = tuple(name for name in _SHAPES if name in named)
     await connection.execute(
-        _UPSERTS[table],
+        _window_upsert(table, shapes),
         [
             *_key_columns(moments, keys),
-            *(bounded(each.amounts[index] for each in sums) for index in range(len(SUMS))),
-            texts([counts_json(each.kinds) for each in sums]),
-            *(texts([each.packed(name) for each in sums]) for name in _ALL_DISTRIBUTIONS),
+            *map(bounded, zip(*(each.amounts for each in sums), strict=True)),
+            *(texts([each.packed(name) for each in sums]) for name in shapes),
         ],
     )
 
