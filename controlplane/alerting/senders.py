@@ -15,26 +15,19 @@ import smtplib
 import socket
 import ssl
 import time
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMessage
 
+from controlplane.alerting.mail import mail
 from controlplane.alerting.models import Channel, ChannelKind, Delivery
+from controlplane.alerting.outcome import Outcome
 
 TIMEOUT_S = 5.0
 _MOST_LINES = 50  # of members, in a text
 _MOST_TEXT = 3000  # of a block; Slack takes no more
 _MARKS = {"firing": "🔴", "resolved": "🟢", "no-data": "⚪", "error": "🟠", "test": "🔵"}
-
-
-class Outcome(NamedTuple):
-    """What became of it; ``again`` says whether another try may help."""
-
-    arrived: bool
-    again: bool
-    text: str
 
 
 class NotAllowed(Exception):
@@ -46,7 +39,7 @@ def send(delivery: Delivery) -> Outcome:
     channel = delivery.channel
     try:
         if channel.kind == ChannelKind.EMAIL:
-            return _mail(channel, delivery.body)
+            return _mail(delivery)
         body = slack_body(delivery.body) if channel.kind == ChannelKind.SLACK else delivery.body
         return _post(channel, json.dumps(body, ensure_ascii=False).encode(), str(delivery.pk))
     except NotAllowed as error:
@@ -102,10 +95,9 @@ def signature(secret: str, timestamp: int, body: bytes) -> str:
     return f"t={timestamp},v1={digest}"
 
 
-def _mail(channel: Channel, body: dict[str, Any]) -> Outcome:
-    if not settings.EMAIL_HOST and "smtp" in settings.EMAIL_BACKEND:
-        return Outcome(False, False, "No mail server is set: TIDEGATE_SMTP_URL.")
-    to = [address.strip() for address in channel.target.split(",") if address.strip()]
+def _mail(delivery: Delivery) -> Outcome:
+    body = delivery.body
+    to = [address.strip() for address in delivery.channel.target.split(",") if address.strip()]
     lines = [
         body["summary"],
         *members_of(body),
@@ -114,9 +106,7 @@ def _mail(channel: Channel, body: dict[str, Any]) -> Outcome:
         f"State: {_course(body)}",
         f"At: {body['at']}",
     ]
-    message = EmailMessage(title_of(body), "\n".join([*lines, _link()]).strip() + "\n", settings.MAIL_FROM, to)
-    message.send(fail_silently=False)
-    return Outcome(True, False, f"mailed to {len(to)}")
+    return mail(to, title_of(body), "\n".join([*lines, _link()]).strip() + "\n", delivery.pk)
 
 
 def _post(channel: Channel, body: bytes, delivery: str) -> Outcome:

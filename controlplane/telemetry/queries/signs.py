@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from controlplane.telemetry.postgres import patient_rows
+from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.reading import slugs_read, where
 from controlplane.tenancy.queries import Asker
 

@@ -1,0 +1,13 @@
+"""What became of one try to send a notification."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Outcome(NamedTuple):
+    """What became of it; ``again`` says whether another try may help."""
+
+    arrived: bool
+    again: bool
+    text: str
