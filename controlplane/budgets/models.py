@@ -148,6 +148,7 @@ class Account(models.Model):
             models.UniqueConstraint(fields=["budget", "period_key"], name="account_period_once"),
             models.CheckConstraint(condition=Q(outstanding_nusd__gte=0), name="account_outstanding_not_negative"),
         ]
+        indexes: ClassVar = [models.Index(fields=["budget", "ends_at"], name="account_by_end")]
 
 
 class AccountSlot(models.Model):

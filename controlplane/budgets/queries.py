@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import F, Q, QuerySet, Sum
 
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease, PeriodKind
-from controlplane.domain.carry import Before, carried
+from controlplane.domain.carry import Past, brought
 from controlplane.domain.forecast import Forecast, forecast, rolling_forecast
 from controlplane.domain.periods import Period, period_of, rolling_cutoff
 from controlplane.problems import NotFound
@@ -131,7 +131,7 @@ def _stand(budgets: Sequence[Budget], now: datetime) -> list[Standing]:
     }
     rolled = _rolled(budgets, accounts.values(), now)
     burns = _burns(budgets, now)
-    extra = _carried(budgets, periods)
+    extra = _carried(budgets, periods, now)
     made = []
     for budget in budgets:
         period = periods[budget.pk]
@@ -156,24 +156,35 @@ def _stand(budgets: Sequence[Budget], now: datetime) -> list[Standing]:
     return made
 
 
-def _carried(budgets: Sequence[Budget], periods: Mapping[int, Period]) -> dict[int, int]:
+def _carried(budgets: Sequence[Budget], periods: Mapping[int, Period], now: datetime) -> dict[int, int]:
     """Return what the present periods of budgets that carry have from the periods before."""
     carrying = [budget for budget in budgets if budget.carry.carries]
     if not carrying:
         return {}
-    ends = {periods[budget.pk].starts_at for budget in carrying}
-    before = {
-        (row.budget_id, row.ends_at): Before(
-            row.amount_nusd + row.carried_nusd, row.outstanding_nusd + row.settled_nusd
+    last = Account.objects.filter(budget__in=carrying, ends_at__lte=now)
+    past = {row.budget_id: _past(row) for row in last.order_by("budget_id", "-ends_at").distinct("budget_id")}
+    return {
+        budget.pk: brought(
+            budget.carry,
+            budget.rule,
+            periods[budget.pk].starts_at,
+            past.get(budget.pk),
+            amount=budget.amount_nusd,
+            created_at=budget.created_at,
         )
-        for row in Account.objects.filter(budget__in=carrying, ends_at__in=ends)
+        for budget in carrying
     }
-    made = {}
-    for budget in carrying:
-        starts_at = periods[budget.pk].starts_at
-        untouched = Before(budget.amount_nusd, 0) if starts_at and budget.created_at < starts_at else None
-        made[budget.pk] = carried(budget.carry, before.get((budget.pk, starts_at), untouched))
-    return made
+
+
+def carried_to_present(budget: Budget, now: datetime) -> int:
+    """Return what the present period of ``budget`` has from those before it."""
+    return _carried([budget], {budget.pk: period_of(budget.rule, now)}, now).get(budget.pk, 0)
+
+
+def _past(row: Account) -> Past | None:
+    if row.ends_at is None:
+        return None
+    return Past(row.ends_at, row.amount_nusd, row.carried_nusd, row.outstanding_nusd + row.settled_nusd)
 
 
 def _forecast(

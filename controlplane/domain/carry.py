@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
+
+from controlplane.domain.periods import PeriodRule, period_of, periods_between
 
 # No debt is carried beyond this, a billion dollars: it stays inside a bigint, however often it is added to.
 MOST_DEBT_NUSD = 10**18
@@ -38,3 +41,43 @@ def carried(rule: CarryRule, before: Before | None) -> int:
     if unused >= 0:
         return min(unused, rule.up_to)
     return max(unused, -MOST_DEBT_NUSD) if rule.debt else 0
+
+
+class Past(NamedTuple):
+    """The last period before that has an account: when it ended, its amount at its end without what it was carried, and that."""
+
+    ends_at: datetime
+    amount: int
+    carried: int
+    exposure: int
+
+
+def brought(
+    carry: CarryRule,
+    rule: PeriodRule,
+    starts_at: datetime | None,
+    past: Past | None,
+    *,
+    amount: int,
+    created_at: datetime | None,
+) -> int:
+    """Return what the period that begins at ``starts_at`` has from all before it, of which ``past`` is the last with an account.
+
+    In the periods since nobody spent anything: they have no accounts, and the amount did not change. Without a ``past`` nobody
+    did since the budget was created; ``amount`` is what it was then.
+    """
+    if not carry.carries or starts_at is None:
+        return 0
+    if past is not None:
+        left = carried(carry, Before(past.amount + past.carried, past.exposure))
+        return _idle(carry, left, past.amount, periods_between(rule, past.ends_at, starts_at))
+    first = period_of(rule, created_at).starts_at if created_at is not None else None
+    return 0 if first is None else _idle(carry, 0, amount, periods_between(rule, first, starts_at))
+
+
+def _idle(rule: CarryRule, left: int, amount: int, periods: int) -> int:
+    """Return what becomes of ``left`` in so many periods of ``amount`` in which nobody spends anything."""
+    if not periods:
+        return left
+    left += amount * periods
+    return min(left, rule.up_to) if left >= 0 else left

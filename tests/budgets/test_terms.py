@@ -82,6 +82,37 @@ def test_carry__the_amount_is_changed_in_a_period_that_nobody_uses__the_debt_goe
     assert queries.standing_of(item, TOMORROW + timedelta(days=1)).carried_nusd == -1800
 
 
+def test_carry__days_that_nobody_uses__pay_off_the_debt_one_by_one(acme: Tenant) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=500, debt=True))
+    spend(item, 5700, now=NOW)
+    days = [TOMORROW + timedelta(days=ahead) for ahead in range(7)]
+
+    told = [queries.standing_of(item, day).carried_nusd for day in days]
+
+    assert told == [-4700, -3700, -2700, -1700, -700, 300, 500]
+    assert room(item, now=days[3]) == 0
+    assert room(item, now=days[5]) == 1300
+    assert rebuild().differences == []
+
+
+def test_carry__idle_days_before_the_amount_is_changed__count_at_the_amount_of_then(acme: Tenant) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(debt=True))
+    spend(item, 5700, now=NOW)
+
+    change_amount(by=SYSTEM, budget=item, amount_nusd=200, now=TOMORROW + timedelta(days=2))
+
+    assert queries.standing_of(item, TOMORROW + timedelta(days=2)).carried_nusd == -2700
+    assert queries.standing_of(item, TOMORROW + timedelta(days=5)).carried_nusd == -2700 + 3 * 200
+    assert room(item, now=TOMORROW + timedelta(days=15)) == 100
+
+
+def test_carry__unused_days_in_a_row__add_up_to_the_cap(acme: Tenant) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=2500))
+    spend(item, 400, now=NOW)
+
+    assert [room(item, now=TOMORROW + timedelta(days=ahead)) for ahead in (0, 1, 4)] == [1600, 2600, 3500]
+
+
 def test_carry__overspend_without_debt__is_forgiven(acme: Tenant) -> None:
     item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=100))
     spend(item, 2300, now=NOW)

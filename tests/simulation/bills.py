@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from controlplane.domain.leases import OpenLease
+from controlplane.domain.leases import LeaseKey, OpenLease
+from tests.simulation.store import AccountRow
 from tidegate.core.budget import Lease
 from tidegate.leasing import Slip
 
@@ -32,6 +33,23 @@ def lied(lease: OpenLease, old: OpenLease | None) -> int:
     granted = old.counters.granted if old is not None else 0
     left = 0 if lease.closed else max(0, granted - lease.counters.returned - lease.counters.settled)
     return left + charge(lease) - rest(old) - charge(old)
+
+
+MOST_COUNTED = 2**63 - 1  # what a column of the database holds
+
+
+class Standing(NamedTuple):
+    """What a transaction found: leases, and of accounts the exposure and what was allowed."""
+
+    leases: dict[LeaseKey, OpenLease | None]
+    exposed: dict[int, int]
+    allowed: dict[int, int]
+
+
+def most_counted(row: AccountRow) -> int:
+    """Return the greatest of an account's counters."""
+    counted = (row.outstanding, row.settled, row.denied, row.overage, row.corrected, row.carried, *row.slots.values())
+    return max(map(abs, counted))
 
 
 class Held:

@@ -123,6 +123,9 @@ MUTANTS = (
            "unused = before.amount - before.exposure", "unused = before.amount", ("hours", "carries")),
     Mutant("debts_are_forgotten", "a debt is taken off the next period", CARRY, "carried",
            "return max(unused, -MOST_DEBT_NUSD) if rule.debt else 0", "return 0", ("hours", "carries", "amounts")),
+    Mutant("idle_periods_forgive_debts", "debts go on past periods that nobody uses", CARRY, "brought",
+           "return _idle(carry, left, past.amount, periods_between(rule, past.ends_at, starts_at))",
+           "return left if past.ends_at == starts_at else 0", ("hours", "carries", "amounts", "nights")),
     # What the client admits
     Mutant("holds_without_room", "x is admitted when G - S - H - R >= x", BUDGET, "hold",
            "if lease.room >= bound", "if lease.room > 0"),

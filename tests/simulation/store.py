@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from controlplane.budgets.schemas import LeaseReport
-from controlplane.domain.carry import Before, CarryRule, carried
+from controlplane.domain.carry import CarryRule, Past, brought
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account
 from controlplane.domain.leases import (
@@ -197,16 +197,17 @@ class Store:
     def carried_to(self, row: AccountRow) -> int:
         """Return what an account has from the period before."""
         budget = self.budgets[row.budget]
-        if not budget.carry.carries or row.starts_at is None:
-            return 0
-        before = [
-            known for known in self.accounts.values() if (known.budget, known.ends_at) == (row.budget, row.starts_at)
-        ]
-        if not before:
-            was_there = budget.created_at is not None and budget.created_at < row.starts_at
-            return carried(budget.carry, Before(row.amount, 0) if was_there else None)
-        (past,) = before
-        return carried(budget.carry, Before(past.amount + past.carried, past.outstanding + past.settled))
+        past = None
+        if budget.carry.carries and row.starts_at is not None:
+            earlier = [
+                (known.ends_at, known)
+                for known in self.accounts.values()
+                if known.budget == row.budget and known.ends_at is not None and known.ends_at <= row.starts_at
+            ]
+            if earlier:
+                ends_at, last = max(earlier, key=lambda each: each[0])
+                past = Past(ends_at, last.amount, last.carried, last.outstanding + last.settled)
+        return brought(budget.carry, budget.rule, row.starts_at, past, amount=row.amount, created_at=budget.created_at)
 
     def change_amount(self, number: int, amount: int, now: datetime) -> None:
         """What budgets.actions.budgets.change_amount does."""

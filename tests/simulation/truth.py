@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
-from tests.simulation.bills import Bill, Held, charge, lied, rest
+from tests.simulation.bills import MOST_COUNTED, Bill, Held, Standing, charge, lied, most_counted, rest
+from tests.simulation.carries import idle, kept, last_before
 from tests.simulation.kernel import Broken
 from tests.simulation.store import AccountRow, Store, Written, key_of
 from tidegate.leasing import Slip
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from tests.simulation.process import Job, Process
     from tests.simulation.swift import Flight
     from tidegate.journal import LastWord
-
-
-MOST_COUNTED = 2**63 - 1  # what a column of the database holds
-
-
-class Standing(NamedTuple):
-    """What a transaction found: leases, and of accounts the exposure and what was allowed."""
-
-    leases: dict[LeaseKey, OpenLease | None]
-    exposed: dict[int, int]
-    allowed: dict[int, int]
 
 
 class Truth:
@@ -359,17 +349,8 @@ class Truth:
         if row.outstanding != self.outstanding[account] or row.settled != self.charged[account]:
             kept, true = (row.outstanding, row.settled), (self.outstanding[account], self.charged[account])
             raise Broken("I7 conservation", f"account {account} says {kept}, its leases say {true}")
-        counted = (
-            row.outstanding,
-            row.settled,
-            row.denied,
-            row.overage,
-            row.corrected,
-            row.carried,
-            *row.slots.values(),
-        )
-        if max(map(abs, counted)) > MOST_COUNTED:
-            raise Broken("I13 bounds", f"account {account} counts {max(map(abs, counted))}, which no column holds")
+        if most_counted(row) > MOST_COUNTED:
+            raise Broken("I13 bounds", f"account {account} counts {most_counted(row)}, which no column holds")
         if granted and budget.blocks:
             self._check_escrow(account, stood)
         self.check_liability(account)
@@ -377,8 +358,10 @@ class Truth:
     def _check_escrow(self, account: int, stood: Standing) -> None:
         """Whatever was granted was there, before the transaction or in the course of it; so was what the next period has of this one."""
         row = self.store.accounts[account]
-        after = [other.id for other in self._periods_of(row) if row.ends_at and other.starts_at == row.ends_at]
-        for each in (account, *after):
+        following = [
+            other.id for other in self._periods_of(row) if last_before(self._periods_of(row), other.starts_at) is row
+        ]
+        for each in (account, *following):
             exposed, allowed = self.exposed(each), max(self.allowed(each), stood.allowed.get(each, 0))
             if exposed > allowed:
                 raise Broken("I1 escrow", f"account {each}: {exposed} of {allowed} after a grant")
@@ -393,17 +376,17 @@ class Truth:
         return amount + self.carried(row) + self._bill(account).over
 
     def carried(self, row: AccountRow) -> int:
-        """Return what an account has of the period before: what was left of it, or what was too much.
+        """Return what an account has of the periods before: what was left of them, or what was too much.
 
-        A period that nobody used has no account: how much it had is the server's word, as far as the rule goes.
+        A period that nobody used has no account; how much there was before the first one that has is the server's word.
         """
         budget = self.store.budgets[row.budget]
         if row.starts_at is None or not budget.carry.carries:
             return 0
-        left = row.carried
-        for past in self._periods_of(row):
-            if past.ends_at == row.starts_at:
-                left = past.amount + self.carried(past) - self.exposed(past.id)
-        if left < 0:
-            return left if budget.carry.debt else 0
-        return min(left, budget.carry.up_to)
+        past = last_before(self._periods_of(row), row.starts_at)
+        if past is None:
+            return row.carried
+        left = past.amount + self.carried(past) - self.exposed(past.id)
+        for _ in range(idle(budget.rule, past.ends_at, row.starts_at)):
+            left = past.amount + kept(budget.carry, left)
+        return kept(budget.carry, left)

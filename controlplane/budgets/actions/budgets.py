@@ -9,8 +9,9 @@ from django.db import IntegrityError, transaction
 
 from controlplane import intent, live
 from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted, OnOverrun
-from controlplane.domain.carry import Before, CarryRule, carried
-from controlplane.domain.periods import Period, PeriodError, PeriodRule, parse_period, period_of
+from controlplane.budgets.queries import carried_to_present
+from controlplane.domain.carry import CarryRule
+from controlplane.domain.periods import PeriodError, PeriodRule, parse_period, period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.actions.tenants import slug_fault
@@ -109,7 +110,8 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
 def _open_account(budget: Budget, now: datetime) -> None:
     """Make the account of the present period, if the budget has none yet."""
     period = period_of(budget.rule, now)
-    extra = _carried_to(budget, period)
+    # Should nobody draw on it, the next one goes by that.
+    extra = carried_to_present(budget, now)
     account = Account(
         budget=budget,
         period_key=period.key,
@@ -121,17 +123,6 @@ def _open_account(budget: Budget, now: datetime) -> None:
         updated_at=now,
     )
     Account.objects.bulk_create([account], ignore_conflicts=True)
-
-
-def _carried_to(budget: Budget, period: Period) -> int:
-    """Return what a period that begins now has from the one before: should nobody draw on it, the next one goes by that."""
-    if not budget.carry.carries or period.starts_at is None:
-        return 0
-    past = Account.objects.filter(budget=budget, ends_at=period.starts_at).first()
-    if past is not None:
-        before = Before(past.amount_nusd + past.carried_nusd, past.outstanding_nusd + past.settled_nusd)
-        return carried(budget.carry, before)
-    return carried(budget.carry, Before(budget.amount_nusd, 0) if budget.created_at < period.starts_at else None)
 
 
 @transaction.atomic

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from controlplane.budgets.schemas import Told
 from controlplane.columns import plain
-from controlplane.domain.carry import Before, CarryRule, carried
+from controlplane.domain.carry import CarryRule, Past, brought
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report, Stood
@@ -112,12 +112,15 @@ _BY_ID = b"""
            wanting_holders, counted_at, denied_at, denied_calls, overage_nusd, corrected_nusd
     FROM budgets_account WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
+# The last account of each one's budget before it, in whatever period that was.
 _BEFORE = b"""
-    SELECT account.id, account.budget_id, account.starts_at, account.ends_at, account.outstanding_nusd, account.settled_nusd,
-           account.amount_nusd, account.carried_nusd, account.live_holders, account.wanting_holders, account.counted_at,
-           account.denied_at, account.denied_calls, account.overage_nusd, account.corrected_nusd
-    FROM budgets_account AS held
-    JOIN budgets_account AS account ON account.budget_id = held.budget_id AND account.ends_at = held.starts_at
+    SELECT held.id, account.id, account.ends_at, account.amount_nusd, account.carried_nusd,
+           account.outstanding_nusd + account.settled_nusd
+    FROM budgets_account AS held CROSS JOIN LATERAL (
+        SELECT id FROM budgets_account AS earlier
+        WHERE earlier.budget_id = held.budget_id AND earlier.ends_at <= held.starts_at
+        ORDER BY earlier.ends_at DESC LIMIT 1
+    ) AS last JOIN budgets_account AS account ON account.id = last.id
     WHERE held.id = ANY(%s::bigint[]) ORDER BY account.id FOR UPDATE OF account
 """
 
@@ -140,26 +143,23 @@ async def open_accounts(
     """
     windows = await _windows_of(connection, rows.values(), terms, now)
     carrying = [row.id for row in rows.values() if terms[row.budget_id].carry.carries]
-    before: dict[tuple[int, datetime | None], AccountRow] = {}
+    past: dict[int, Past] = {}
     if carrying:
-        found = await accounts_in(await connection.execute(_BEFORE, [plain(carrying)]))
-        before = {(row.budget_id, row.ends_at): row for row in found.values()}
-    return {
-        key: _open(row, terms[row.budget_id], windows, before.get((row.budget_id, row.starts_at)), now)
-        for key, row in rows.items()
-    }
+        found = await connection.execute(_BEFORE, [plain(carrying)])
+        past = {row[0]: Past(*row[2:]) for row in await found.fetchall()}
+    return {key: _open(row, terms[row.budget_id], windows, past.get(key), now) for key, row in rows.items()}
 
 
 def _open(
     row: AccountRow,
     terms: Terms,
     windows: Mapping[int, tuple[int, datetime | None]],
-    before: AccountRow | None,
+    past: Past | None,
     now: datetime,
 ) -> OpenAccount:
     budget = terms.budget
     settled, oldest = windows.get(row.id, (row.settled, None))
-    extra = _carried(terms, row, before)
+    extra = brought(terms.carry, budget.rule, row.starts_at, past, amount=row.amount, created_at=terms.created_at)
     scarce = row.denied_at is not None and now - row.denied_at < SCARCE_FOR
     return OpenAccount(
         id=row.id,
@@ -174,15 +174,6 @@ def _open(
         carried=extra if extra != row.carried else None,
         stood=Stood(row.settled, row.denied, row.overage, row.corrected),
     )
-
-
-def _carried(terms: Terms, row: AccountRow, before: AccountRow | None) -> int:
-    """Return what the account has from the period before; one that nobody used is unused whole, if the budget was there."""
-    if not terms.carry.carries or row.starts_at is None:
-        return 0
-    if before is not None:
-        return carried(terms.carry, Before(before.amount + before.carried, before.outstanding + before.settled))
-    return carried(terms.carry, Before(row.amount, 0) if terms.created_at < row.starts_at else None)
 
 
 async def count_holders(
