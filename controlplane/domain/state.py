@@ -18,6 +18,10 @@ class NotApplicable(Exception):
     """The operation does not fit the value that is there; the message says why."""
 
 
+class TooMuch(NotApplicable):
+    """The value would become larger than is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """The new value as JSON, and what the caller is told."""
@@ -44,5 +48,5 @@ def append(current: bytes | None, item: bytes, cap: int) -> Made:
     kept = [*items, json.loads(item)][-cap:]
     value = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
     if len(value) > MAX_VALUE:
-        raise NotApplicable(f"The list would have {len(value):,} bytes, at most {MAX_VALUE:,} are kept: lower the cap.")
+        raise TooMuch(f"The list would have {len(value):,} bytes, at most {MAX_VALUE:,} are kept: lower the cap.")
     return Made(value, len(kept))

@@ -192,6 +192,8 @@ def _change(op: wire.Incr | wire.Append) -> Callable[[bytes | None], domain.Made
             if isinstance(op, wire.Incr):
                 return domain.add(current, op.by)
             return domain.append(current, _json(op.value), op.cap)
+        except domain.TooMuch as error:
+            raise TooLarge(str(error)) from None
         except domain.NotApplicable as error:
             raise Conflict(str(error)) from None
 

@@ -65,7 +65,7 @@ class Limits:
                 keys, more = 0, size - old
             grows = keys > 0 or more > 0
             if grows and not known.takes(rules, keys, more):
-                raise Full(f"The tenant keeps {known.keys:,} values of {known.bytes:,} bytes: its rule allows no more.")
+                raise Full(f"The tenant keeps {known.keys:,} values of {known.bytes:,} bytes; {_allowed(rules)}.")
         known.keys += keys
         known.bytes += more
 
@@ -80,3 +80,9 @@ class Limits:
                     self._known, self._counting = {}, {}
                 known = self._known[tenant] = _Known(keys, held, time.monotonic())
             return known
+
+
+def _allowed(rules: Rules) -> str:
+    """Say what a rule allows: "its rule allows 3 values and 2,000 bytes"."""
+    limits = ((rules.max_keys, "values"), (rules.max_bytes, "bytes"))
+    return "its rule allows " + " and ".join(f"{most:,} {unit}" for most, unit in limits if most is not None)

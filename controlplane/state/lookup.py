@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, cast
 
 import redis
 from asgiref.sync import async_to_sync
-from django.conf import settings
 
 from controlplane.domain.state import KINDS, MAX_NAME, Kind
 from controlplane.problems import Invalid, NotFound
 from controlplane.state.models import Node, RingKind
 from controlplane.state.placement import RingName
 from controlplane.state.reach import database_url, reached
-from controlplane.state.sealing import unseal
+from controlplane.state.sameness import url_of
 from controlplane.state.stores.words import Space
 from controlplane.state.tiers import Earlier, Tiers, Value
 from controlplane.tenancy.models import Role
@@ -154,10 +153,7 @@ def count_alive(asker: Asker) -> dict[str, int]:
 
 def _caches() -> Iterator[tuple[Node, redis.Redis]]:
     for node in Node.objects.filter(kind=RingKind.CACHE, down_at=None).exclude(began_at=None):
-        url = settings.VALKEY_URL
-        if node.sealed_url is not None:
-            url = unseal(bytes(node.sealed_url), "", "node", node.name).decode()
-        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(url, socket_timeout=1) as valkey:
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(url_of(node), socket_timeout=1) as valkey:
             yield node, valkey
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -187,3 +188,32 @@ def test_remove__a_node_that_serves__is_refused(plane: Served) -> None:
         plane.api("DELETE", "state/nodes/database/main/")
 
     assert refused.value.code == 409
+
+
+def test_add__a_server_that_is_a_node_already__is_refused_under_any_name(
+    plane: Served, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Slots would be moved from a database to itself, and then cleared."""
+    other, other_url = start_postgres(tmp_path_factory.mktemp("db-2"))
+    try:
+        plane.api("POST", "state/nodes/", {"kind": "database", "name": "db-2", "url": other_url})
+        refused = []
+        for kind, url in [
+            ("database", other_url),
+            ("database", other_url.replace("127.0.0.1", "localhost") + "?application_name=another"),
+            ("database", plane.database_url),
+            ("cache", plane.valkey_url),
+        ]:
+            with pytest.raises(urllib.error.HTTPError) as error:
+                plane.api("POST", "state/nodes/", {"kind": kind, "name": "again", "url": url})
+            refused.append((error.value.code, json.loads(error.value.read())["detail"]))
+    finally:
+        other.end()
+
+    assert refused == [
+        (409, "That server is the node db-2 already."),
+        (409, "That server is the node db-2 already."),
+        (409, "That server is the node main already."),
+        (409, "That server is the node main already."),
+    ]
+    assert sorted(node["name"] for node in plane.api("GET", "state/nodes/")["items"]) == ["db-2", "main", "main"]

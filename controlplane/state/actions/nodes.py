@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from controlplane import live
 from controlplane.problems import Conflict, Invalid, NotFound
-from controlplane.state import queries, schema
+from controlplane.state import queries, sameness, schema
 from controlplane.state.models import Node, Phase, Rebalancing, Ring, RingKind
 from controlplane.state.sealing import seal
 from controlplane.tenancy.actions.audit import record
@@ -24,6 +24,7 @@ from tidegate.core.partition import MAX_NODES, MAX_WEIGHT
 MAIN = "main"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _SCHEMES = {RingKind.DATABASE: ("postgresql://", "postgres://"), RingKind.CACHE: ("redis://", "rediss://", "valkey://")}
+_UNREACHABLE = (psycopg.Error, redis.RedisError, OSError, ValueError)
 
 
 def add_node(*, by: Asker, kind: str, name: str, url: str, weight: int = 1) -> Node:
@@ -34,6 +35,7 @@ def add_node(*, by: Asker, kind: str, name: str, url: str, weight: int = 1) -> N
     if errors:
         raise Invalid("The node can't be added like this.", errors=errors)
     _prepare(kind, url)
+    _must_be_new(kind, url)
     with transaction.atomic():
         queries.ring_of(kind)
         if Node.objects.filter(kind=kind).count() >= MAX_NODES:
@@ -70,9 +72,24 @@ def _prepare(kind: str, url: str) -> None:
         else:
             with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as valkey:
                 valkey.ping()
-    except (psycopg.Error, redis.RedisError, OSError, ValueError) as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise Invalid("The node can't be reached.", errors={"url": text[:200]}) from None
+    except _UNREACHABLE as error:
+        raise Invalid("The node can't be reached.", errors={"url": _first_line(error)}) from None
+
+
+def _must_be_new(kind: str, url: str) -> None:
+    """``Conflict`` when the server is a node already, under whatever name and address."""
+    try:
+        known = sameness.node_at(kind, url)
+    except _UNREACHABLE as error:
+        text = f"A node can't be reached, so nobody can say whether it is the same server: {_first_line(error)}"
+        raise Conflict(text) from None
+    if known is not None:
+        raise Conflict(f"That server is the node {known} already.", errors={"url": f"leads to the node {known}"})
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 async def _make_tables(url: str) -> None:

@@ -95,3 +95,15 @@ def test_get__known_to_be_absent__is_the_default_of_each_read(store: Store, spac
 
     assert [space.get("a", 1), space.get("a", 2), space.get("a")] == [1, 2, None]
     assert "a" not in space
+
+
+@pytest.mark.parametrize("number", [1.5, True, "1", 2**53, -(2**53), None])
+def test_incr__not_a_whole_number_that_every_reader_counts__is_refused_before_it_is_sent(
+    store: Store, space: Space, number: Any
+) -> None:
+    with pytest.raises(ValueError, match="by is a whole number"):
+        space.incr("n", number)
+    with pytest.raises(ValueError, match="version is a whole number"):
+        space.cas("n", 1, number)
+
+    assert store.asked == []

@@ -13,6 +13,7 @@ from tidegate.state.values import (
     Item,
     Pending,
     check_name,
+    check_whole,
     checked,
     json_of,
     life_of,
@@ -193,6 +194,7 @@ class Space:
 
     def _cas(self, key: str, value: Any, version: int, ttl: float | None) -> Pending[int]:
         text = json_of(value)
+        check_whole(version, "version")
         return self._write(key, {"op": "cas", "value": value, "expected": version, **once(), **life_of(ttl)}, text, ttl)
 
     def _write(self, key: str, op: dict[str, Any], text: str, ttl: float | None) -> Pending[int]:
@@ -227,6 +229,7 @@ class Space:
         return await self._incr(key, by, ttl)
 
     def _incr(self, key: str, by: int, ttl: float | None) -> Pending[int]:
+        check_whole(by, "by")
         return self._change(key, {"op": "incr", "by": by, **once(), **life_of(ttl)}, result_of)
 
     def append(self, key: str, item: Any, cap: int = 100, ttl: float | None = None) -> int:

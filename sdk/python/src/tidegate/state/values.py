@@ -18,6 +18,7 @@ T = TypeVar("T")
 MAX_VALUE = 64 * 1024
 MAX_NAME = 200
 MAX_CAP = 1000
+MAX_WHOLE = 2**53 - 1
 TIMEOUT_S = 5.0
 WAIT_MARGIN_S = 2.0
 
@@ -49,7 +50,12 @@ class Pending(Generic[T]):
 
 def check_name(name: str, what: str) -> None:
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or "\0" in name:
-        raise ValueError(f"A {what} is named by 1 to {MAX_NAME} characters without NUL, got {str(name)[:40]!r}.")
+        raise ValueError(f"A {what} is named by 1 to {MAX_NAME} characters without NUL, got {repr(name)[:42]}.")
+
+
+def check_whole(number: int, what: str) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or abs(number) > MAX_WHOLE:
+        raise ValueError(f"{what} is a whole number from -{MAX_WHOLE:,} to {MAX_WHOLE:,}, got {repr(number)[:42]}.")
 
 
 def json_of(value: Any) -> str:
