@@ -17,9 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "sdk/python/src")]
 
 import tidegate  # noqa: E402
+from bench.rates import Loop, say_rates  # noqa: E402
 
 PLENTY = 10**9
 LIMITS = [{"unit": unit, "amount": PLENTY, "per_s": 1, "scope": "fleet"} for unit in ("requests", "tokens")]
@@ -45,8 +45,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     "timed": {**POLICY, "timeout_ms": 30_000},
     "async-timed": {**POLICY, "timeout_ms": 30_000},
 }
+WARM_S = 4.0
 SHORTEST_S = 0.05  # of a round, in which a kind of call that has rested is lent to anew
-Loop = Callable[[int], None]
 
 
 def bare() -> int:
@@ -68,10 +68,32 @@ class Empty:
 # The control plane, in a process of its own
 
 
+def shared_out(_path: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Give the only instance the whole of every fleet limit, as a server does in its answer to the first demand."""
+    routes = (
+        "with",
+        "tokens",
+        "everything",
+        "asking",
+        "decorator",
+        "async-decorator",
+        "timed",
+        "async-timed",
+        "async-with",
+    )
+    whole = [
+        {"tenant": "acme", "route": route, "unit": unit, "share": 1.0}
+        for route in routes
+        for unit in ("requests", "tokens")
+    ]
+    return {**answer, "shares": whole} if "seq" in answer else answer
+
+
 def serve() -> None:
     from tidegate.testing import FakeControlPlane
 
     with FakeControlPlane(sync_ms=1000) as plane:
+        plane.mangle = shared_out
         for route, policy in ROUTES.items():
             plane.put_policy(policy, route=route)
         plane.put_budget("all", "1000000000")
@@ -226,8 +248,16 @@ class Form(NamedTuple):
     base: str  # the bare call that it is measured over
 
 
+def warm(loops: Iterable[Loop], seconds: float = WARM_S) -> None:
+    """Make calls of all kinds for some syncs, until leases are as large as they will be."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for loop in loops:
+            loop(256)
+
+
 def calls_for(loop: Loop) -> int:
-    """Return how many calls a round needs to be long enough; warms the form up on the way."""
+    """Return how many calls a round needs to be long enough."""
     times = 64
     while True:
         begun = time.process_time()
@@ -246,6 +276,7 @@ class Cost(NamedTuple):
 
 def measure(forms: dict[str, Form], rounds: int) -> dict[str, Cost]:
     """Return what each form costs over its bare call: the median of interleaved rounds, of each round's ratio as well."""
+    warm([form.loop for form in forms.values()])
     times = {name: calls_for(form.loop) for name, form in forms.items()}
     seen: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
@@ -274,45 +305,6 @@ def cold(call: Callable[[], Any], samples: int = 200) -> float:
         call()
         seen.append(time.perf_counter_ns() - begun)
     return statistics.median(seen)
-
-
-class Rate(NamedTuple):
-    per_s: float
-    per_cpu_s: float  # on a busy machine the one that says something: eight threads get more of it than one
-
-
-def rate(loop: Loop, threads: int, seconds: float = 0.5) -> Rate:
-    """Return the calls that so many threads make together, per second and per second of CPU time."""
-    counts = [0] * threads
-    go, stop = threading.Barrier(threads + 1), threading.Event()
-
-    def work(number: int) -> None:
-        go.wait()
-        while not stop.is_set():
-            loop(200)
-            counts[number] += 200
-
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-    for worker in workers:
-        worker.start()
-    go.wait()
-    begun, begun_cpu = time.perf_counter(), time.process_time()
-    time.sleep(seconds)
-    stop.set()
-    for worker in workers:
-        worker.join()
-    return Rate(sum(counts) / (time.perf_counter() - begun), sum(counts) / (time.process_time() - begun_cpu))
-
-
-def say_rates(loops: dict[str, Loop], rounds: int = 7) -> None:
-    for name, loop in loops.items():
-        seen = [(rate(loop, 1), rate(loop, 8)) for _ in range(rounds)]
-        alone, by_eight = (Rate(*map(max, zip(*(pair[at] for pair in seen), strict=True))) for at in (0, 1))
-        print(
-            f"threads, {name:<19} {alone.per_s:>10,.0f}/s alone, {by_eight.per_s:>10,.0f}/s by eight: "
-            f"{by_eight.per_s / alone.per_s:.2f}; per CPU second {by_eight.per_cpu_s / alone.per_cpu_s:.2f}",
-            flush=True,
-        )
 
 
 def say_costs(costs: dict[str, Cost]) -> None:

@@ -410,6 +410,28 @@ def test_credit__older_than_it_may_be__asked_for_anew(lender: Lender) -> None:
     assert books(lender)["in flight"] == 0
 
 
+def test_credit__called_back_before_anybody_used_it__half_as_much_is_lent_next(lender: Lender) -> None:
+    lender.policy({})
+    lender.swift().settle(None, last=True)
+    (cell,) = lender.guard.active
+    lent = cell.chunk
+    lender.clock.advance(0.02)
+    with lender.guard.lock:
+        cell.used = 0
+        lender.guard.gather()
+    cell.used = 0
+
+    lender.call().admit()
+    assert cell.chunk == lent // 2
+
+    lender.clock.advance(0.2)
+    with lender.guard.lock:
+        lender.guard.gather()
+    cell.used = 0
+    lender.call().admit()
+    assert cell.chunk == 0  # in so long a time somebody would have come
+
+
 def test_lease__expires_while_there_is_credit__not_spent_from(lender: Lender) -> None:
     lender.budget("all")
     lender.fund(100 * BOUND, **PRICED)

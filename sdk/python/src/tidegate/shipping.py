@@ -8,7 +8,7 @@ import platform
 import time
 
 from tidegate.contact import Backoff, Contact
-from tidegate.trace import Attributes, Span, Tracer, encode
+from tidegate.trace import BATCH, Attributes, Span, Tracer, encode
 from tidegate.version import VERSION
 from tidegate.wire import Reply, Unreachable
 
@@ -34,10 +34,12 @@ class Shipper:
         }
 
     async def work(self, backoff: Backoff) -> None:
-        """Rest for a second, then send what there is."""
+        """Rest for a second, then send what there is. What comes meanwhile waits for the next time, unless it is a whole batch."""
         await asyncio.sleep(INTERVAL_S)
         while batch := self._tracer.batch():
             await self._send(batch, backoff)
+            if len(self._tracer.waiting) < BATCH:
+                return
 
     async def _send(self, batch: list[Span], backoff: Backoff) -> None:
         body = encode(batch, self._resource, VERSION)
