@@ -202,8 +202,10 @@ class Twins:
 def _begin(bench: Bench, call: tidegate.Call) -> str:
     """Begin a call if it need not wait; return what it met."""
     try:
-        if isinstance(call, SwiftCall) and call._taken():
-            return "in"
+        if isinstance(call, SwiftCall):
+            if call._taken():
+                return "in"
+            call = call.own()
         if bench.guard.advance(call) is None:
             return "in"
     except tidegate.Refused as refusal:
@@ -443,7 +445,7 @@ def test_lease__expires_while_there_is_credit__not_spent_from(lender: Lender) ->
 
     assert isinstance(call, SwiftCall)
     assert not call._taken()
-    assert lender.guard.advance(call) is not None
+    assert lender.guard.advance(call.own()) is not None
 
 
 def test_queue__somebody_waits__a_swift_call_that_ends_lets_him_run(lender: Lender) -> None:

@@ -64,7 +64,7 @@ class Caller:
         if cell is not None:
             call = SwiftCall()
             call.cell = cell
-            call.since = NEW
+            call.begun = NEW
             if untold and user is None and session is None:
                 call.told = None
                 return call

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tidegate.arms import key_of
 from tidegate.attempts import Attempts
-from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Refusal
+from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Loan, Refusal
 from tidegate.core.backoff import earned
 from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.outcome import Failure
@@ -143,7 +143,7 @@ class Harvest(Attempts):
             self._count_quiet(cell, row, len(times))
         if calls:
             self._count_told(cell, row, calls, now)
-            times += [OVER - call.since for call in calls]
+            times += [OVER - call.begun for call in calls]
         row.calls += ended
         times.sort()
         row.latency_us.add_seconds(times)
@@ -220,7 +220,7 @@ class Harvest(Attempts):
         row.output_tokens += sums.output
         row.tokens.add_all(sums.tokens)
         row.call_cost_nusd.add_all(sums.costs)
-        bound = sum([call.bound for call in calls]) if cell.weighs else cell.bound * len(calls)
+        bound = sum([call.presumes or 1 for call in calls]) if cell.weighs else cell.bound * len(calls)
         self._settle_lease(cell, bound=bound, cost=cost)
         if sums.dearest >= 0:
             cell.lane.learn(sums.dearest, now)
@@ -256,12 +256,12 @@ class Harvest(Attempts):
 
     # Calls that don't stay in their cell
 
-    def adopt(self, call: SwiftCall, cell: Cell) -> None:
-        """Have a call in flight go on as a call of its own: it failed, or somebody wants to know more of it."""
+    def adopt(self, call: Ticket, cell: Cell, loan: Loan) -> None:
+        """Have a call that is in flight on ``loan`` go on as a call of its own: it failed, or somebody wants to know more of it."""
         with self.lock:
             if cell.epoch == self.epoch:
                 cell.adopted += 1
-                call.loan.ended += 1
+                loan.ended += 1
                 if call.circuit is not None and call.leave is not None:
                     call.leave = call.circuit.joined(call.leave, call.since)
                 if cell.slip is not None:
@@ -361,7 +361,7 @@ class _Sums:
                     self.asked += (asked or 0) + (most or 0)
 
     def _presume(self, cell: Cell, call: SwiftCall) -> None:
-        cost = call.estimate if cell.weighs else cell.presumed(call.told)
+        cost = call.presumes if cell.weighs else cell.presumed(call.told)
         self.unpriced += not cost
         self.costs.append(cost)
         self.tokens.append(0)

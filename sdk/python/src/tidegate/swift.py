@@ -1,16 +1,17 @@
 """A call that passes on the credit of its cell, without a lock; ``tidegate.caller`` makes them.
 
 It is a ``Call`` like any other. As soon as somebody wants more of it than a cell can give (it failed, its traceparent is sent along,
-it is tried again) it turns into a call of its own, and the guard goes on with it as with all others.
+it is tried again) it goes on as a call of its own, which the guard knows as all others.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tidegate.call import CALL_SLOTS, Call
+from tidegate.call import CALL_SLOTS, Call, OwnCall
 from tidegate.core.queue import Entry
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.telling import explained
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from tidegate.cells import Cell, Loan, Told, Used
     from tidegate.deadlines import Flight
 
-_SLOTS = ("bound", "cell", "estimate", "flight", "loan", "rest", "since", "told", "used")
-NEW, OVER = 0.0, -1.0  # ``since`` of a swift call that has not begun, and of one that took no time; less what it took
+NEW, OVER = 0.0, -1.0  # ``begun`` of a swift call that has not begun, and of one that took no time; less what it took
 _OF_CELL = frozenset({"assignment", "credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
 NOTHING_TOLD: Told = ("", "", None, None)
@@ -30,43 +30,47 @@ _TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
 
 
 class SwiftCall(Call):
-    """``cell`` is ``None`` once it is a call of its own, whose state is in ``rest``: few calls ever need one."""
+    """``cell`` is ``None`` once it has gone on as a call of its own, which is ``mine``: few calls ever need one."""
 
     if not TYPE_CHECKING:
-        __slots__ = _SLOTS
+        __slots__ = ("begun", "cell", "flight", "loan", "mine", "presumes", "told", "used")
 
+    begun: float
     cell: Cell | None
     flight: Flight | None
     loan: Loan
-    rest: dict[str, Any]
+    mine: OwnCall
+    presumes: (
+        int  # what it may cost at most, where calls of its cell weigh; it holds so much, and something in any case
+    )
     told: Told | None
     used: Used | None
 
     if TYPE_CHECKING:
 
         def __init__(self) -> None:
-            """Do nothing: who makes a call sets cell, since, told and used."""
+            """Do nothing: who makes a call sets cell, begun, told and used."""
     else:
         __init__ = object.__init__
 
     def __enter__(self) -> Self:
         cell = self.cell
-        if cell is not None and self.since == NEW:
+        if cell is not None and self.begun == NEW:
             now = cell.now
-            since = now()
-            if since < cell.until:
+            begun = now()
+            if begun < cell.until:
                 if cell.weighs:
                     if self._pay(cell):
-                        self.since = since
+                        self.begun = begun
                         return self
                 else:
                     credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
                     if credit >= 0.0:
                         self.loan = cell.loan  # to here
-                        self.since = since
+                        self.begun = begun
                         return self
         if not self._taken():
-            super().admit()
+            self.mine.admit()
             self.become_current()
         return self
 
@@ -79,12 +83,12 @@ class SwiftCall(Call):
             self.settle(error, last=True)
             return
         now = cell.now
-        took = now() - self.since
+        took = now() - self.begun
         if self.told is None:
-            self.since = OVER
+            self.begun = OVER
             self.loan.times.append(took)
         else:
-            self.since = OVER - took
+            self.begun = OVER - took
             self.loan.calls.append(self)
             if cell.learns and cell.teaches(self.used):
                 cell.guard.attend(cell)
@@ -93,11 +97,16 @@ class SwiftCall(Call):
 
     async def __aenter__(self) -> Self:
         cell, self.flight = self.cell, None
-        if cell is not None and self.since == NEW and self._take(cell):
-            if cell.timeout_s is not None:
-                self.flight = cell.guard.deadlines.watch(self.since + cell.timeout_s)
-            return self
-        return await super().__aenter__()
+        if cell is None or self.begun != NEW or not self._take(cell):
+            if not self._taken():
+                await self.mine.admit_async()
+                await self.mine.start_clock()
+                self.become_current()
+                return self
+            assert cell is not None  # noqa: S101  what was taken was the cell's
+        if cell.timeout_s is not None:
+            self.flight = cell.guard.deadlines.watch(self.begun + cell.timeout_s)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -114,8 +123,8 @@ class SwiftCall(Call):
 
     def _take(self, cell: Cell) -> bool:
         """Begin, if the cell has credit; whether it had."""
-        since = cell.now()
-        if since >= cell.until:
+        begun = cell.now()
+        if begun >= cell.until:
             return False
         if cell.weighs:
             if not self._pay(cell):
@@ -125,7 +134,7 @@ class SwiftCall(Call):
             if credit < 0.0:
                 return False
             self.loan = cell.loan  # to here
-        self.since = since
+        self.begun = begun
         return True
 
     def _pay(self, cell: Cell) -> bool:
@@ -135,8 +144,8 @@ class SwiftCall(Call):
             estimate = cell.weigh(asked, most)
         else:
             estimate = (asked * cell.per_input + most * cell.per_output + cell.plus) // cell.unit
-        self.estimate = estimate
-        self.bound = bound = estimate or 1
+        self.presumes = estimate
+        bound = estimate or 1
         tokens = (asked or 0) + (most or 0) if cell.limits_tokens else 0
         funds = cell.funds  # ATOMIC from here
         if cell.credit >= 1.0 and bound <= funds and tokens <= cell.allowance:
@@ -149,20 +158,25 @@ class SwiftCall(Call):
 
     # As the general code has it
 
+    def own(self) -> OwnCall:
+        if self.cell is not None:
+            self._own(self.cell)
+        return self.mine
+
     def admit(self) -> None:
         if not self._taken():
-            super().admit()
+            self.mine.admit()
 
     async def admit_async(self) -> None:
         if not self._taken():
-            await super().admit_async()
+            await self.mine.admit_async()
 
     def _taken(self) -> bool:
         """Begin on credit, or become a call of its own that has not begun."""
         cell = self.cell
         if cell is None:
             return False
-        if self.since != NEW:
+        if self.begun != NEW:
             self._own(cell)
             return False
         refusal = cell.refusal
@@ -177,13 +191,16 @@ class SwiftCall(Call):
         return False
 
     def settle(self, error: BaseException | None, *, last: bool) -> None:
-        if self.cell is None or self.since <= NEW:
-            super().settle(error, last=last)
-        elif error is None and last:
+        if error is None and last and self.cell is not None and self.begun > NEW:
             self.__exit__(None, None, None)
         else:
-            self._own(self.cell)
-            super().settle(error, last=last)
+            self.own().settle(error, last=last)
+
+    def renew(self) -> None:
+        self.own().renew()
+
+    def end(self, error: BaseException | None = None) -> None:
+        self.own().end(error)
 
     def become_current(self) -> None:
         if self.cell is None:
@@ -207,7 +224,7 @@ class SwiftCall(Call):
             cost_usd is None and model is None and not cached_input_tokens
             and type(input_tokens) is int and type(output_tokens) is int
             and 0 <= input_tokens <= MAX_TOKENS and 0 <= output_tokens <= MAX_TOKENS
-            and cell is not None and cell.unit and self.since > NEW
+            and cell is not None and cell.unit and self.begun > NEW
         ):  # fmt: skip
             cost = (input_tokens * cell.per_input + output_tokens * cell.per_output + cell.plus) // cell.unit
             self.used = (input_tokens, output_tokens, 0, cost, None)
@@ -223,69 +240,61 @@ class SwiftCall(Call):
         )
 
     def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
-        if self.cell is None or self.since <= NEW or beyond:
-            super().use(usage, beyond)
+        if self.cell is None or self.begun <= NEW or beyond:
+            self.own().use(usage, beyond)
         else:
             self.used = usage
             if self.told is None:
                 self.told = NOTHING_TOLD
 
     def progress(self, *, output_tokens: int | None = None) -> None:
-        if output_tokens is not None or (self.cell is not None and self.cell.assignment is not None):
-            self.own()
-        if self.cell is None:  # where queues adapt, nothing is lent
-            super().progress(output_tokens=output_tokens)
+        cell = self.cell
+        if cell is None or output_tokens is not None or cell.assignment is not None:
+            self.own().progress(output_tokens=output_tokens)  # where queues adapt, nothing is lent
 
     # Becoming a call of its own
 
-    def own(self) -> None:
-        """Become a call of its own."""
-        if self.cell is not None:
-            self._own(self.cell)
-
     def _own(self, cell: Cell) -> None:
-        """Become a call of its own, at the stage that it has reached."""
-        since, told = self.since, self.told
-        used = self.used if told is not None else None
-        if since > NEW and not cell.weighs:
-            self.bound, self.estimate = cell.bound, cell.presumed(told)
-        bound, estimate = (self.bound, self.estimate) if since > NEW else (0, 0)
-        user, session, asked, most = told or NOTHING_TOLD
+        """Go on as a call of its own, at the stage that it has reached."""
+        begun, told = self.begun, self.told or NOTHING_TOLD
+        used = self.used if self.told is not None else None
         options: CallOptions = {
             "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
-            "credential": cell.credential, "user": user, "session": session, "input_tokens": asked, "max_output_tokens": most,
+            "credential": cell.credential, "user": told[0], "session": told[1], "input_tokens": told[2],
+            "max_output_tokens": told[3],
         }  # fmt: skip
+        mine = OwnCall(cell.guard, cell.guard.tracer, cell.key.route, options)
+        mine.declared_nusd = cell.declared_nusd
+        mine.cell_key, mine.fixed = cell.cell_key, cell.fixed
+        mine.epoch, mine.key = cell.epoch, cell.key
+        if begun <= OVER:
+            mine.stage = "over"
+        elif begun > NEW:
+            mine.bound, mine.estimate = self.bound, self.estimate
+            _go_on(mine, cell, begun)
+            mine.usage = None if used is None else Usage(*used)
+            cell.guard.adopt(mine, cell, self.loan)
+        self.mine = mine
         self.cell = None
-        self.rest = {}
-        Call.__init__(self, cell.guard, cell.guard.tracer, cell.key.route, options)
-        self.declared_nusd = cell.declared_nusd
-        self.cell_key, self.fixed = cell.cell_key, cell.fixed
-        self.epoch, self.key = cell.epoch, cell.key
-        if since <= OVER:
-            self.stage = "over"
-        elif since > NEW:
-            self._go_on(cell, since, bound, estimate)
-            self.usage = None if used is None else Usage(*used)
-            cell.guard.adopt(self, cell)
 
-    def _go_on(self, cell: Cell, since: float, bound: int, estimate: int) -> None:
-        """Look as if the guard had let the call through at ``since``."""
-        self.stage = "running"
-        self.attempts = 1
-        self.arrived = self.started = self.since = since
-        self.epoch, self.lane, self.policy, self.key = cell.epoch, cell.lane, cell.policy, cell.key
-        self.circuit, self.leave, self.path, self.slip = cell.circuit, cell.leave, cell.path, cell.slip
-        self.bound, self.estimate, self.assignment = bound, estimate, cell.assignment
-        tokens = float((self.input_tokens or 0) + (self.max_output_tokens or 0))
-        self.taken = [(key, tokens if key[1] == "tokens" and not cell.fixed else amount) for key, amount in cell.taken]
-        self.entry = Entry(self, since, "running")
-        if cell.timeout_s is not None:
-            self.deadline = since + cell.timeout_s
-        self._begun_ns = self._waited_ns = time.time_ns() - int((cell.now() - since) * 1e9)
+
+def _go_on(call: OwnCall, cell: Cell, since: float) -> None:
+    """Have ``call`` look as if the guard had let it through at ``since``."""
+    call.stage = "running"
+    call.attempts = 1
+    call.arrived = call.started = call.since = since
+    call.lane, call.policy, call.assignment = cell.lane, cell.policy, cell.assignment
+    call.circuit, call.leave, call.path, call.slip = cell.circuit, cell.leave, cell.path, cell.slip
+    tokens = float((call.input_tokens or 0) + (call.max_output_tokens or 0))
+    call.taken = [(key, tokens if key[1] == "tokens" and not cell.fixed else amount) for key, amount in cell.taken]
+    call.entry = Entry(call, since, "running")
+    if cell.timeout_s is not None:
+        call.deadline = since + cell.timeout_s
+    call._begun_ns = call._waited_ns = time.time_ns() - int((cell.now() - since) * 1e9)
 
 
 class _Rest:
-    """What a swift call has no slot for: as its cell and what it was told have it, or its own once it is a call of its own."""
+    """What a swift call has no slot for: as its cell and what it was told have it, or as it is of the call that it has become."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -293,7 +302,7 @@ class _Rest:
     def __get__(self, call: SwiftCall, owner: type[SwiftCall]) -> Any:
         cell, name = call.cell, self.name
         if cell is None:
-            return call.rest[name]
+            return getattr(call.mine, name)
         if name in _OF_CELL:
             return getattr(cell, name)
         if name in _OF_KEY:
@@ -304,16 +313,19 @@ class _Rest:
             return None
         if name == "_guard":
             return cell.guard
-        if name == "deadline" and call.since > NEW:
-            return None if cell.timeout_s is None else call.since + cell.timeout_s
-        call.own()
-        return call.rest[name]
+        if name in _OF_FLIGHT and call.begun > NEW:
+            return _OF_FLIGHT[name](call, cell)
+        return getattr(call.own(), name)
 
     def __set__(self, call: SwiftCall, value: Any) -> None:
-        if call.cell is not None:
-            call.own()
-        call.rest[self.name] = value
+        setattr(call.own(), self.name, value)
 
 
-for _name in {*CALL_SLOTS} - {*_SLOTS}:
+_OF_FLIGHT: dict[str, Callable[[SwiftCall, Cell], Any]] = {
+    "since": lambda call, _: call.begun,
+    "deadline": lambda call, cell: None if cell.timeout_s is None else call.begun + cell.timeout_s,
+    "bound": lambda call, cell: (call.presumes or 1) if cell.weighs else cell.bound,
+    "estimate": lambda call, cell: call.presumes if cell.weighs else cell.presumed(call.told),
+}
+for _name in CALL_SLOTS:
     setattr(SwiftCall, _name, _Rest(_name))

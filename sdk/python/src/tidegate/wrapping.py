@@ -160,9 +160,8 @@ class Wrapped:
 def caught(cell: Cell, loan: Loan, since: float) -> Call:
     """Return the call that failed, as a call of its own."""
     call = SwiftCall()
-    call.cell, call.loan, call.since, call.told = cell, loan, since, None
-    call.own()
-    return call
+    call.cell, call.loan, call.begun, call.told = cell, loan, since, None
+    return call.own()
 
 
 def _binder(fn: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Callable[[Call], Any]]:
