@@ -21,6 +21,7 @@ from tidegate.deadlines import Deadlines
 from tidegate.leasing import Leases
 from tidegate.running import run
 from tidegate.swift import SwiftCall
+from tidegate.testing import FrozenClock
 from tidegate.wrapping import Wrapped
 
 PRICED = {"model": "gpt-4o-mini", "input_tokens": 400, "max_output_tokens": 800}
@@ -753,7 +754,7 @@ async def test_async__ends_in_time_on_credit__never_cancelled_after(lender: Lend
     await asyncio.sleep(0.01)
 
     assert not _cancelling()
-    assert not lender.guard.deadlines._flights
+    assert not lender.guard.deadlines.flights
 
 
 async def test_async__asked_for_its_traceparent_on_credit__its_deadline_is_watched_still(lender: Lender) -> None:
@@ -788,7 +789,7 @@ async def test_async__cancelled_by_somebody_else_on_credit__stays_cancelled(lend
     with pytest.raises(asyncio.CancelledError):
         await task
     assert books(lender)["in flight"] == 0
-    assert not lender.guard.deadlines._flights
+    assert not lender.guard.deadlines.flights
 
 
 async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Lender) -> None:
@@ -812,7 +813,7 @@ async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Le
     assert "chat has a timeout of 1000 ms" in late.value.__notes__[0]
     assert await guarded() == "yes"
     assert not _cancelling()
-    assert not lender.guard.deadlines._flights
+    assert not lender.guard.deadlines.flights
     assert books(lender)["in flight"] == 0
 
 
@@ -840,6 +841,62 @@ def test_deadlines__real_clock_and_many_tasks__those_that_are_late_are_cancelled
         )
 
     assert asyncio.run(main()) == ["in time"] * 20 + ["late"] * 20
+    deadlines.close()
+
+
+async def test_deadlines__a_call_within_a_call__each_has_its_own() -> None:
+    clock = FrozenClock()
+    deadlines = Deadlines(clock)
+
+    async def work(inner_s: float) -> tuple[bool, bool]:
+        outer = deadlines.watch(clock.now() + 1.0)
+        inner = deadlines.watch(clock.now() + inner_s)
+        assert outer is not None
+        assert inner is not None
+        ends: list[bool] = []
+        for flight in (inner, outer):
+            error: BaseException | None = None
+            if not any(ends):
+                clock.advance(0.6)
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError as cancelled:
+                    error = cancelled
+            ends.append(deadlines.ended(flight, error) is not None)
+        assert not _cancelling()
+        return ends[0], ends[1]
+
+    assert await asyncio.create_task(work(0.5)) == (True, False)
+    assert await asyncio.create_task(work(5.0)) == (False, True)
+    assert not deadlines.flights
+    assert not deadlines.marked
+    deadlines.close()
+
+
+async def test_deadlines__task_that_was_cancelled_before__its_cancellation_is_not_taken_for_a_timeout() -> None:
+    clock = FrozenClock()
+    deadlines = Deadlines(clock)
+
+    async def work() -> TimeoutError | None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            flight = deadlines.watch(clock.now() + 1.0)  # something to do before it goes
+        assert flight is not None
+        clock.advance(1.1)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError as error:
+            late = deadlines.ended(flight, error)
+        assert _cancelling() == 1
+        return late
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert isinstance(await task, TimeoutError)  # what cancelled it before is none of this flight's business
+    assert not deadlines.marked
     deadlines.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +19,9 @@ from tidegate.core.usage import output_tokens as output_tokens_of
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd, count_of, nusd_of, text_of
 from tidegate.errors import Refused
 from tidegate.reserving import grow, hold_of
-from tidegate.telling import attributes_of, explained, said_of
+from tidegate.telling import attempt_of, explained, span_of
 from tidegate.ticket import SLOTS, Ticket, Usage
-from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Event, Span, Traceparent, parse_traceparent
+from tidegate.trace import RANDOM_ID, SAMPLED, Event, Span, Traceparent, parse_traceparent
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
 from tidegate.wire import clean
 
@@ -274,7 +274,7 @@ class Call(Ticket):
         """End the attempt that was let through; with ``last``, the call."""
         self._guard.settle(self, error, last=last)
         if self._tracer.enabled and (not last or self._spans):
-            self._trace_attempt(error)
+            self._spans.append(attempt_of(self, error))
         if last:
             self.trace_end(error)
 
@@ -295,9 +295,12 @@ class Call(Ticket):
         self.become_current()
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
+        return self._left(error)
+
+    async def _left(self, error: BaseException | None) -> None:
         self.leave_current()
         late = await self.stop_clock(error)
         self.settle(late or error, last=True)
@@ -363,33 +366,13 @@ class Call(Ticket):
         self.trace_id, self.parent_id, self.trace_flags = given
         self.span_id = self._tracer.new_span_id()
 
-    def _trace_attempt(self, error: BaseException | None) -> None:
-        self._spans.append(
-            Span(
-                self.trace_id, self._tracer.new_span_id(), self.span_id, f"{self.route} attempt {self.attempts}",
-                self._waited_ns, time.time_ns(), {"tidegate.route": self.route, "tidegate.attempt": self.attempts},
-                said_of(error), attempt=True,
-            )
-        )  # fmt: skip
-
     def trace_end(self, error: BaseException | None, events: tuple[Event, ...] = ()) -> None:
         """Hand the call's span, and those of its attempts, to the tracer."""
         if not self._tracer.enabled:
             return
-        now_ns = time.time_ns()
-        attributes = attributes_of(self, error)
-        if isinstance(error, Refused):
-            told: Attributes = {"reason": error.reason, "blocked_by": error.blocked_by or ""}
-            events = (*events, Event("tidegate.refused", now_ns, told))
-        for span in self._spans:
+        spans, self._spans = self._spans, []
+        for span in (*spans, span_of(self, error, events)):
             self._tracer.add(span)
-        self._spans = []
-        self._tracer.add(
-            Span(
-                self.trace_id, self.span_id, self.parent_id, f"{self.route} {self.model}".rstrip(), self._begun_ns, now_ns,
-                attributes, said_of(error), events,
-            )
-        )  # fmt: skip
 
 
 class OwnCall(Call):

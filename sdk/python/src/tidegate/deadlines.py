@@ -9,17 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
-from asyncio import current_task
+from threading import get_ident
 from typing import Any
 
 from tidegate.clock import Clock
 
-Flight = tuple[float, asyncio.Task[Any] | None]  # until when on the guard's clock, and who
+Task = asyncio.Task[Any]
+# In 3.11 asyncio.current_task asks the kernel which process this is, each time; later ones are quick.
+REMEMBERS = sys.version_info < (3, 12)
+_current_tasks: dict[Any, Task] = vars(asyncio.tasks)["_current_tasks"] if REMEMBERS else {}  # by loop
+
+
+class Within:
+    """A call under way in a task within another one that is watched."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+
+Flight = Task | Within
+
+
+class _NoLoop:
+    _thread_id = -1
 
 
 class Deadlines:
-    """Who is under way until when. Safe for threads and event loops."""
+    """Who is under way until when. Safe for threads and event loops.
+
+    Who ends well takes the flight out of ``flights``, or says so with ``ended`` when any are ``marked``.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -28,12 +51,16 @@ class Deadlines:
 
     def renew(self) -> None:
         """Begin anew: at first, and in a forked child."""
-        self._flights: dict[Flight, int] = {}  # with how often the task had been cancelled before
+        self.flights: dict[Flight, float] = {}  # until when on the guard's clock
+        self.marked: dict[
+            Flight, int
+        ] = {}  # how often a task had been cancelled before, where it had or the flight is late
         self._late: set[Flight] = set()  # whose tasks were cancelled
         self._next = math.inf  # when the thread looks again
         self._lock = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._loop: Any = _NoLoop  # that watched last
 
     def close(self) -> None:
         """Watch no more."""
@@ -41,23 +68,38 @@ class Deadlines:
             self._closed = True
             self._lock.notify()
 
-    def watch(self, until: float) -> Flight:
-        """Cancel the running task at ``until`` unless the flight has ended by then."""
-        task = current_task()
-        flight = (until, task)
-        self._flights[flight] = task.cancelling() if task is not None else 0
+    def watch(self, until: float) -> Flight | None:
+        """Cancel the running task at ``until`` unless the flight has ended by then; return it, ``None`` where no task runs."""
+        loop = self._loop
+        try:
+            task = _current_tasks[loop] if loop._thread_id == get_ident() else self._running()
+        except KeyError:
+            return None
+        if task is None:
+            return None
+        flight = Within(task) if task in self.flights else task
+        self.flights[flight] = until
+        if task.cancelling():
+            self.marked[flight] = task.cancelling()
         if until < self._next:
             self._wake(until)
         return flight
 
+    def _running(self) -> Task | None:
+        """Return the running task, and remember its loop where that says which thread it runs in."""
+        loop = asyncio.get_running_loop()
+        if REMEMBERS and hasattr(loop, "_thread_id"):
+            self._loop = loop
+        return asyncio.current_task(loop)
+
     def ended(self, flight: Flight, error: BaseException | None) -> TimeoutError | None:
         """End a flight, with what came of it; return what to raise instead when it was the deadline that ended it."""
-        cancelled_before = self._flights.pop(flight, 0)
-        if not self._late or flight not in self._late:
+        self.flights.pop(flight, None)
+        cancelled_before = self.marked.pop(flight, None)
+        if cancelled_before is None or flight not in self._late:
             return None
         self._late.discard(flight)
-        task = flight[1]
-        if task is None or task.uncancel() > cancelled_before or not isinstance(error, asyncio.CancelledError):
+        if _task(flight).uncancel() > cancelled_before or not isinstance(error, asyncio.CancelledError):
             return None
         late = TimeoutError()
         late.__cause__ = error
@@ -76,7 +118,7 @@ class Deadlines:
             self._lock.notify()
 
     def _work(self) -> None:
-        told: set[Flight] = set()
+        told: dict[Flight, float] = {}
         with self._lock:
             while not self._closed:
                 if self._clock.now() >= self._next:
@@ -84,29 +126,31 @@ class Deadlines:
                 else:
                     self._lock.wait(None if self._next == math.inf else self._clock.patience(self._next))
 
-    def _pass(self, told: set[Flight]) -> set[Flight]:
+    def _pass(self, told: dict[Flight, float]) -> dict[Flight, float]:
         """Tell the event loops of those that are due, but for those ``told`` before; return whom they know of now."""
         self._next = math.inf  # from here on who comes says so
         now = self._clock.now()
-        flights = list(self._flights)
-        due = {flight for flight in flights if flight[0] <= now}
-        for flight in due - told:
-            self._tell(flight)
-        self._next = min((flight[0] for flight in flights if flight[0] > now), default=math.inf)
+        flights = self.flights.copy()
+        due = {flight: until for flight, until in flights.items() if until <= now}
+        for flight, until in due.items():
+            if told.get(flight) is not until:
+                self._tell(flight, until)
+        self._next = min((until for until in flights.values() if until > now), default=math.inf)
         return due
 
-    def _tell(self, flight: Flight) -> None:
-        task = flight[1]
-        if task is None:
-            return
+    def _tell(self, flight: Flight, until: float) -> None:
         try:
-            task.get_loop().call_soon_threadsafe(self._cancel, flight)
+            _task(flight).get_loop().call_soon_threadsafe(self._cancel, flight, until)
         except RuntimeError:  # the loop was closed, and the task will never go on
-            self._flights.pop(flight, None)
+            self.flights.pop(flight, None)
 
-    def _cancel(self, flight: Flight) -> None:
+    def _cancel(self, flight: Flight, until: float) -> None:
         """Cancel a task that is under way still, in its loop."""
-        task = flight[1]
-        if flight in self._flights and task is not None:
+        if self.flights.get(flight) is until:
             self._late.add(flight)
-            task.cancel()
+            self.marked.setdefault(flight, 0)
+            _task(flight).cancel()
+
+
+def _task(flight: Flight) -> Task:
+    return flight.task if isinstance(flight, Within) else flight

@@ -7,7 +7,7 @@ it is tried again) it goes on as a call of its own, which the guard knows as all
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,7 @@ from tidegate.core.queue import Entry
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.telling import explained
 from tidegate.ticket import Usage
+from tidegate.waiting import DONE
 
 if TYPE_CHECKING:
     from tidegate.cells import Cell, Loan, Told, Used
@@ -96,30 +97,55 @@ class SwiftCall(Call):
             cell.guard.attend(cell)
 
     async def __aenter__(self) -> Self:
-        cell, self.flight = self.cell, None
-        if cell is None or self.begun != NEW or not self._take(cell):
-            if not self._taken():
-                await self.mine.admit_async()
-                await self.mine.start_clock()
-                self.become_current()
-                return self
-            assert cell is not None  # noqa: S101  what was taken was the cell's
-        if cell.timeout_s is not None:
+        cell = self.cell
+        self.flight = None
+        if cell is not None and self.begun == NEW and not cell.weighs:
+            now = cell.now
+            begun = now()
+            if begun < cell.until:
+                credit = cell.credit = cell.credit - 1.0  # ATOMIC from here
+                if credit >= 0.0:
+                    self.loan = cell.loan  # to here
+                    self.begun = begun
+                    if cell.timeout_s is not None:
+                        self.flight = cell.guard.deadlines.watch(begun + cell.timeout_s)
+                    return self
+        if cell is None or not self._taken():
+            await self.mine.admit_async()
+            await self.mine.start_clock()
+            self.become_current()
+        elif cell.timeout_s is not None:
             self.flight = cell.guard.deadlines.watch(self.begun + cell.timeout_s)
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
+        cell, flight = self.cell, self.flight
+        if error is not None or cell is None:
+            return self._left(error)
+        if flight is not None:
+            deadlines = cell.guard.deadlines
+            if deadlines.marked:
+                deadlines.ended(flight, None)
+            else:
+                deadlines.flights.pop(flight, None)
+        now = cell.now
+        took = now() - self.begun
+        if self.told is not None or took > cell.patience:
+            self.__exit__(None, None, None)
+        else:
+            self.begun = OVER
+            self.loan.times.append(took)
+        return DONE
+
+    async def _left(self, error: BaseException | None) -> None:
         late = None if self.flight is None else self._guard.deadlines.ended(self.flight, error)
         if late is not None:
             self.leave_current()
             self.settle(late, last=True)
             raise explained(late, self.route, self.policy)
-        if error is None and self.cell is not None:
-            self.__exit__(None, None, None)
-        else:
-            await super().__aexit__(kind, error, trace)
+        await super()._left(error)
 
     def _take(self, cell: Cell) -> bool:
         """Begin, if the cell has credit; whether it had."""

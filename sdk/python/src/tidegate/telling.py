@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from tidegate.core.policy import Policy
 from tidegate.errors import Refused
-from tidegate.trace import Attributes
+from tidegate.trace import Attributes, Event, Span
 
 if TYPE_CHECKING:
     from tidegate.call import Call
@@ -35,6 +36,27 @@ def attributes_of(call: Call, error: BaseException | None) -> Attributes:
     elif error is not None:
         attributes["error.type"] = type(error).__qualname__
     return attributes
+
+
+def span_of(call: Call, error: BaseException | None, events: tuple[Event, ...]) -> Span:
+    """Return the span of a call that ended now with ``error``."""
+    now_ns = time.time_ns()
+    if isinstance(error, Refused):
+        told: Attributes = {"reason": error.reason, "blocked_by": error.blocked_by or ""}
+        events = (*events, Event("tidegate.refused", now_ns, told))
+    return Span(
+        call.trace_id, call.span_id, call.parent_id, f"{call.route} {call.model}".rstrip(), call._begun_ns, now_ns,
+        attributes_of(call, error), said_of(error), events,
+    )  # fmt: skip
+
+
+def attempt_of(call: Call, error: BaseException | None) -> Span:
+    """Return the span of the attempt of a call that ended now with ``error``."""
+    told: Attributes = {"tidegate.route": call.route, "tidegate.attempt": call.attempts}
+    return Span(
+        call.trace_id, call._tracer.new_span_id(), call.span_id, f"{call.route} attempt {call.attempts}", call._waited_ns,
+        time.time_ns(), told, said_of(error), attempt=True,
+    )  # fmt: skip
 
 
 def said_of(error: BaseException | None) -> str | None:

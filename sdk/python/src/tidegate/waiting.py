@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Protocol
+from typing import Protocol, cast
 
 from tidegate.clock import Clock
+
+
+class _NoLoop:
+    """Of what nobody waits for."""
+
+    def get_debug(self) -> bool:
+        return False
+
+
+DONE: asyncio.Future[None] = asyncio.Future(loop=cast("asyncio.AbstractEventLoop", _NoLoop()))
+"""What is awaited and is there already, in every loop: it costs less than a coroutine that does nothing."""
+DONE.set_result(None)
 
 
 class Waiter(Protocol):

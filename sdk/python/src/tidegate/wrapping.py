@@ -110,7 +110,7 @@ class Wrapped:
 
     def _async_swift(self, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         guard, plan, route, bind = self.caller.guard, self.plan, self.route, _binder(fn)
-        now, cell_with_credit = guard.clock.now, self.cell_with_credit
+        now, cell_with_credit, deadlines = guard.clock.now, self.cell_with_credit, self.caller.guard.deadlines
         known = NO_CELL
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -126,16 +126,19 @@ class Wrapped:
                 cell = known = cell_with_credit()
                 if cell is NO_CELL:
                     return await arun(plan, route, bind(args, kwargs))
-            flight = None if cell.timeout_s is None else guard.deadlines.watch(since + cell.timeout_s)
+            flight = None if cell.timeout_s is None else deadlines.watch(since + cell.timeout_s)
             try:
                 answer = await fn(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  it goes on from there
-                late = None if flight is None else guard.deadlines.ended(flight, error)
+                late = None if flight is None else deadlines.ended(flight, error)
                 failed = error if late is None else explained(late, route, cell.policy)
                 return await aresume(plan, caught(cell, loan, since), bind(args, kwargs), failed)
             took = now() - since
             if flight is not None:
-                guard.deadlines.ended(flight, None)
+                if deadlines.marked:
+                    deadlines.ended(flight, None)
+                else:
+                    deadlines.flights.pop(flight, None)
             loan.times.append(took)
             if took > cell.patience:
                 guard.attend(cell)
