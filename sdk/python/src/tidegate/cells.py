@@ -63,10 +63,12 @@ class Lasting(NamedTuple):
 class Refusal:
     """Why calls of a cell are refused, as long as nothing changes: who is refused again and again need not ask each time."""
 
-    __slots__ = ("after", "bound", "demand", "error", "freed", "lasting", "source", "until")
+    __slots__ = ("after", "blocked_by", "bound", "demand", "error", "freed", "kind", "lasting", "make", "source", "text", "until")
 
     def __init__(self, error: Refused, now: float, lasting: Lasting, *, bound: int, demand: dict[str, float]) -> None:
         self.error = error
+        self.kind, self.text, self.blocked_by = error.__class__, str(error), error.blocked_by
+        self.make = self.kind.__new__  # makes another one without the checks of an __init__
         self.after = None if error.retry_after_s is None else now + error.retry_after_s
         self.lasting = lasting
         self.until, self.source = lasting.until, lasting.source
@@ -76,12 +78,11 @@ class Refusal:
 
     def again(self, now: float) -> Refused | None:
         """Return the error for one more call, ``None`` when it has to ask."""
-        if now >= self.until or (self.source is not None and self.source.freed != self.freed):
+        source = self.source
+        if now >= self.until or (source is not None and source.freed != self.freed):
             return None
-        error, after = self.error, self.after
-        kind = error.__class__
-        made = kind.__new__(kind, error.args[0])  # without the checks of an __init__
-        made.blocked_by = error.blocked_by
+        made, after = self.make(self.kind, self.text), self.after
+        made.blocked_by = self.blocked_by
         made.retry_after_s = None if after is None else after - now if after > now else 0.0
         return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Refused(Exception):
@@ -13,11 +13,16 @@ class Refused(Exception):
     """
 
     reason: ClassVar[str] = "refused"
+    __slots__ = ("blocked_by", "retry_after_s")
 
     def __init__(self, message: str, *, blocked_by: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.blocked_by = blocked_by
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        said = {"blocked_by": self.blocked_by, "retry_after_s": self.retry_after_s}
+        return self.__class__, self.args, self.__dict__ | said
 
 
 class RateLimited(Refused):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tidegate.call import CALL_SLOTS, Call, OwnCall
 from tidegate.core.queue import Entry
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
+from tidegate.errors import Refused
 from tidegate.telling import explained
 from tidegate.ticket import Usage
 from tidegate.waiting import DONE
@@ -70,6 +71,10 @@ class SwiftCall(Call):
                         self.loan = cell.loan  # to here
                         self.begun = begun
                         return self
+            if cell.refusal is not None:
+                refused = self._refused(cell, begun)
+                if refused is not None:
+                    raise refused  # from here: each frame that it passes costs as much as all the rest
         if not self._taken():
             self.mine.admit()
             self.become_current()
@@ -205,16 +210,23 @@ class SwiftCall(Call):
         if self.begun != NEW:
             self._own(cell)
             return False
-        refusal = cell.refusal
-        if refusal is not None and (self.told is None or not self.told[1]):
-            error = refusal.again(cell.now())
-            if error is not None:
-                cell.turned_away += 1  # ATOMIC
-                raise error
+        refused = self._refused(cell, cell.now())
+        if refused is not None:
+            raise refused
         if self._take(cell) or (cell.guard.top_up(cell) and self._take(cell)):
             return True
         self._own(cell)
         return False
+
+    def _refused(self, cell: Cell, now: float) -> Refused | None:
+        """Count and return the refusal of calls like this one, while they are refused without being asked."""
+        refusal = cell.refusal
+        if refusal is None or (self.told is not None and self.told[1]):
+            return None
+        refused = refusal.again(now)
+        if refused is not None:
+            cell.turned_away += 1  # ATOMIC
+        return refused
 
     def settle(self, error: BaseException | None, *, last: bool) -> None:
         if error is None and last and self.cell is not None and self.begun > NEW:
