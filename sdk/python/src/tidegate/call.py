@@ -147,9 +147,8 @@ class Call(Ticket):
             return
         self.score = float(score)
 
-    def record(
+    def record(  # say it by keyword, as everything
         self,
-        *,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         cached_input_tokens: int = 0,

@@ -42,6 +42,8 @@ NONE = -math.inf  # no credit; taking some off leaves it as it is
 CellKey = tuple[Any, ...]  # what the caller said, in an order that Gate.call knows
 Told = tuple[str, str, int | None, int | None]  # user, session, input tokens, most output tokens
 Used = tuple[int, int | None, int, int | None, str | None]  # as ticket.Usage, of which it may be one
+NOTHING_TOLD: Told = ("", "", None, None)
+OVER = -1.0  # how a call that ended says how long it took: less that much
 
 
 class Freed(Protocol):
@@ -63,7 +65,20 @@ class Lasting(NamedTuple):
 class Refusal:
     """Why calls of a cell are refused, as long as nothing changes: who is refused again and again need not ask each time."""
 
-    __slots__ = ("after", "blocked_by", "bound", "demand", "error", "freed", "kind", "lasting", "make", "source", "text", "until")
+    __slots__ = (
+        "after",
+        "blocked_by",
+        "bound",
+        "demand",
+        "error",
+        "freed",
+        "kind",
+        "lasting",
+        "make",
+        "source",
+        "text",
+        "until",
+    )
 
     def __init__(self, error: Refused, now: float, lasting: Lasting, *, bound: int, demand: dict[str, float]) -> None:
         self.error = error

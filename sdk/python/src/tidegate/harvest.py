@@ -13,13 +13,14 @@ from typing import TypeVar
 
 from tidegate.arms import key_of
 from tidegate.attempts import Attempts
-from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Loan, Refusal
+from tidegate.cells import NONE, NOTHING_TOLD, Cell, Loan, Refusal
 from tidegate.core.backoff import earned
 from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.outcome import Failure
 from tidegate.lanes import Lane
 from tidegate.report import Row, Spent
-from tidegate.swift import NOTHING_TOLD, OVER, SwiftCall
+from tidegate.swift import SwiftCall
+from tidegate.tally import Tally
 from tidegate.ticket import Ticket
 
 FEW = 64  # cells that are gathered in no time
@@ -142,8 +143,7 @@ class Harvest(Attempts):
         if times:
             self._count_quiet(cell, row, len(times))
         if calls:
-            self._count_told(cell, row, calls, now)
-            times += [OVER - call.begun for call in calls]
+            times += self._count_told(cell, row, calls, now)
         row.calls += ended
         times.sort()
         row.latency_us.add_seconds(times)
@@ -207,38 +207,36 @@ class Harvest(Attempts):
             self.leases.settle(cell.slip, bound=bound, cost=cost)
             cell.owed -= bound
 
-    def _count_told(self, cell: Cell, row: Row, calls: list[SwiftCall], now: float) -> None:
-        """Account for calls that said something of themselves."""
-        sums = _Sums(cell, calls)
-        self.unpriced_calls += sums.unpriced + sums.unknown
-        if sums.unknown:
-            row.kinds["unpriced"] = row.kinds.get("unpriced", 0) + sums.unknown
-        cost = sum(sums.costs)
+    def _count_told(self, cell: Cell, row: Row, calls: list[SwiftCall], now: float) -> list[float]:
+        """Account for calls that said something of themselves; return how long they took."""
+        tally = Tally(cell, calls)
+        self.unpriced_calls += tally.unpriced + tally.unknown
+        if tally.unknown:
+            row.kinds["unpriced"] = row.kinds.get("unpriced", 0) + tally.unknown
+        cost = sum(tally.costs)
         row.cost_nusd += cost
-        row.input_tokens += sums.input
-        row.cached_input_tokens += sums.cached
-        row.output_tokens += sums.output
-        row.tokens.add_all(sums.tokens)
-        row.call_cost_nusd.add_all(sums.costs)
-        bound = sum([call.presumes or 1 for call in calls]) if cell.weighs else cell.bound * len(calls)
-        self._settle_lease(cell, bound=bound, cost=cost)
-        if sums.dearest >= 0:
-            cell.lane.learn(sums.dearest, now)
-            if cell.lenient:
-                for call in calls:
-                    if call.used is not None:
-                        self.outputs.learn(cell.key, call.used[1] or 0)
+        row.input_tokens += tally.input
+        row.cached_input_tokens += tally.cached
+        row.output_tokens += tally.output
+        row.tokens.add_all(tally.tokens)
+        row.call_cost_nusd.add_all(tally.costs)
+        self._settle_lease(cell, bound=tally.bound, cost=cost)
+        if tally.dearest >= 0:
+            cell.lane.learn(tally.dearest, now)
+            for output in tally.outputs:
+                self.outputs.learn(cell.key, output)
             for key, _ in cell.taken:
                 if key[1] == "tokens":
-                    actual = float(sums.input + sums.output)
-                    cell.lane.correct(key, estimated=float(sums.asked), actual=actual)
+                    actual = float(tally.input + tally.output)
+                    cell.lane.correct(key, estimated=float(tally.asked), actual=actual)
         if cell.people:
-            self._remember_people(cell, calls, sums, now)
+            self._remember_people(cell, calls, tally, now)
+        return tally.times
 
-    def _remember_people(self, cell: Cell, calls: list[SwiftCall], sums: _Sums, now: float) -> None:
+    def _remember_people(self, cell: Cell, calls: list[SwiftCall], tally: Tally, now: float) -> None:
         spent: dict[str, list[int]] = {}
         sessions: dict[str, None] = {}  # in order
-        for call, tokens, cost in zip(calls, sums.tokens, sums.costs, strict=True):
+        for call, tokens, cost in zip(calls, tally.tokens, tally.costs, strict=True):
             user, session, _, _ = call.told or NOTHING_TOLD
             if user:
                 of_user = spent.setdefault(user, [0, 0, 0])
@@ -322,49 +320,6 @@ class Harvest(Attempts):
         cell.owed, cell.epoch = 0, NOBODY
         self.active.discard(cell)
         cell.lane.cells.discard(cell)
-
-
-class _Sums:
-    """What calls of one cell came to, taken together."""
-
-    __slots__ = ("asked", "cached", "costs", "dearest", "input", "output", "tokens", "unknown", "unpriced")
-
-    def __init__(self, cell: Cell, calls: list[SwiftCall]) -> None:
-        self.costs: list[int] = []
-        self.tokens: list[int] = []
-        self.input = self.cached = self.output = 0
-        self.unpriced = self.unknown = 0  # calls of which nothing is known, and of models without a price
-        self.asked = 0  # tokens that were taken from limits for calls that say now what they used
-        self.dearest = -1  # of those that were recorded
-        for call in calls:
-            used = call.used
-            if used is None:
-                self._presume(cell, call)
-                continue
-            fresh, out, cached, cost, _ = used
-            if cost is None:
-                cost, known = cell.cost_of(used)
-                self.unknown += not known
-            elif cost > MAX_CALL_NUSD:
-                cost = MAX_CALL_NUSD
-            if cost > self.dearest:
-                self.dearest = cost
-            self.costs.append(cost)
-            self.tokens.append(fresh + (out or 0))
-            self.input += fresh
-            self.cached += cached
-        self.output = sum(self.tokens) - self.input
-        if cell.limits_tokens:
-            for call in calls:
-                if call.used is not None:
-                    _, _, asked, most = call.told or NOTHING_TOLD
-                    self.asked += (asked or 0) + (most or 0)
-
-    def _presume(self, cell: Cell, call: SwiftCall) -> None:
-        cost = call.presumes if cell.weighs else cell.presumed(call.told)
-        self.unpriced += not cost
-        self.costs.append(cost)
-        self.tokens.append(0)
 
 
 def _ended(cell: Cell) -> tuple[list[float], list[SwiftCall]]:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tidegate.call import CALL_SLOTS, Call, OwnCall
+from tidegate.cells import NOTHING_TOLD, OVER
 from tidegate.core.queue import Entry
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.errors import Refused
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from tidegate.cells import Cell, Loan, Told, Used
     from tidegate.deadlines import Flight
 
-NEW, OVER = 0.0, -1.0  # ``begun`` of a swift call that has not begun, and of one that took no time; less what it took
+NEW = 0.0  # ``begun`` of a swift call that has not begun; once it is over it is OVER, less what it took
 _OF_CELL = frozenset({"assignment", "credential", "declared_nusd", "key", "lane", "policy", "target", "tenant"})
 _OF_KEY = frozenset({"category", "model", "route"})
-NOTHING_TOLD: Told = ("", "", None, None)
 _NOTHING = frozenset({"beyond", "score", "usage"})
 _TOLD = {"user": 0, "session": 1, "input_tokens": 2, "max_output_tokens": 3}
 
@@ -248,9 +248,8 @@ class SwiftCall(Call):
         if self.cell is None:
             super().leave_current()
 
-    def record(
+    def record(  # positional for CPython's sake, as Caller.call
         self,
-        *,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         cached_input_tokens: int = 0,

@@ -55,10 +55,11 @@ class Distribution:
         """Add many values."""
         if not values:
             return
-        least, greatest = min(values), max(values)
-        self._widen(len(values), sum(values), least, greatest)
+        self._widen(len(values), sum(values), min(values), max(values))
         ceil, log2 = math.ceil, math.log2
-        self._count([ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0 for value in values])
+        for value, times in Counter(values).items():  # counts of tokens and what they cost are often the same
+            index = ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0
+            self.buckets[index] = self.buckets.get(index, 0) + times
 
     def add_seconds(self, times: Sequence[float]) -> None:
         """Add many durations as microseconds, without making a whole number of each."""
@@ -84,10 +85,6 @@ class Distribution:
         self.greatest = max(self.greatest, greatest)
         self.count += count
         self.total += total
-
-    def _count(self, indices: Sequence[int]) -> None:
-        for index, times in Counter(indices).items():
-            self.buckets[index] = self.buckets.get(index, 0) + times
 
     def add_same(self, value: int, times: int) -> None:
         """Add one value so many times."""
