@@ -56,7 +56,7 @@ class Bench:
             **head, "policies": list(self.routes.values()), "tenants": {"acme": rules}, "default": rules,
             "budgets": self.budgets, "deployments": self.deployments,
         }  # fmt: skip
-        self.guard.follow(finish(read_snapshot(json.dumps(document))), self.book)
+        self.guard.follow(finish(read_snapshot([json.dumps(document)])), self.book)
 
     def call(self, route: str = "chat", **options: Any) -> Call:
         return OwnCall(self.guard, self.tracer, route, options)  # type: ignore[arg-type]  # tests pass what they like

@@ -34,7 +34,7 @@ class Plane:
         for _span in range(self.meanwhile[self.requests]):
             self.tracer.add(SPAN)
         self.requests += 1
-        return Reply(200, {}, b"")
+        return Reply(200, {}, ())
 
 
 @pytest.mark.parametrize(("meanwhile", "requests"), [([3], 1), ([BATCH, 3], 2)], ids=["a few", "a whole batch"])

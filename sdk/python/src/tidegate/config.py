@@ -6,13 +6,15 @@ of the rest, so that a torn or rotten one is not believed.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from tidegate.core import reading
 from tidegate.core.price import PriceBook, compile_price_book
@@ -36,36 +38,55 @@ class Config(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A body as it was served, with the hash that names it."""
+    """A body as it was served, in the pieces that it came in, with the hash that names it."""
 
     etag: str
-    body: bytes
+    pieces: Sequence[bytes]
 
 
-def digest(body: bytes) -> Steps[str]:
-    """Return the SHA-256 of ``body``, in steps."""
+def digest(pieces: Iterable[bytes]) -> Steps[str]:
+    """Return the SHA-256 of a body, in steps."""
     checksum = hashlib.sha256()
-    for begins in range(0, len(body), PIECE):
-        checksum.update(body[begins : begins + PIECE])
+    for piece in pieces:
+        checksum.update(piece)
         yield
     return checksum.hexdigest()
 
 
-def verified(etag: str, body: bytes) -> Steps[Document]:
+def verified(etag: str, pieces: Sequence[bytes]) -> Steps[Document]:
     """Return the document of an answer, in steps; ``ValueError`` when the body is not what its ETag names."""
     name = etag.strip().removeprefix("W/").strip('"')
-    if (yield from digest(body)) != name:
+    if (yield from digest(pieces)) != name:
         raise ValueError(f"the body's SHA-256 is not its ETag {name[:16]}…")
-    return Document(name, body)
+    return Document(name, pieces)
 
 
 def read_snapshot(document: Document) -> Steps[Snapshot]:
     """Compile a snapshot in steps; ``ValueError`` (``PolicyError``) names the part that is wrong."""
-    return reading.read_snapshot(document.body.decode())
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    texts = []
+    for piece in _even(document.pieces):
+        texts.append(decoder.decode(piece))
+        yield
+    texts.append(decoder.decode(b"", final=True))
+    return (yield from reading.read_snapshot(texts))
+
+
+def _even(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield larger pieces of very small ones."""
+    few: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        few.append(piece)
+        size += len(piece)
+        if size >= PIECE // 2:
+            yield b"".join(few) if len(few) > 1 else piece
+            few, size = [], 0
+    yield b"".join(few)
 
 
 def read_prices(document: Document) -> PriceBook:
-    return compile_price_book(json.loads(document.body), etag=document.etag)
+    return compile_price_book(json.loads(b"".join(document.pieces)), etag=document.etag)
 
 
 class Store:
@@ -106,25 +127,34 @@ class Store:
             return None
         with self._path.open("rb") as file:
             head = json.loads(file.readline())
-            kept = [finish(verified(etag, file.read(length))) for etag, length in head]
+            kept = [finish(verified(etag, list(_read_pieces(file, length)))) for etag, length in head]
         return kept[0], kept[1] if len(kept) > 1 else None
 
-    def save(self, snapshot: Document, prices: Document | None) -> None:
-        """Keep the documents, as they came. Raises ``OSError`` when the disk won't."""
+    def save(self, snapshot: Document, prices: Document | None) -> Steps[None]:
+        """Keep the documents, as they came, in steps. Raises ``OSError`` when the disk won't."""
         if self._path is None:
             return
         documents = [document for document in (snapshot, prices) if document is not None]
-        head = [(document.etag, len(document.body)) for document in documents]
+        head = [(document.etag, sum(map(len, document.pieces))) for document in documents]
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=self._path.parent, prefix=".tidegate-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(json.dumps(head).encode() + b"\n")
-                file.writelines(document.body for document in documents)
+                for document in documents:
+                    for piece in document.pieces:
+                        file.write(piece)
+                        yield
             Path(made).replace(self._path)
-        except OSError:
+        except BaseException:  # or whoever saves was stopped
             Path(made).unlink(missing_ok=True)
             raise
+
+
+def _read_pieces(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (piece := file.read(min(size, PIECE))):
+        yield piece
+        size -= len(piece)
 
 
 def default_folder() -> Path | None:

@@ -81,7 +81,7 @@ class Poller:
     async def _answered(self, reply: Reply, backoff: Backoff) -> None:
         try:
             if reply.status == 200:
-                await self._swap(await self._do(verified(reply.headers.get("etag", ""), reply.body)))
+                await self._swap(await self._do(verified(reply.headers.get("etag", ""), reply.pieces)))
             elif reply.status != 304:
                 self._contact.turned_down("config", reply)
                 self.ready.set()
@@ -121,7 +121,7 @@ class Poller:
         if prices_etag != snapshot.prices:
             raise ValueError("the price book could not be fetched; the last one known is used")
         self.seen_etag = document.etag
-        self._keep(document, prices_etag)
+        await self._keep(document, prices_etag)
 
     async def _book(self, etag: str | None) -> tuple[str | None, PriceBook]:
         """Return the book that ``etag`` names, or the one in use when it can't be had."""
@@ -135,7 +135,7 @@ class Poller:
             reply = await self._connection.request("GET", f"/sdk/v1/prices/{etag}", timeout_s=self._contact.timeout_s)
             if reply.status != 200:
                 raise ValueError(f"the price book {etag} was answered with {reply.status}")
-            document = await self._do(verified(etag, reply.body))
+            document = await self._do(verified(etag, reply.pieces))
             book = read_prices(document)
         except (ValueError, Unreachable) as error:
             self._contact.say("prices", str(error))
@@ -143,14 +143,14 @@ class Poller:
         self._prices_document = document
         return etag, book
 
-    def _keep(self, document: Document, prices_etag: str | None) -> None:
+    async def _keep(self, document: Document, prices_etag: str | None) -> None:
         prices = self._prices_document
         if prices_etag is not None and (prices is None or prices.etag != prices_etag):
             prices = self._store.prices(prices_etag)  # the book in use came from disk
             if prices is None:
                 return
         try:
-            self._store.save(document, prices if prices_etag is not None else None)
+            await self._do(self._store.save(document, prices if prices_etag is not None else None))
         except OSError as error:
             self._contact.say("cache", f"the last known good policy can't be kept on disk: {error}")
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,7 +42,13 @@ class Address(NamedTuple):
 class Reply(NamedTuple):
     status: int
     headers: dict[str, str]
-    body: bytes
+    pieces: Sequence[
+        bytes
+    ]  # of the body, as they came: one buffer of some megabytes takes its time to grow and to be copied
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 def parse_url(url: str) -> Address:
@@ -187,12 +193,12 @@ class Connection:
         status, headers = await self._read_head(reader)
         while status == 100:
             status, headers = await self._read_head(reader)
-        body = b""
+        pieces: list[bytes] = []
         if status not in (204, 304):
-            body = await self._read_body(reader, headers)
+            pieces = await self._read_body(reader, headers)
         if headers.get("connection", "").lower() == "close":
             self.close()
-        return Reply(status, headers, body)
+        return Reply(status, headers, pieces)
 
     async def _read_head(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -202,29 +208,29 @@ class Connection:
         lines = (line.partition(":") for line in head[1:] if line)
         return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in lines}
 
-    async def _read_body(self, reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+    async def _read_body(self, reader: asyncio.StreamReader, headers: Mapping[str, str]) -> list[bytes]:
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return await self._read_chunks(reader)
         if "content-length" in headers:
-            return await _read_exactly(reader, _bounded(int(headers["content-length"])))
-        chunks: list[bytes] = []
+            return await _read_pieces(reader, _bounded(int(headers["content-length"])))
+        pieces: list[bytes] = []
         total = 0
-        while chunk := await reader.read(MAX_HEAD):
-            total = _bounded(total + len(chunk))
-            chunks.append(chunk)
+        while piece := await reader.read(MAX_HEAD):
+            total = _bounded(total + len(piece))
+            pieces.append(piece)
         self.close()
-        return b"".join(chunks)
+        return pieces
 
-    async def _read_chunks(self, reader: asyncio.StreamReader) -> bytes:
-        chunks: list[bytes] = []
+    async def _read_chunks(self, reader: asyncio.StreamReader) -> list[bytes]:
+        pieces: list[bytes] = []
         total = 0
         while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
             total = _bounded(total + size)
-            chunks.append(await _read_exactly(reader, size))
+            pieces += await _read_pieces(reader, size)
             await reader.readexactly(2)
         while (await reader.readuntil(b"\r\n")) != b"\r\n":
             pass
-        return b"".join(chunks)
+        return pieces
 
     def close(self) -> None:
         if self._streams is not None:
@@ -240,8 +246,8 @@ class Connection:
                 sock.close()
 
 
-async def _read_exactly(reader: asyncio.StreamReader, size: int) -> bytes:
-    """Return ``size`` bytes, read piece by piece: one buffer of some megabytes takes its time to grow and to be copied."""
+async def _read_pieces(reader: asyncio.StreamReader, size: int) -> list[bytes]:
+    """Return ``size`` bytes, piece by piece."""
     pieces: list[bytes] = []
     while size:
         piece = await reader.read(min(size, MAX_HEAD))
@@ -249,7 +255,7 @@ async def _read_exactly(reader: asyncio.StreamReader, size: int) -> bytes:
             raise asyncio.IncompleteReadError(b"", size)
         pieces.append(piece)
         size -= len(piece)
-    return b"".join(pieces)
+    return pieces
 
 
 def _bounded(size: int) -> int:

@@ -30,7 +30,7 @@ def document() -> dict[str, Any]:
 
 
 def read(whole: Any, **layout: Any) -> Snapshot:
-    return finish(read_snapshot(json.dumps(whole, **layout)))
+    return finish(read_snapshot([json.dumps(whole, **layout)]))
 
 
 @pytest.mark.parametrize("layout", [{}, {"indent": 3}, {"separators": (",", ":")}, {"ensure_ascii": False}])
@@ -51,6 +51,39 @@ def test_read_snapshot__whatever_the_layout_and_order__says_what_the_compiled_on
         assert found.budgets_for(tenant, route="chat") == compiled.budgets_for(tenant, route="chat")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1000])
+@pytest.mark.parametrize("layout", [{}, {"indent": 3}, {"ensure_ascii": False}])
+def test_read_snapshot__in_pieces_of_any_size__says_the_same(size: int, layout: dict[str, Any]) -> None:
+    text = json.dumps({**document(), "revision": 314159}, **layout)
+
+    found = finish(read_snapshot(text[at : at + size] for at in range(0, len(text), size)))
+
+    compiled = compile_snapshot(document())
+    assert found.revision == 314159
+    for tenant in (*TENANTS, "nobody", None):
+        assert found.rules(tenant) == compiled.rules(tenant)
+        assert found.policy_for(tenant, "chat") == compiled.policy_for(tenant, "chat")
+
+
+def test_read_snapshot__cut_in_two_anywhere__says_the_same() -> None:
+    text = json.dumps(document())
+    compiled = compile_snapshot(document())
+
+    for at in range(len(text)):
+        found = finish(read_snapshot([text[:at], text[at:]]))
+        assert (found.revision, list(found.tenants)) == (3, list(TENANTS))
+        assert found.policy_for("globex", "chat") == compiled.policy_for("globex", "chat")
+
+
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_read_snapshot__in_pieces_and_garbled__refused(size: int) -> None:
+    text = json.dumps(document())
+
+    for spoiled in (text[:-1], text[: len(text) // 2], text + "x", text.replace(":", "", 1), text.replace(",", ";", 1)):
+        with pytest.raises((json.JSONDecodeError, PolicyError)):
+            finish(read_snapshot(spoiled[at : at + size] for at in range(0, len(spoiled), size)))
+
+
 def test_read_snapshot__asked_twice__the_same_policy() -> None:
     found = read(document())
 
@@ -68,7 +101,7 @@ def test_read_snapshot__each_policy_and_tenant__is_a_step() -> None:
 
 
 def steps(whole: dict[str, Any]) -> int:
-    return sum(1 for _ in read_snapshot(json.dumps(whole)))
+    return sum(1 for _ in read_snapshot([json.dumps(whole)]))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +155,7 @@ def test_read_snapshot__of_another_format__said_before_what_else_is_wrong() -> N
 @pytest.mark.parametrize("value", ["[]", "3", '"text"', "null"])
 def test_read_snapshot__no_object__refused(value: str) -> None:
     with pytest.raises(PolicyError, match="must be an object"):
-        finish(read_snapshot(value))
+        finish(read_snapshot([value]))
 
 
 @pytest.mark.parametrize("of", ["policies", "tenants"])
@@ -136,7 +169,7 @@ def test_read_snapshot__cut_off_or_garbled_anywhere__refused() -> None:
 
     for at in range(len(text)):
         with pytest.raises((json.JSONDecodeError, PolicyError)):
-            finish(read_snapshot(text[:at]))
+            finish(read_snapshot([text[:at]]))
     for spoiled in (
         text + "}",
         text + " x",
@@ -147,4 +180,4 @@ def test_read_snapshot__cut_off_or_garbled_anywhere__refused() -> None:
         "{1:2}",
     ):
         with pytest.raises((json.JSONDecodeError, PolicyError)):
-            finish(read_snapshot(spoiled))
+            finish(read_snapshot([spoiled]))

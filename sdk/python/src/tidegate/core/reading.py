@@ -3,7 +3,7 @@
 ``json.loads`` of some megabytes holds the interpreter for as long as it takes, and ten thousand compiled policies are objects for
 the garbage collector to look at, again and again, and to free one by one. Here each policy and each tenant is decoded and checked by
 itself, as a step after which others may run, and what is kept of it is where in the text it stands: it is compiled when somebody
-asks for it.
+asks for it. The text itself stays in the pieces that it came in.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from tidegate.core.pieces import Pieces
 from tidegate.core.policy import NOTHING, Policy, PolicyError
 from tidegate.core.snapshot import Snapshot, SnapshotParts, TenantRules, compile_policy, faults_named
 
@@ -23,8 +24,9 @@ _decoder = json.JSONDecoder()
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_snapshot(text: str) -> Steps[Snapshot]:
-    """Return the snapshot of a document as it was served, in steps. Raises ``ValueError``, of which ``PolicyError`` is one."""
+def read_snapshot(texts: Iterable[str]) -> Steps[Snapshot]:
+    """Return the snapshot of a document as it was served, in pieces, in steps. Raises ``ValueError``, of which ``PolicyError`` is one."""
+    text = Pieces(texts)
     document: dict[str, Any] = {}
     policies: _Policies | None = None
     tenants: dict[str, int] | None = None
@@ -51,7 +53,7 @@ def read_snapshot(text: str) -> Steps[Snapshot]:
             raise policies.fault
         nothing = [NOTHING] * len(policies)
         for tenant, begins in tenants.items():
-            parts.rules(_value_at(text, begins), nothing, tenant)
+            parts.rules(text.value_at(begins)[0], nothing, tenant)
             yield
         return parts.snapshot(policies, _Tenants(text, tenants, policies, parts))
 
@@ -67,28 +69,49 @@ def finish(steps: Steps[T]) -> T:
 
 
 class _Cursor:
-    """A place in a JSON text."""
+    """A place in a JSON text: so far into the piece that begins there."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
+    def __init__(self, text: Pieces) -> None:
+        self._text = text
+        self._stand(0)
         self._skip()
 
+    @property
+    def at(self) -> int:
+        return self._begins + self._here
+
+    def _stand(self, at: int) -> None:
+        self._piece, self._begins = self._text.around(at)
+        self._here = at - self._begins
+
     def _skip(self) -> None:
-        self.at = _WHITESPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches nothing, too
+        """Pass over white space, into the next pieces where it has to be."""
+        while True:
+            self._here = _WHITESPACE.match(self._piece, self._here).end()  # type: ignore[union-attr]  # matches nothing, too
+            if self._here < len(self._piece) or self.at == self._text.length:
+                return
+            self._stand(self.at)
 
     def _is(self, mark: str) -> bool:
-        return self.text.startswith(mark, self.at)
+        return self._piece.startswith(mark, self._here)
 
     def _pass(self, mark: str) -> None:
         if not self._is(mark):
-            raise json.JSONDecodeError(f"Expecting {mark!r}", self.text, self.at)
-        self.at += 1
+            raise json.JSONDecodeError(f"Expecting {mark!r}", self._piece, self._here)
+        self._here += 1
         self._skip()
 
     def value(self) -> Any:
         """Return the value that begins here, and stand behind it."""
-        value, self.at = _decoder.raw_decode(self.text, self.at)
+        try:
+            value, ends = _decoder.raw_decode(self._piece, self._here)
+        except json.JSONDecodeError:
+            ends = len(self._piece)
+        if ends < len(self._piece):
+            self._here = ends
+        else:  # it may go on in the next piece
+            value, at = self._text.value_at(self.at)
+            self._stand(at)
         return value
 
     def inside(self, opens: str, fault: str) -> Iterator[str]:
@@ -103,7 +126,7 @@ class _Cursor:
             key = ""
             if opens == "{":
                 if not self._is('"'):
-                    raise json.JSONDecodeError("Expecting a name in double quotes", self.text, self.at)
+                    raise json.JSONDecodeError("Expecting a name in double quotes", self._piece, self._here)
                 key = self.value()
                 self._skip()
                 self._pass(":")
@@ -115,18 +138,14 @@ class _Cursor:
         self._pass(closes)
 
     def end(self) -> None:
-        if self.at != len(self.text):
-            raise json.JSONDecodeError("Extra data", self.text, self.at)
-
-
-def _value_at(text: str, begins: int) -> Any:
-    return _decoder.raw_decode(text, begins)[0]
+        if self.at != self._text.length:
+            raise json.JSONDecodeError("Extra data", self._piece, self._here)
 
 
 class _Policies(Sequence[Policy]):
     """Policies as places in a text, until they are asked for."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: Pieces) -> None:
         self.fault: PolicyError | None = None  # of the first that is no policy
         self._text = text
         self._begins = array("q")
@@ -155,14 +174,14 @@ class _Policies(Sequence[Policy]):
             return [self[number] for number in range(*index.indices(len(self)))]
         known = self._known.get(index)
         if known is None:
-            known = self._known[index] = compile_policy(_value_at(self._text, self._begins[index]), index)
+            known = self._known[index] = compile_policy(self._text.value_at(self._begins[index])[0], index)
         return known
 
 
 class _Tenants(Mapping[str, TenantRules]):
     """The rules of tenants as places in a text, until they are asked for."""
 
-    def __init__(self, text: str, begins: dict[str, int], policies: _Policies, parts: SnapshotParts) -> None:
+    def __init__(self, text: Pieces, begins: dict[str, int], policies: _Policies, parts: SnapshotParts) -> None:
         self._text = text
         self._begins = begins
         self._known: dict[str, TenantRules] = {}
@@ -178,6 +197,6 @@ class _Tenants(Mapping[str, TenantRules]):
     def __getitem__(self, tenant: str) -> TenantRules:
         known = self._known.get(tenant)
         if known is None:
-            value = _value_at(self._text, self._begins[tenant])
+            value, _ = self._text.value_at(self._begins[tenant])
             known = self._known[tenant] = self._parts.rules(value, self._policies, tenant)
         return known
