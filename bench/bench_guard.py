@@ -80,6 +80,7 @@ def shared_out(_path: str, answer: dict[str, Any]) -> dict[str, Any]:
         "timed",
         "async-timed",
         "async-with",
+        "plain",
     )
     whole = [
         {"tenant": "acme", "route": route, "unit": unit, "share": 1.0}
@@ -207,6 +208,15 @@ def with_in_a_coroutine(gate: tidegate.Gate) -> Loop:
     return lambda times: asyncio.run(many(times))
 
 
+def plain_with_in_a_coroutine(gate: tidegate.Gate) -> Loop:
+    async def many(times: int) -> None:
+        for _ in range(times):
+            with gate.call("plain", tenant="acme"):
+                await bare_async()
+
+    return lambda times: asyncio.run(many(times))
+
+
 def refused(gate: tidegate.Gate, route: str) -> Loop:
     def loop(times: int) -> None:
         for _ in range(times):
@@ -232,6 +242,7 @@ def our_forms(gate: tidegate.Gate) -> dict[str, Loop]:
         "with a timeout: decorator": repeated(decorator(gate, bare, "timed")),
         "with a timeout: async decorator": repeated_async(decorator(gate, bare_async, "async-timed")),
         "async with": with_in_a_coroutine(gate),
+        "plain with around an async call": plain_with_in_a_coroutine(gate),
         "with model and tokens": with_tokens(gate),
         "with user and session too": with_everything(gate),
         "each call asks, and has a span": with_each_asking(gate),

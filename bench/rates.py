@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -38,12 +39,23 @@ def rate(loop: Loop, threads: int, seconds: float = 0.5) -> Rate:
     return Rate(sum(counts) / (time.perf_counter() - begun), sum(counts) / (time.process_time() - begun_cpu))
 
 
-def say_rates(loops: dict[str, Loop], rounds: int = 7) -> None:
-    for name, loop in loops.items():
-        seen = [(rate(loop, 1), rate(loop, 8)) for _ in range(rounds)]
-        alone, by_eight = (Rate(*map(max, zip(*(pair[at] for pair in seen), strict=True))) for at in (0, 1))
+def say_rates(loops: dict[str, Loop], rounds: int = 9) -> None:
+    """Print what eight threads make of what one makes, and of how much of it the floor does, the first of ``loops``.
+
+    The floor says what threads cost that do nothing together: what is lost beyond it is lost to locks and to memory that is shared.
+    """
+    seen: dict[str, list[tuple[Rate, Rate]]] = {name: [] for name in loops}
+    for _ in range(rounds):  # in turns, so that all have the same neighbours
+        for name, loop in loops.items():
+            seen[name].append((rate(loop, 1), rate(loop, 8)))
+    kept = {name: [together.per_cpu_s / alone.per_cpu_s for alone, together in pairs] for name, pairs in seen.items()}
+    floor = next(iter(kept.values()))
+    for name, pairs in seen.items():
+        alone, together = (statistics.median(pair[at].per_s for pair in pairs) for at in (0, 1))
+        part = statistics.median(kept[name])
+        of_floor = statistics.median(mine / floors for mine, floors in zip(kept[name], floor, strict=True))
         print(
-            f"threads, {name:<19} {alone.per_s:>10,.0f}/s alone, {by_eight.per_s:>10,.0f}/s by eight: "
-            f"{by_eight.per_s / alone.per_s:.2f}; per CPU second {by_eight.per_cpu_s / alone.per_cpu_s:.2f}",
+            f"threads, {name:<19} {alone:>10,.0f}/s alone, {together:>10,.0f}/s by eight: {together / alone:.2f}; "
+            f"per CPU second {part:.2f}, {of_floor:.2f} of what the floor keeps",
             flush=True,
         )
