@@ -1,4 +1,4 @@
-"""Group commit: syncs that arrive while the last group is being written are written together in the next one.
+"""Group commit: syncs that arrive while the last groups are being written are written together in the next one.
 
 All SDKs of a tenant meet on the same account rows, so contention makes this faster: fewer rows, one flush of the log.
 """
@@ -67,15 +67,36 @@ class _Waiting:
     outcome: asyncio.Future[Outcome]
 
 
+class Turn:
+    """The right to take the next group. Given on once: when the group has been sent to its end, or has failed before."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._over = False
+
+    def give_on(self) -> bool:
+        """Return whether it had not been given on before."""
+        if self._over:
+            return False
+        self._over = True
+        self._lock.release()
+        return True
+
+
 class Batcher:
-    """Writes syncs in groups, one group at a time. ``told`` is called with what changed after each commit."""
+    """Writes syncs in groups. ``told`` is called with what changed after each commit.
+
+    While the database makes one group durable, the next one is prepared and sent along another connection, if it is as large:
+    otherwise it waits, so that groups grow with the load. Two groups meet as those of two processes would: in row locks.
+    """
 
     def __init__(self, told: Callable[[frozenset[str]], None]) -> None:
-        self._line = Line()
         self._accounts: dict[int, int] = {}
         self._told = told
         self._queue: list[_Waiting] = []
-        self._arrived = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._committing = 0  # syncs of the group that has been sent and is not durable yet
         self.groups = 0
         self.syncs = 0
 
@@ -89,22 +110,49 @@ class Batcher:
             raise Unavailable("More syncs are waiting than can be written: try again.", retry_after_s=2)
         waiting = _Waiting(Arrival(key, request, timezone.now()), asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        self._arrived.set()
+        if self._is_due:
+            self._stirred.set()
         return await waiting.outcome
+
+    @property
+    def _is_due(self) -> bool:
+        return len(self._queue) >= min(MAX_GROUP, max(1, self._committing))
 
     async def run(self) -> None:
         """Write groups until cancelled."""
+        await asyncio.gather(self._write_along(Line()), self._write_along(Line()))
+
+    async def _write_along(self, line: Line) -> None:
         try:
             while True:
-                await self._arrived.wait()
-                group = self._next_group()
+                await self._turn.acquire()
+                turn = Turn(self._turn)
                 try:
-                    await self._write(group)
-                except Exception:
-                    log.exception("sync.group_failed")
-                    _fail(group, Unavailable("The sync could not be written: try again.", retry_after_s=1))
+                    await self._write_next(line, turn)
+                finally:
+                    turn.give_on()
         finally:
-            await self._line.close()
+            await line.close()
+
+    async def _write_next(self, line: Line, turn: Turn) -> None:
+        while not self._is_due:
+            self._stirred.clear()
+            await self._stirred.wait()
+        group = self._next_group()
+
+        def sent() -> None:
+            if turn.give_on():
+                self._committing += len(group)
+
+        try:
+            await self._write(group, line, sent)
+        except Exception:
+            log.exception("sync.group_failed")
+            _fail(group, Unavailable("The sync could not be written: try again.", retry_after_s=1))
+        finally:
+            if not turn.give_on():
+                self._committing -= len(group)
+            self._stirred.set()
 
     def _next_group(self) -> list[_Waiting]:
         """Take the next group from the queue: in one transaction every incarnation comes at most once."""
@@ -117,17 +165,15 @@ class Batcher:
             else:
                 rest.append(waiting)
         self._queue = rest
-        if not rest:
-            self._arrived.clear()
         return list(group.values())
 
-    async def _write(self, group: list[_Waiting]) -> None:
+    async def _write(self, group: list[_Waiting], line: Line, sent: Callable[[], None]) -> None:
         try:
-            outcomes = await self._commit([waiting.arrival for waiting in group])
+            outcomes = await self._commit([waiting.arrival for waiting in group], line, sent)
         except Problem as problem:
             _fail(group, problem)
         except (psycopg.DataError, psycopg.IntegrityError, ValueError) as error:
-            await self._alone(group, error)
+            await self._alone(group, error, line)
         else:
             self.groups += 1
             self.syncs += len(group)
@@ -136,31 +182,35 @@ class Batcher:
                     waiting.outcome.set_result(outcome)
             self._told(frozenset({"telemetry", "fleet", "budgets"}))
 
-    async def _alone(self, group: list[_Waiting], error: Exception) -> None:
+    async def _alone(self, group: list[_Waiting], error: Exception, line: Line) -> None:
         """Write a group that broke one by one, so that the one that broke it harms nobody else."""
         if len(group) == 1:
             log.warning("sync.refused", error=str(error), incarnation=str(group[0].arrival.request.incarnation))
             _fail(group, Invalid(f"The sync can't be written: {str(error).splitlines()[0]}"))
             return
         for waiting in group:
-            await self._write([waiting])
+            await self._write([waiting], line, _nobody)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    async def _commit(self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]) -> list[Outcome]:
         """Write a group durably. What was kept open may have been lost meanwhile: then it is written once more."""
-        kept = self._line.is_open
+        kept = line.is_open
         with Gone():
             try:
-                return await self._try(arrivals)
+                return await self._try(arrivals, line, sent)
             except psycopg.errors.DeadlockDetected:
-                return await self._try(arrivals)
+                return await self._try(arrivals, line, sent)
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 if not kept:
                     raise
-                return await self._try(arrivals)
+                return await self._try(arrivals, line, sent)
 
-    async def _try(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        async with self._line.transaction() as connection:
+    async def _try(self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]) -> list[Outcome]:
+        async with line.transaction(sent) as connection:
             return await write(connection, arrivals, self._accounts)
+
+
+def _nobody() -> None:
+    """Nobody waits for a group to be sent."""
 
 
 def _fail(group: Sequence[_Waiting], problem: Problem) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self
 
@@ -114,10 +114,11 @@ class Line:
         self._connection: AsyncConnection | None = None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, sent: Callable[[], None]) -> AsyncIterator[AsyncConnection]:
         """Give the connection, in a pipeline and a transaction that is durable once this has ended without an error.
 
-        It is connected anew when it was lost. One transaction at a time.
+        ``sent`` is called when everything, the commit too, is on its way. It is connected anew when it was lost. One transaction
+        at a time.
         """
         if self._connection is None:
             self._connection = await _connect()
@@ -126,7 +127,8 @@ class Line:
                 await self._connection.execute(b"BEGIN")
                 yield self._connection
                 await self._connection.execute(b"COMMIT")
-                _hand_over(self._connection)
+                send(self._connection)
+                sent()
         except BaseException:
             await self._end()
             raise

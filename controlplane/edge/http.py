@@ -58,37 +58,53 @@ class Request:
     async def chunks(self, *, limit: int) -> AsyncIterator[bytes]:
         """Yield the body as it arrives; ``TooLarge`` as soon as it exceeds ``limit`` bytes, ``TooSlow`` when it takes longer
         than ``BODY_S``, ``Disconnected`` if it breaks off."""
-        announced = self.headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > limit:
-            raise TooLarge(f"The body has {int(announced)} bytes, at most {limit} are taken: send smaller batches.")
-        size = 0
-        deadline = asyncio.get_running_loop().time() + BODY_S
-        while True:
-            message = await _within(self._receive, deadline)
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            chunk: bytes = message.get("body", b"")
+        deadline = self._admit(limit)
+        size, more = 0, True
+        while more:
+            chunk, more = await self._chunk(deadline)
             size += len(chunk)
             if size > limit:
-                raise TooLarge(f"The body has more than {limit} bytes: send smaller batches.")
+                raise _too_large(limit)
             if chunk:
                 yield chunk
-            if not message.get("more_body", False):
-                return
 
     async def body(self, *, limit: int, take: Callable[[int], None] | None = None) -> bytes:
         """Return the whole body as ``chunks`` yields it; ``take`` is told how many bytes are kept, and may refuse."""
+        deadline = self._admit(limit)
         chunks: list[bytes] = []
-        async for chunk in self.chunks(limit=limit):
-            if take is not None:
+        size, more = 0, True
+        while more:
+            chunk, more = await self._chunk(deadline)
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            if take is not None and chunk:
                 take(len(chunk))
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _admit(self, limit: int) -> float:
+        """Return by when the body must have arrived, on the loop's clock, unless it says that it is too large."""
+        announced = self.headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > limit:
+            raise TooLarge(f"The body has {int(announced)} bytes, at most {limit} are taken: send smaller batches.")
+        return asyncio.get_running_loop().time() + BODY_S
+
+    async def _chunk(self, deadline: float) -> tuple[bytes, bool]:
+        """Return the next piece of the body, and whether there are more."""
+        message = await _within(self._receive, deadline)
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        return message.get("body", b""), message.get("more_body", False)
 
     async def gone(self) -> None:
         """Return when the client has gone; what it still sends is dropped."""
         while (await self._receive())["type"] != "http.disconnect":
             continue
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body has more than {limit} bytes: send smaller batches.")
 
 
 async def _within(receive: Receive, deadline: float) -> MutableMapping[str, Any]:

@@ -29,6 +29,7 @@ from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
+from tests.concurrency.ground import connect
 from tests.edge.conftest import Caller
 from tidegate.core.window import Distribution
 from tidegate.journal import Dead, LastWord
@@ -294,6 +295,23 @@ async def test_sync__many_at_once__are_written_in_few_groups(ask: Caller, budget
     assert {reply.status for reply in replies} == {200}
     assert granted == 500
     assert ask.edge._batcher.groups <= 3
+
+
+async def test_sync__the_last_group_is_not_durable_yet__is_written_beside_it(ask: Caller, me: str) -> None:
+    await ask.sync(incarnation=me, windows=[window(1)])
+    async with await connect() as other:
+        await other.execute("SELECT FROM telemetry_usage_daily FOR UPDATE")
+        waits = asyncio.create_task(ask.sync(incarnation=me, seq=2, windows=[window(1), window(2)]))
+        for _ in range(1000):
+            if await (await other.execute(b"SELECT FROM pg_locks WHERE NOT granted")).fetchall():
+                break
+            await asyncio.sleep(0.02)
+        beside = await ask.sync(incarnation=str(uuid4()))
+
+        assert beside.status == 200
+        assert not waits.done()
+    assert (await waits).json()["windows_acked"] == 2
+    assert (await DailyUsage.objects.aget()).calls == 4
 
 
 async def test_sync__its_connection_to_the_database_was_lost__is_written_over_a_new_one(ask: Caller, me: str) -> None:
