@@ -6,7 +6,7 @@ nothing to read, check or map: its rows are ready in memory, in the same table w
 
     python -m bench.bench_ingest [--rounds 3] [--batches 200] [--connections 8] [--peers python-of-a-venv]
 
-``--peers`` names the Python of an environment in which MLflow or Phoenix are installed: they get the same requests (fewer of
+``--peers`` names the Python of an environment in which MLflow or Phoenix are installed: in every round they get such requests (fewer of
 them), on the same PostgreSQL server, and are waited for until every span can be counted.
 """
 
@@ -29,7 +29,7 @@ import psycopg
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from bench.ground import Plane, plane
-from bench.peers.tracing import compare
+from bench.peers.tracing import Round, peers
 
 BATCH = 512
 MODELS = ("gpt-4o-2024-08-06", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
@@ -196,16 +196,16 @@ def main() -> None:
         key = server.api("POST", "keys/", {"name": "bench"})["key"]
         server.pin_server(0)
         os.sched_setaffinity(0, {1})
-        best = measure(server, key, options)
-        if options.peers:
-            compare(options.peers, server, make(options.peer_batches, 99), best, send, options.connections)
+        (first,) = make(1, 999)
+        with peers(options.peers, server, first, send, options.connections) as rivals:
+            measure(server, key, rivals, options)
 
 
-def measure(server: Plane, key: str, options: argparse.Namespace) -> float:
-    """Print rounds; return the best rate of ours in spans per second."""
+def measure(server: Plane, key: str, rivals: Mapping[str, Round], options: argparse.Namespace) -> None:
+    """Print rounds, in each of which everybody takes a turn, and what the best ones come to."""
     database = Database(server)
     least: dict[str, float] = {}
-    best = {"ours": 0.0, "COPY, 512 rows a transaction": 0.0, "COPY, all in one": 0.0}
+    best = dict.fromkeys(("ours", "COPY, 512 rows a transaction", "COPY, all in one", *rivals), 0.0)
     for number in range(options.rounds):
         batches = make(options.batches, number)
         total = sum(batch.spans for batch in batches)
@@ -224,19 +224,17 @@ def measure(server: Plane, key: str, options: argparse.Namespace) -> float:
             ran = server.ran(server=False) + time.process_time()
             rates[name] = total / database.copy(rows, size)
             work[name] = server.ran(server=False) + time.process_time() - ran
+        rates |= {name: send_to(make(options.peer_batches, 1000 + number)) for name, send_to in rivals.items()}
         for name, seconds in work.items():
             least[name] = min(least.get(name, 1e9), seconds / total)
         for name, rate in rates.items():
             best[name] = max(best[name], rate)
-            print(
-                f"{name:<30} {rate:>9,.0f} spans/s, {work[name] / total * 1e6:>6.1f} µs of processor a span", flush=True
-            )
+            spent = f", {work[name] / total * 1e6:>6.1f} µs of processor a span" if name in work else ""
+            print(f"{name:<30} {rate:>9,.0f} spans/s{spent}", flush=True)
     print(f"{sum(len(b.body) for b in batches) / total:.0f} bytes a span")
     for name in list(best)[1:]:
-        print(
-            f"ours / {name}: {best['ours'] / best[name]:.2f} by the clock, {least[name] / least['ours']:.2f} by the processor"
-        )
-    return best["ours"]
+        spent = f", {least[name] / least['ours']:.2f} by the processor" if name in least else ""
+        print(f"ours / {name}: {best['ours'] / best[name]:.2f} by the clock{spent}")
 
 
 if __name__ == "__main__":

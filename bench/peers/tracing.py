@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,25 +54,29 @@ PEERS = (
 )  # fmt: skip
 
 
-def compare(
-    python: str, server: Plane, batches: Sequence[Any], ours: float, send: Callable[..., Any], connections: int
-) -> None:
-    """Print the rate of every peer that is installed for ``python``, and how many times ours is quicker."""
-    for peer in PEERS:
-        found = (
-            subprocess.run([python, "-c", f"import {peer.module}"], capture_output=True, check=False).returncode == 0
-        )
-        if not found:
-            print(f"{peer.name} is not installed for {python}.")
-            continue
-        rate = _measure(peer, python, server, batches, send, connections)
-        print(f"{peer.name:<30} {rate:>9,.0f} spans/s", flush=True)
-        print(f"ours / {peer.name}: {ours / rate:.0f}")
+Round = Callable[[Sequence[Any]], float]  # sends batches, returns spans a second
 
 
-def _measure(
-    peer: Peer, python: str, server: Plane, batches: Sequence[Any], send: Callable[..., Any], connections: int
-) -> float:
+@contextlib.contextmanager
+def peers(
+    python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
+) -> Iterator[dict[str, Round]]:
+    """Start every peer that is installed for ``python``; give what sends it batches, to be called in turns with others."""
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for peer in PEERS if python else ():
+            command = [python, "-c", f"import {peer.module}"]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                print(f"{peer.name} is not installed for {python}.")
+                continue
+            found[peer.name] = stack.enter_context(_running(peer, python, server, first, send, connections))
+        yield found
+
+
+@contextlib.contextmanager
+def _running(
+    peer: Peer, python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
+) -> Iterator[Round]:
     database = server.database
     name = f"peer_{peer.module}"
     with psycopg.connect(**database, dbname="postgres", autocommit=True) as admin:  # type: ignore[arg-type]
@@ -80,17 +84,11 @@ def _measure(
     url = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}/{name}"
     folder, port = tempfile.mkdtemp(prefix="tidegate-peer-"), free_port()
     said = Path(folder) / "said"
+    path = f"{Path(python).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **peer.environment(port, url, folder), "PATH": path}
     with said.open("wb") as log:
         process = subprocess.Popen(
-            peer.command(python, port, url),
-            env={
-                **os.environ,
-                **peer.environment(port, url, folder),
-                "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
-            },
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            peer.command(python, port, url), env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
         try:
@@ -99,15 +97,17 @@ def _measure(
             print(said.read_text()[-2000:])
             raise
         pin(process.pid, 0)
-        first, *others = batches
         with psycopg.connect(**database, dbname=name, autocommit=True) as connection:  # type: ignore[arg-type]
-            asyncio.run(send(port, peer.headers, [first], 1))  # what is made at the first request is made now
-            _wait_for_spans(connection, first.spans)
-            total = sum(batch.spans for batch in others)
-            began = time.perf_counter()
-            asyncio.run(send(port, peer.headers, others, connections))
-            _wait_for_spans(connection, first.spans + total)
-            return total / (time.perf_counter() - began)
+
+            def measured(batches: Sequence[Any], connections: int = connections) -> float:
+                before, total = _count(connection), sum(batch.spans for batch in batches)
+                began = time.perf_counter()
+                asyncio.run(send(port, peer.headers, batches, connections))
+                _wait_for_spans(connection, before + total)
+                return total / (time.perf_counter() - began)
+
+            measured([first], 1)  # what is made at the first request is made now
+            yield measured
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
@@ -118,11 +118,15 @@ def _measure(
         shutil.rmtree(Path(folder), ignore_errors=True)
 
 
+def _count(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT count(*) FROM spans").fetchone()
+    return int(row[0]) if row else 0
+
+
 def _wait_for_spans(connection: psycopg.Connection[Any], total: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        row = connection.execute("SELECT count(*) FROM spans").fetchone()
-        if row and row[0] >= total:
+        if _count(connection) >= total:
             return
         time.sleep(0.05)
     sys.exit(f"Of {total} spans not all were there after {PATIENCE_S:g} s.")

@@ -35,10 +35,14 @@ log = structlog.get_logger(__name__)
 
 # Bodies beyond this are decoded on a thread, so that the loop keeps answering the others.
 _SMALL = 16 * 1024
-MAX_HELD = 256 << 20  # bytes of all bodies that are being read or decoded at one time
+MAX_HELD = 256 << 20  # bytes of all bodies that are on their way into the database at one time
+# What is on its way beside a request that goes on being read. It bounds how long an exporter waits, which gives up after ten seconds.
+MAX_OTHERS = 32 << 20
+MAX_AGE_S = 3.0  # of the oldest body that waits: beyond that, more of them would be waited for in vain
 _KINDS = {b"application/x-protobuf": False, b"application/json": True}
 Row = TypeVar("Row")
 Batch = TypeVar("Batch")
+Made = TypeVar("Made")
 
 
 class UnknownType(Problem):
@@ -110,10 +114,11 @@ class _Hold:
     size: int = 0
 
     def take(self, size: int) -> None:
+        others = self.intake.held - self.size
         self.size += size
         self.intake.held += size
-        if self.intake.held > MAX_HELD:
-            raise Busy("More arrives than there is memory for: send it again.", retry_after_s=1)
+        if others > MAX_OTHERS or self.intake.held > MAX_HELD:
+            raise Busy("More arrives than can be dealt with: send it again.", retry_after_s=1)
 
     def give_back(self) -> None:
         self.intake.held -= self.size
@@ -129,6 +134,9 @@ class Otlp:
         self._told = told
         self._reading_of = reading_of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="otlp")
+        self._since: dict[
+            object, float
+        ] = {}  # when the bodies that wait for the thread, or are on it, began to; the oldest first
         self.held = 0
         self.rejected = 0
         self.traces: Signal[SpanRow, Ready] = Signal(
@@ -173,7 +181,7 @@ class Otlp:
             key = await self._mirror.key_of(request.headers.get(b"authorization"))
             if kind not in _KINDS:
                 raise UnknownType("Content-Type must be application/x-protobuf or application/json.")
-            signal.writer.check()
+            self._check(signal)
             limit = settings.OTLP_MAX_BYTES
             body = await read_body(request, limit=limit, unpacked=limit, take=hold.take)
             decoded = await self._stored(signal, body, key, as_json=as_json) if body else Decoded[Any]()
@@ -184,6 +192,21 @@ class Otlp:
         self.rejected += decoded.rejected
         return Response(200, answer(decoded, signal.rejected, as_json=as_json), (JSON if as_json else PROTOBUF,))
 
+    def _check(self, signal: Signal[Any, Any]) -> None:
+        """Raise ``Busy`` when a request would be answered too late, before anybody reads it."""
+        signal.writer.check()
+        now = asyncio.get_running_loop().time()
+        if max(now - next(iter(self._since.values()), now), signal.writer.lag_s) > MAX_AGE_S:
+            raise Busy("What came before has not been dealt with yet: send it again.", retry_after_s=1)
+
+    async def _on_thread(self, work: Callable[[], Made]) -> Made:
+        loop, turn = asyncio.get_running_loop(), object()
+        self._since[turn] = loop.time()
+        try:
+            return await loop.run_in_executor(self._thread, work)
+        finally:
+            del self._since[turn]
+
     async def _stored(self, signal: Signal[Any, Any], body: bytes, key: Key, *, as_json: bool) -> Decoded[Any]:
         decode = signal.decode_json if as_json else signal.decode_protobuf
         reading = self._reading_of(key)
@@ -193,8 +216,7 @@ class Otlp:
             return decoded, *signal.prepare(decoded)
 
         try:
-            loop = asyncio.get_running_loop()
-            work = made() if len(body) <= _SMALL else await loop.run_in_executor(self._thread, made)
+            work = made() if len(body) <= _SMALL else await self._on_thread(made)
         except Problem:
             raise
         except Exception:

@@ -223,6 +223,32 @@ async def test_traces__no_memory_for_the_body__is_429_and_what_was_held_is_free_
     assert edge._otlp.held == 0
 
 
+async def test_traces__others_hold_all_that_may_be_held__is_429(
+    ask: Caller, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.edge.otlp.MAX_OTHERS", 1000)
+    body = request().SerializeToString()
+
+    alone = await ask("POST", "/v1/traces", body, PROTOBUF)
+    edge._otlp.held += 1001
+    beside = await ask("POST", "/v1/traces", body, PROTOBUF)
+    edge._otlp.held -= 1001
+
+    assert (alone.status, beside.status, beside.headers["retry-after"]) == (200, 429, "1")
+    assert edge._otlp.held == 0
+
+
+async def test_traces__others_have_waited_too_long__is_429_before_it_is_read(ask: Caller, edge: Edge) -> None:
+    body = request().SerializeToString()
+    turn = object()
+    edge._otlp._since[turn] = asyncio.get_running_loop().time() - 3.5
+    late = await ask("POST", "/v1/traces", body, PROTOBUF)
+    del edge._otlp._since[turn]
+
+    assert (late.status, late.headers["retry-after"]) == (429, "1")
+    assert (await ask("POST", "/v1/traces", body, PROTOBUF)).status == 200
+
+
 async def test_traces__a_body_that_does_not_come__times_out(
     ask: Caller, edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

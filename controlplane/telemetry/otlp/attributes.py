@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from controlplane.telemetry.otlp.vocabulary import NAMES, is_message
+from controlplane.telemetry.otlp.vocabulary import NAMES, NUMBERS, is_message
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
 
 MAX_VALUE = 8_192  # characters of an attribute's text
@@ -28,9 +28,9 @@ _LINE = 0x7FFF_FFFF_FFFF_FFFF
 
 
 class Attribute(NamedTuple):
-    """One attribute. ``json`` is ``"key":value``; ``slot`` and ``rank`` place it in the vocabulary (slot 0: nowhere).
+    """One attribute. ``json`` is ``"key":value``; ``slot`` and ``rank`` place it in the vocabulary (slot 0: nowhere, or it says nothing).
 
-    ``cut`` is the length that a text had before it was cut, else 0. ``message`` marks what people or models said.
+    ``said`` is the value as the vocabulary takes it: as text, where it is no number. ``cut`` is the length that a text had before it was cut, else 0. ``message`` marks what people or models said.
     """
 
     key: str
@@ -40,21 +40,23 @@ class Attribute(NamedTuple):
     value: Any
     cut: int
     message: bool
+    said: Any
 
 
-_by_bytes: dict[bytes, Attribute] = {}
+_new = tuple.__new__  # what a NamedTuple does in the end, without its constructor
+known_attributes: dict[bytes, Attribute] = {}  # by their bytes
 _by_json: dict[tuple[str, str, Any], Attribute] = {}
 
 
 def from_wire(raw: bytes) -> Attribute:
     """Return the attribute of a serialised ``KeyValue``; ``Malformed`` when it is none."""
-    found = _by_bytes.get(raw)
+    found = known_attributes.get(raw)
     if found is None:
         found = _plain(raw) or made(*_pair(raw, 0, len(raw), 0))
         if len(raw) <= _CACHED_SIZE:
-            if len(_by_bytes) >= _CACHED:
-                _by_bytes.clear()
-            _by_bytes[raw] = found
+            if len(known_attributes) >= _CACHED:
+                known_attributes.clear()
+            known_attributes[raw] = found
     return found
 
 
@@ -66,9 +68,12 @@ def _plain(raw: bytes) -> Attribute | None:
         if raw[0] != 10 or raw[end] != 18 or raw[1] > 127 or size > 127 or end + 2 + size != len(raw):
             return None
         kind = raw[end + 2]
-        name = _name(raw[2:end])
+        key = raw[2:end]
+        name = _names.get(key) or _name(key)
         if kind == 10 and raw[end + 3] == size - 2 and not name.message:
-            value: Any = clean(raw[end + 4 :].decode("utf-8", "replace"))
+            value: Any = raw[end + 4 :].decode("utf-8", "replace")
+            if "\x00" in value:
+                return None
         elif kind == 24 and size <= 8:
             value, stop = varint(raw, end + 3)
             if stop != len(raw):
@@ -77,7 +82,19 @@ def _plain(raw: bytes) -> Attribute | None:
             return None
     except IndexError:
         return None
-    return Attribute(name.key, name.json + orjson.dumps(value), name.slot, name.rank, value, 0, name.message)
+    slot = name.slot
+    says = value if not slot else _said(slot, value)
+    ready = (
+        name.key,
+        name.json + orjson.dumps(value),
+        0 if says is None else slot,
+        name.rank,
+        value,
+        0,
+        name.message,
+        says,
+    )
+    return _new(Attribute, ready)
 
 
 class _Name(NamedTuple):
@@ -124,7 +141,16 @@ def made(key: str, value: Any) -> Attribute:
     """Return the attribute of a key and a plain value."""
     name = _name(key)
     value, cut = _capped(value, MAX_MESSAGE if name.message else MAX_VALUE)
-    return Attribute(name.key, name.json + dumps(value), name.slot, name.rank, value, cut, name.message)
+    said = _said(name.slot, value)
+    slot = 0 if said is None else name.slot
+    return Attribute(name.key, name.json + dumps(value), slot, name.rank, value, cut, name.message, said)
+
+
+def _said(slot: int, value: Any) -> Any:
+    """Return what a value says in its place of the vocabulary; ``None`` for nothing."""
+    if value is None or value == "" or value is False:
+        return None
+    return value if not slot or slot in NUMBERS else str(value)
 
 
 def dumps(value: Any) -> bytes:
@@ -223,4 +249,15 @@ def json_value(value: Mapping[str, Any], depth: int = 0) -> Any:
     return clean(content) if isinstance(content, str) else content if isinstance(content, bool) else None
 
 
-__all__ = ["Attribute", "Malformed", "clean", "dumps", "from_json", "from_wire", "json_value", "made", "wire_value"]
+__all__ = [
+    "Attribute",
+    "Malformed",
+    "clean",
+    "dumps",
+    "from_json",
+    "from_wire",
+    "json_value",
+    "known_attributes",
+    "made",
+    "wire_value",
+]

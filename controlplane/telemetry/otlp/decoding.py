@@ -60,8 +60,8 @@ class Origin(NamedTuple):
         for attribute in attributes:
             kept.append(attribute.json)
             named[attribute.key] = attribute.value
-            if attribute.slot and attribute.value not in (None, ""):
-                said[attribute.slot] = attribute.value
+            if attribute.slot:
+                said[attribute.slot] = attribute.said
         service = str(named.get("service.name") or "")[:120]
         instance = named.get("service.instance.id") or named.get("host.name") or named.get("k8s.pod.name") or ""
         return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said)
@@ -70,6 +70,12 @@ class Origin(NamedTuple):
 def hex_id(text: str, length: int) -> bool:
     """Return whether ``text`` is an id of that many lower-case hex digits, not all zero."""
     return len(text) == length and not names_nothing(text) and _HEX.issuperset(text)
+
+
+def hex_of(value: Any) -> str:
+    """Return an id out of JSON in lower case; what is not hex is too short to be one."""
+    text = str(value or "").lower()
+    return text if _HEX.issuperset(text) else "?"
 
 
 def names_nothing(text: str) -> bool:

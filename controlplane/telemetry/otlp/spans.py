@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, made
-from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id, names_nothing
+from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, known_attributes, made
+from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_of, names_nothing
 from controlplane.telemetry.otlp.events import Event, events_json, links_json, wire_event, wire_link
+from controlplane.telemetry.otlp.facts import FACTS, facts_of
 from controlplane.telemetry.otlp.usage import usage_of
-from controlplane.telemetry.otlp.vocabulary import (
-    AGENT,
-    DECISION,
-    ENTITY,
-    MODEL,
-    PROVIDER,
-    REFUSED,
-    RELEASE,
-    ROUTE,
-    SESSION,
-    TENANT,
-    TOOL,
-    USER,
-    operation_of,
-    provider_of,
-)  # fmt: skip
+from controlplane.telemetry.otlp.vocabulary import INPUT, OUTPUT, SESSION, TENANT, USER
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
 from controlplane.telemetry.schemas import MessageRow, SpanRow
 
 MAX_ATTRIBUTES = 256
 MAX_EVENTS = 128
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+_new = tuple.__new__  # what a NamedTuple does in the end; its constructor takes as long as five columns
 _LATEST_NS = 4_102_444_800 * 10**9  # the year 2100
 _EPOCH_NS = 946_684_800 * 10**9  # PostgreSQL counts from the year 2000
 _FIXED64 = struct.Struct("<Q").unpack_from
@@ -43,19 +31,13 @@ _ENUMS = {
 
 
 class _Raw:
-    """One span out of either encoding. Ids are bytes of hex, times nanoseconds."""
+    """One span out of either encoding. Ids are hex, times nanoseconds. What most spans don't say is of the class."""
 
-    __slots__ = (
-        "attributes", "dropped", "end_ns", "events", "kind", "links", "message", "name", "parent_id", "span_id", "start_ns",
-        "status", "trace_id",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.trace_id = self.span_id = self.parent_id = self.name = self.message = ""
-        self.kind = self.start_ns = self.end_ns = self.status = self.dropped = 0
-        self.attributes: list[Attribute] = []
-        self.events: list[Event] = []
-        self.links: list[Event] = []
+    trace_id = span_id = parent_id = name = message = ""
+    kind = start_ns = end_ns = status = dropped = 0
+    attributes: list[Attribute]
+    events: Sequence[Event] = ()
+    links: Sequence[Event] = ()
 
 
 def decode_protobuf(body: bytes, reading: Reading) -> Decoded[SpanRow]:
@@ -99,7 +81,8 @@ def _scope_name(body: bytes, start: int, end: int) -> str:
 def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls would cost more than what they do)
     """Walk over one span. The loop reads short tags and lengths itself: it runs for every field of every span."""
     raw = _Raw()
-    attributes = raw.attributes
+    attributes = raw.attributes = list[Attribute]()
+    keep, seen = attributes.append, known_attributes
     while at < end:
         tag = data[at]
         at += 1
@@ -115,7 +98,8 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
             if stop > end:
                 raise Malformed("a field is longer than what is around it")
             if tag == 74:  # attributes
-                attributes.append(from_wire(data[at:stop]))
+                pair = data[at:stop]
+                keep(seen.get(pair) or from_wire(pair))
             elif tag == 42:
                 raw.name = clean(data[at:stop].decode("utf-8", "replace"))
             elif tag == 18:
@@ -154,9 +138,9 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
 def _long_field(raw: _Raw, number: int, data: bytes, start: int, end: int) -> None:
     """Take one of the fields with a length that not every span has."""
     if number == 11 and len(raw.events) < MAX_EVENTS:
-        raw.events.append(wire_event(data, start, end))
+        raw.events = [*raw.events, wire_event(data, start, end)]
     elif number == 13 and len(raw.links) < MAX_EVENTS:
-        raw.links.append(wire_link(data, start, end))
+        raw.links = [*raw.links, wire_link(data, start, end)]
     elif number == 15:
         _status(raw, data, start, end)
 
@@ -188,9 +172,9 @@ def decode_json(body: bytes, reading: Reading) -> Decoded[SpanRow]:
 def _json_span(span: Mapping[str, Any]) -> _Raw:
     raw = _Raw()
     status = span.get("status") or {}
-    raw.trace_id = str(span.get("traceId") or "").lower()
-    raw.span_id = str(span.get("spanId") or "").lower()
-    raw.parent_id = str(span.get("parentSpanId") or "").lower()
+    raw.trace_id = hex_of(span.get("traceId"))
+    raw.span_id = hex_of(span.get("spanId"))
+    raw.parent_id = hex_of(span.get("parentSpanId"))
     raw.name = clean(str(span.get("name") or ""))
     raw.kind = _enum(span.get("kind"))
     raw.start_ns = int(span.get("startTimeUnixNano") or 0)
@@ -240,15 +224,14 @@ class _Rows:
         kept: list[bytes] = []
         messages: list[tuple[str, Any]] = []
         cuts: dict[str, int] = {}
-        for attribute in raw.attributes[:MAX_ATTRIBUTES]:
-            key, json, slot, rank, value, cut, message = attribute
+        for key, json, slot, rank, value, cut, message, says in raw.attributes[:MAX_ATTRIBUTES]:
             if message:
                 messages.append((key, value))
                 continue
             kept.append(json)
-            if slot and rank <= ranks.get(slot, 99) and value not in (None, ""):
+            if slot and (slot not in ranks or rank <= ranks[slot]):
                 ranks[slot] = rank
-                said[slot] = value
+                said[slot] = says
             if cut:
                 cuts[key] = cut
         self._finish(raw, origin, scope, said, kept, messages, cuts)
@@ -263,9 +246,11 @@ class _Rows:
         messages: list[tuple[str, Any]],
         cuts: dict[str, int],
     ) -> None:
-        tenant = self._reading.tenant_of(str(said.get(TENANT, "")))[:64]
+        get = said.get
+        tenant = self._reading.tenant_of(get(TENANT, ""))[:64]
         starts_us = (raw.start_ns - _EPOCH_NS) // 1000
-        operation = operation_of(said)
+        facts = facts_of(tuple(map(get, FACTS)))
+        operation = facts.operation or ("chat" if INPUT in said or OUTPUT in said else "")
         usage = usage_of(said, operation, raw.kind, self._reading.price_of)
         events, in_events = events_json(raw.events)
         messages += in_events
@@ -277,44 +262,42 @@ class _Rows:
             kept.append(b'"tidegate.cost.estimated":true')
         if messages:
             kept.append(b'"tidegate.messages":"%b"' % self._keep(messages, starts_us, raw, tenant))
-        get = said.get
-        self.decoded.rows.append(
-            SpanRow(
-                starts_us,
-                max(0, raw.end_ns - raw.start_ns) // 1000,
-                raw.kind if 0 <= raw.kind <= 5 else 0,
-                raw.status if 0 <= raw.status <= 2 else 0,
-                usage.by,
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.cached_tokens,
-                usage.reasoning_tokens,
-                usage.cost_nusd,
-                usage.ttft_us,
-                raw.trace_id,
-                raw.span_id,
-                raw.parent_id if raw.parent_id.strip("0") else "",
-                tenant,
-                origin.service,
-                scope[:120],
-                raw.name[:200],
-                raw.message[:500],
-                operation[:64],
-                provider_of(str(get(PROVIDER, "")))[:64],
-                str(get(MODEL, ""))[:120],
-                str(get(ROUTE, ""))[:64],
-                str(get(RELEASE, ""))[:64],
-                _decision(said)[:64],
-                _named(said, AGENT, operation == "invoke_agent"),
-                _named(said, TOOL, operation == "execute_tool"),
-                str(get(SESSION, ""))[:120],
-                str(get(USER, ""))[:120],
-                b"{%b}" % b",".join(kept),
-                origin.json,
-                events,
-                links_json(raw.links),
-            )
+        row = (
+            starts_us,
+            max(0, raw.end_ns - raw.start_ns) // 1000,
+            raw.kind if 0 <= raw.kind <= 5 else 0,
+            raw.status if 0 <= raw.status <= 2 else 0,
+            usage.by,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+            usage.cost_nusd,
+            usage.ttft_us,
+            raw.trace_id,
+            raw.span_id,
+            raw.parent_id if raw.parent_id != _NO_SPAN and raw.parent_id.strip("0") else "",
+            tenant,
+            origin.service,
+            scope[:120],
+            raw.name[:200],
+            raw.message[:500],
+            operation[:64],
+            facts.provider,
+            facts.model,
+            facts.route,
+            facts.release,
+            facts.decision,
+            facts.agent,
+            facts.tool,
+            get(SESSION, "")[:120],
+            get(USER, "")[:120],
+            b"{%b}" % b",".join(kept),
+            origin.json,
+            events,
+            links_json(raw.links),
         )
+        self.decoded.rows.append(_new(SpanRow, row))
 
     def _keep(self, messages: Iterable[tuple[str, Any]], starts_us: int, raw: _Raw, tenant: str) -> bytes:
         """Put what was said aside, redacted, where the tenant wants that; else drop it. Return which of the two."""
@@ -329,21 +312,13 @@ class _Rows:
         return b"kept"
 
 
-def _named(said: Mapping[int, Any], slot: int, entity: bool) -> str:
-    return str(said.get(slot) or (said.get(ENTITY, "") if entity else ""))[:120]
-
-
-def _decision(said: Mapping[int, Any]) -> str:
-    refused = said.get(REFUSED)
-    return f"refused: {refused}" if refused else str(said.get(DECISION, ""))
-
-
 def _fault(raw: _Raw) -> str:
-    if not hex_id(raw.trace_id, 32):
+    """Return why a span can't be kept. Its ids are hex, however it came."""
+    if len(raw.trace_id) != 32 or raw.trace_id == _NO_TRACE:
         return "a trace id must have 16 bytes that are not all zero"
-    if not hex_id(raw.span_id, 16):
+    if len(raw.span_id) != 16 or raw.span_id == _NO_SPAN:
         return "a span id must have 8 bytes that are not all zero"
-    if not names_nothing(raw.parent_id) and not hex_id(raw.parent_id, 16):
+    if len(raw.parent_id) != 16 and not names_nothing(raw.parent_id):
         return "a parent span id must have 8 bytes"
     if not 0 < raw.start_ns < _LATEST_NS:
         return "a span must start at a time, in nanoseconds since 1970"

@@ -45,8 +45,8 @@ def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Price
     """Return the usage of a span from what it says by slot; nothing for those whose numbers are sums over others."""
     if not operation or not counts_usage(operation, kind):
         return _NONE
-    given, out, cached = (_count(said.get(slot)) for slot in (INPUT, OUTPUT, CACHED))
-    cost, estimated = _cost(said), False
+    given, out, cached = _count(said.get(INPUT)), _count(said.get(OUTPUT)), _count(said.get(CACHED))
+    cost, estimated = _cost(said) if COST_NUSD in said or COST_USD in said else None, False
     if given is not None and cached is not None and cached > given:
         given += cached  # who writes it that way counts what was cached apart
     if cost is None and (given or out):
@@ -66,6 +66,10 @@ def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Price
 
 
 def _count(value: Any) -> int | None:
+    if value is None:
+        return None
+    if value.__class__ is int and 0 <= value < _MOST:
+        return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
         return int(value)
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:

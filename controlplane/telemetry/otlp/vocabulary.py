@@ -78,6 +78,7 @@ _SLOTS: dict[int, tuple[str, ...]] = {
     CURRENCY: ("gen_ai.usage.cost.currency",),
     TTFT_S: ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"),
 }
+NUMBERS = frozenset({INPUT, OUTPUT, CACHED, REASONING, COST_NUSD, COST_USD, TTFT_S})  # the others are texts
 NAMES: dict[str, tuple[int, int]] = {
     name: (slot, rank) for slot, names in _SLOTS.items() for rank, name in enumerate(names)
 }
