@@ -118,6 +118,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("state/erase/", state.erase, name="state-erase"),
     path("state/nodes/add/", state.add_node, name="state-node-add"),
     path("state/nodes/remove/", state.remove_node, name="state-node-remove"),
+    path("state/rebalance/preview/", state.preview, name="state-preview"),
     path("state/rebalance/", state.rebalance, name="state-rebalance"),
     path("state/rebalance/steer/", state.steer, name="state-steer"),
     path("audit/", show("audit"), name="audit"),

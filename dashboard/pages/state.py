@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import cos, pi, sin
 from typing import Any
 
@@ -18,7 +19,9 @@ from tidegate.core.partition import SLOTS
 MINUTES = 15
 MOST_TENANTS = 50
 RINGS = (("cache", "Sessions", "Valkey"), ("database", "Users and topics", "PostgreSQL"))
-INNER, OUTER = 62.0, 94.0
+INNER, OUTER = 58.0, 78.0  # of the slots, each where it is
+SHARES = 89.0  # of the arcs around them, which add up each node's
+GAP = 0.012  # between arcs, in radians
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,13 @@ class Tier:
 
 @dataclass(frozen=True)
 class Node:
-    """A node with the path of its slots on the ring, one line each."""
+    """A node with the path of its slots on the ring, one line each, and the arc of its share."""
 
     share: queries.NodeShare
     series: int
     part: float
     path: str
+    arc: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,33 @@ def _tick(slot: int) -> str:
     return f"M{100 + INNER * x:.1f} {100 + INNER * y:.1f}L{100 + OUTER * x:.1f} {100 + OUTER * y:.1f}"
 
 
+def _arc(begin: int, end: int) -> str:
+    """Return the arc from one slot's beginning to another's; nothing for no slots, a circle for all of them."""
+    if begin == end:
+        return ""
+    gap = 0.0 if end - begin == SLOTS else GAP
+    angles = [2 * pi * at / SLOTS - pi / 2 for at in (begin, (begin + end) / 2, end)]
+    points = [
+        f"{100 + SHARES * cos(angle):.2f} {100 + SHARES * sin(angle):.2f}"
+        for angle in (angles[0] + gap, angles[1], max(angles[1], angles[2] - gap))
+    ]
+    step = f"A{SHARES:g} {SHARES:g} 0 0 1 "
+    return f"M{points[0]}{step}{points[1]}{step}{points[2]}"
+
+
 def _nodes(shares: list[queries.NodeShare], owners: list[int]) -> list[Node]:
     ticks: dict[int, list[str]] = {}
     for slot, owner in enumerate(owners):
         ticks.setdefault(owner, []).append(_tick(slot))
+    ends = [*accumulate((share.slots for share in shares), initial=0)]
     return [
-        Node(share, number % 5 + 1, share.slots / SLOTS, "".join(ticks.get(share.node.pk, ())))
+        Node(
+            share,
+            number % 5 + 1,
+            share.slots / SLOTS,
+            "".join(ticks.get(share.node.pk, ())),
+            _arc(*ends[number : number + 2]),
+        )
         for number, share in enumerate(shares)
     ]
 

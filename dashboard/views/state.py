@@ -5,14 +5,17 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.views.decorators.http import require_GET
 
-from controlplane.problems import Invalid
+from controlplane.problems import Forbidden, Invalid, NotFound
+from controlplane.state import queries
 from controlplane.state.actions import nodes, owners, sessions
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
-from dashboard.views.show import asker_behind
+from dashboard.views.show import asker_behind, signed_in
 
 
 @acting
@@ -53,13 +56,32 @@ def _pace(form: Form) -> float:
         raise Invalid("The pace is not readable.", errors={"slots_per_s": "must be a number"}) from None
 
 
+def _what(form: Form) -> tuple[str, list[str]]:
+    """Return the kind of the ring and the nodes to empty."""
+    kind, _, leaving = form.text("what").partition("/")
+    return kind, [leaving] if leaving else []
+
+
+@require_GET
+@signed_in
+def preview(request: HttpRequest) -> HttpResponse:
+    """Answer the fragment that says what a rebalancing would move."""
+    form = Form.of(request.GET.dict())
+    try:
+        kind, without = _what(form)
+        plan = queries.plan(asker_behind(request), kind, without=without)
+        least_s = plan.slots_moving / max(_pace(form), 0.1)
+    except (Forbidden, Invalid, NotFound) as problem:
+        return render(request, "state/plan.html", {"problem": problem})
+    return render(request, "state/plan.html", {"plan": plan, "least_s": least_s})
+
+
 @acting
 def rebalance(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        kind, _, leaving = form.text("what").partition("/")
-        without = [leaving] if leaving else []
+        kind, without = _what(form)
         job = nodes.start_rebalancing(by=asker, kind=kind, without=without, slots_per_s=_pace(form))
         say(
             request,

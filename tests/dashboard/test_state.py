@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -108,3 +109,41 @@ def test_session__ended_by_an_operator__is_marked_and_erased(
 def test_session__ended_by_somebody_who_may_not__is_not(who: str, sign_in: SignIn, world: World) -> None:
     assert sign_in(who).post("/sessions/end/", {"session": "acme/s-1"}).status_code in (403, 404)
     assert not EndedSession.objects.exists()
+
+
+def test_preview__a_node_is_to_be_emptied__says_what_moves_and_how_long_it_takes(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+
+    emptied = client.get("/state/rebalance/preview/", {"what": "cache/main", "slots_per_s": "10"}).content.decode()
+    even = client.get("/state/rebalance/preview/", {"what": "cache", "slots_per_s": "512"}).content.decode()
+
+    assert "1024 of 1,024 slots move, 100.0 %" in emptied
+    assert '<td>main</td><td class="r dim">1024</td><td class="r strong">0</td>' in emptied
+    assert "at least 1 min" in emptied or "at least 2 min" in emptied
+    assert "512 of 1,024 slots move, 50.0 %" in even
+    assert not Rebalancing.objects.filter(kind="cache").exists()
+
+
+@pytest.mark.parametrize("what", ["cache/nobody", "nothing", ""])
+def test_preview__of_what_is_not_there__says_so(what: str, sign_in: SignIn, world: World) -> None:
+    response = sign_in("anna").get("/state/rebalance/preview/", {"what": what, "slots_per_s": "10"})
+
+    assert response.status_code == 200
+    assert 'role="alert">There is no' in response.content.decode()
+
+
+def test_preview__somebody_of_one_tenant__is_not_told(sign_in: SignIn, world: World) -> None:
+    html = sign_in("gus").get("/state/rebalance/preview/", {"what": "cache"}).content.decode()
+
+    assert "slots move" not in html
+    assert 'role="alert"' in html
+
+
+def test_rings__shares__are_arcs_that_add_up_to_a_circle(sign_in: SignIn, world: World) -> None:
+    html = sign_in("anna").get("/state/").content.decode()
+
+    arcs = re.findall(r'class="arc s\d" d="([^"]*)"', html)
+    assert (
+        arcs[0] == "M100.00 11.00A89 89 0 0 1 100.00 189.00A89 89 0 0 1 100.00 11.00"
+    )  # main has all of the caches' slots
+    assert arcs[1] == ""  # cache-2 has none
