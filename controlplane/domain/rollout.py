@@ -102,7 +102,7 @@ def serving(state: State, plan: Plan) -> Serving:
 
 def in_shadow(state: State, plan: Plan) -> bool:
     """Tell whether only copies of calls get the candidate now."""
-    return state.phase in SERVED - {"promoting"} and bool(plan.rings) and _ring(state, plan).shadow
+    return state.phase in SERVED - {"promoting"} and bool(plan.rings) and ring_of(state, plan).shadow
 
 
 # What people do.
@@ -155,7 +155,7 @@ def resume(state: State, plan: Plan, now: datetime) -> State:
         more = (
             0
             if plan.strategy == "blue_green"
-            else max(0, _seconds_over(state, plan, now)) + _ring(state, plan).patience_s
+            else max(0, _seconds_over(state, plan, now)) + ring_of(state, plan).patience_s
         )
         return _changed(state, phase="running", extended_s=state.extended_s + more)
     return _changed(state, phase="running")
@@ -188,7 +188,7 @@ def skip(state: State, plan: Plan, now: datetime) -> State:
     _only(state, "skip", "running", "held")
     if plan.strategy == "blue_green":
         raise Impossible("A blue-green rollout has nothing to skip: switch it.")
-    if _ring(state, plan).gate == "manual":
+    if ring_of(state, plan).gate == "manual":
         return _changed(state, phase="running", skipped=True, asks=True, reason="Waits for a person's approval.")
     return _next_ring(state, plan, now)
 
@@ -289,7 +289,7 @@ def _danger(state: State, facts: Facts) -> Decision | None:
 
 
 def _progress(state: State, plan: Plan, facts: Facts, now: datetime) -> Decision | None:
-    ring = _ring(state, plan)
+    ring = ring_of(state, plan)
     baked = state.skipped or _age_s(state, now) >= ring.bake_s
     if not baked:
         return None
@@ -335,13 +335,14 @@ def next_at(state: State, plan: Plan) -> datetime | None:
     """Return when the ring's analysis is over at the latest."""
     if state.entered_at is None or state.phase not in {"running", "paused"} or plan.strategy == "blue_green":
         return None
-    ring = _ring(state, plan)
+    ring = ring_of(state, plan)
     if ring.gate == "time":
         return state.entered_at + timedelta(seconds=ring.bake_s)
     return state.entered_at + timedelta(seconds=max(ring.bake_s, ring.patience_s) + state.extended_s)
 
 
-def _ring(state: State, plan: Plan) -> RingPlan:
+def ring_of(state: State, plan: Plan) -> RingPlan:
+    """Return the ring that a rollout with rings is in, or was in last."""
     return plan.rings[min(max(0, state.ring), len(plan.rings) - 1)]
 
 
@@ -350,7 +351,7 @@ def _age_s(state: State, now: datetime) -> float:
 
 
 def _seconds_over(state: State, plan: Plan, now: datetime) -> int:
-    ring = _ring(state, plan)
+    ring = ring_of(state, plan)
     return int(_age_s(state, now) - max(ring.bake_s, ring.patience_s) - state.extended_s)
 
 

@@ -10,8 +10,9 @@ from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
 from dashboard.diffs import lines_of
 from dashboard.page import Context, Page, Params
-from dashboard.rollout_board import columns_of, converged_of
+from dashboard.rollout_board import columns_of
 from dashboard.rollout_course import arm_course
+from dashboard.rollout_words import converged_of
 
 MOST = 60
 MOST_EVENTS = 40
