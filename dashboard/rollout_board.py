@@ -78,15 +78,9 @@ def columns_of(rollouts: Iterable[Rollout], *, now: datetime, chosen: int | None
         for each in shown
     ]
     live = [card for card in cards if card.rollout.phase in OPEN]
-    rings: dict[str, tuple[int, str]] = {}
-    for card in live:
-        for name, share, says in _rings_of(card.rollout):
-            rings.setdefault(name, (share, says))
-    if not rings:
-        rings = {ring.name: (ring.share, share_words(ring)) for ring in DEFAULTS["rings"]}
-    ordered = sorted(rings.items(), key=lambda item: item[1][0])
     columns = [
-        Column(name, says, [card for card in live if _place(card.rollout) == name]) for name, (_, says) in ordered
+        Column(name, says, [card for card in live if _place(card.rollout) == name])
+        for name, says in _rings_of([card.rollout for card in live])
     ]
     waiting = [card for card in live if _place(card.rollout) == ""]
     if waiting:
@@ -99,7 +93,19 @@ def _ended_lately(rollout: Rollout, now: datetime) -> bool:
     return rollout.ended_at is not None and now - rollout.ended_at < ENDED_SHOWN
 
 
-def _rings_of(rollout: Rollout) -> list[tuple[str, int, str]]:
+def _rings_of(rollouts: Iterable[Rollout]) -> list[tuple[str, str]]:
+    """Return the rings of all rollouts by name with what they hold, from left to right; the usual ones when there are none."""
+    found: dict[str, set[tuple[int, str]]] = {}
+    for rollout in rollouts:
+        for name, share, says in _rings_in(rollout):
+            found.setdefault(name, set()).add((share, says))
+    if not found:
+        found = {ring.name: {(_order(ring), share_words(ring))} for ring in DEFAULTS["rings"]}
+    ordered = sorted((min(holds)[0], name, sorted(holds)) for name, holds in found.items())
+    return [(name, " or ".join(says for _, says in holds)) for _, name, holds in ordered]
+
+
+def _rings_in(rollout: Rollout) -> list[tuple[str, int, str]]:
     if rollout.strategy == "blue_green":
         return [("Everyone", 2 * PARTS, "100 %")]
     return [(ring.name, _order(ring), share_words(ring)) for ring in rollout.plan.rings]
@@ -136,7 +142,7 @@ def card_of(
         tone=tone,
         pill=pill,
         changes=changes_of(rollout.previous.config, rollout.release.config),
-        lines=lines_of(arms) if live or rollout.phase in ENDED else (),
+        lines=lines_of(arms) if live and (arms.stable.calls or arms.candidate.calls) else (),
         meter=_evidence(rollout, now),
         says=outcome_of(rollout, arms),
         converged=converged_of(rollout, convergence) if convergence is not None else None,

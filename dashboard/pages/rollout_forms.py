@@ -7,7 +7,7 @@ from typing import Any
 from controlplane.domain.rollout import WAITING
 from controlplane.problems import Conflict
 from controlplane.rollouts import queries
-from controlplane.rollouts.models import Deployment
+from controlplane.rollouts.models import Deployment, Rollout
 from controlplane.tenancy.models import Role
 from dashboard.asking import Asking
 from dashboard.forms import Form
@@ -23,9 +23,8 @@ def build_new(asking: Asking, params: Params) -> Context:
     asking.asker.must(Role.OPERATOR)
     found = list(queries.deployments_seen_by(asking.asker).exclude(stable=None)[:MOST])
     chosen = next((each for each in found if each.slug == params.value("deployment")), found[0] if found else None)
-    values = {"config": "", "release": ""}
     context = {"title": "New rollout", "deployments": found, "draft": None}
-    return {**context, **(_fields(asking, chosen, values) if chosen else {"chosen": None})}
+    return {**context, **(_fields(asking, chosen) if chosen else {"chosen": None})}
 
 
 def build_edit(asking: Asking, params: Params) -> Context:
@@ -34,19 +33,19 @@ def build_edit(asking: Asking, params: Params) -> Context:
     draft = queries.rollout_numbered(asking.asker, int(number) if number.isdecimal() else 0)
     if draft.phase not in WAITING:
         raise Conflict("This rollout has begun: it can be told what to do, and not be edited any more.")
-    return {"title": "Edit rollout", "draft": draft, **_fields(asking, draft.deployment, values_of(draft))}
+    return {"title": "Edit rollout", "draft": draft, **_fields(asking, draft.deployment, draft)}
 
 
-def _fields(asking: Asking, deployment: Deployment, values: dict[str, str]) -> dict[str, Any]:
+def _fields(asking: Asking, deployment: Deployment, draft: Rollout | None = None) -> dict[str, Any]:
+    """Return what the form needs; the config to begin with is the draft's, or else the stable one."""
+    values, begun_with = (values_of(draft), draft.release) if draft else ({}, deployment.stable)
     return {
         "chosen": deployment,
         "releases": list(deployment.releases.filter(bad_at=None).exclude(pk=deployment.stable_id or 0)[:MOST_RELEASES]),
         "strategies": STRATEGIES,
         "values": values,
-        "stable_config": deployment.stable.config if deployment.stable else {},
-        "preview": preview_of(deployment, Form({"strategy": "rings", "config": "{}", **values}), asking.now)
-        if values["release"]
-        else None,
+        "config": begun_with.config if begun_with else {},
+        "preview": preview_of(deployment, Form(values), asking.now) if draft else None,
     }
 
 

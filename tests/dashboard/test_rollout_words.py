@@ -82,7 +82,7 @@ def test_outcome__ended__says_what_it_came_to_and_why(arms: Figures, says: str) 
 
 
 def test_outcome__clients_said_how_fast__is_told() -> None:
-    times = {"started_at": NOW - timedelta(minutes=2), "ended_at": NOW}
+    times: dict[str, Any] = {"started_at": NOW - timedelta(minutes=2), "ended_at": NOW}
     one = rollout(phase="complete", step=4, applied={"step": 4, "clients": 1, "p99_ms": 180}, **times)
 
     assert outcome_of(one, Figures(ArmFigures(), ArmFigures())).endswith("1 client took the last change within 180 ms.")
