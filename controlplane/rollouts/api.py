@@ -148,6 +148,7 @@ class RolloutOut(Schema):
     beta: float
     created_by: str
     created_at: datetime
+    starts_at: datetime | None
     started_at: datetime | None
     entered_at: datetime | None
     decides_by: datetime | None
@@ -190,8 +191,8 @@ def _shown(rows: list[Rollout], now: datetime, *, convergence: bool = False) -> 
 def _one(row: Rollout, figures: findings.Figures, now: datetime | None) -> dict[str, Any]:
     found = findings.findings_of(row)
     plain = (
-        "strategy", "phase", "ring", "reason", "version", "attempt", "alpha", "beta", "created_by", "created_at", "started_at",
-        "entered_at", "ended_at",
+        "strategy", "phase", "ring", "reason", "version", "attempt", "alpha", "beta", "created_by", "created_at",
+        "starts_at", "started_at", "entered_at", "ended_at",
     )  # fmt: skip
     return {
         "id": row.pk,

@@ -58,6 +58,20 @@ def test_rollout__made__starts_in_its_first_ring(assistant: Program) -> None:
     }  # fmt: skip
 
 
+def test_rollout__draft_put_anew__is_what_it_says_now(assistant: Program) -> None:
+    draft = begin(assistant, start=False)
+    wish = {"release": "7.3.0", "strategy": "canary", "starts_at": "2099-01-01T08:00:00Z"}
+
+    edited = assistant("put", f"{ROLLOUTS}/{draft['id']}/", {**wish, "expected_version": draft["version"]})
+    stale = assistant("put", f"{ROLLOUTS}/{draft['id']}/", {**wish, "expected_version": draft["version"]})
+    started = assistant("post", f"{ROLLOUTS}/start", {"expected_version": edited.json()["version"]})
+
+    assert (edited.status_code, stale.status_code) == (200, 409)
+    said = started.json()
+    assert (said["phase"], said["strategy"], said["starts_at"]) == ("scheduled", "canary", "2099-01-01T08:00:00Z")
+    assert assistant("put", f"{ROLLOUTS}/{draft['id']}/", {**wish, "alpha": 0.9}).status_code == 422
+
+
 def test_rollout__verb_sent_twice__is_done_once(assistant: Program) -> None:
     version = begin(assistant)["version"]
 
