@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ LONGEST = 32
 TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
 LATE = 0.75  # of the width: labels of later changes stand to the left, clear of the rates
 GLYPH = 5.4  # width of a letter of a label, generously
-FIRST_ROW, SECOND_ROW = 13.0, 25.0  # where labels of changes stand
+ROWS = FIRST_ROW, SECOND_ROW = 13.0, 25.0  # where labels of changes stand
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def outcome_course(course: Sequence[Point], chosen: Range, now: datetime, change
     grid = [
         Mark(WIDTH - 2, _y(top * part / lines, top), _rate(top * part / lines), "end") for part in range(1, lines + 1)
     ]
-    return Course(layers, grid, _times(whole), _events(whole, changes))
+    return Course(layers, grid, _times(whole), events_of(changes, whole[0].at, whole[-1].at))
 
 
 def _y(value: float, top: float) -> float:
@@ -103,8 +103,10 @@ def _times(whole: Sequence[Point]) -> list[Mark]:
     return marks
 
 
-def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
-    starts, ends = whole[0].at, whole[-1].at
+def events_of(
+    changes: Iterable[Revision], starts: datetime, ends: datetime, width: float = WIDTH, rows: Sequence[float] = ROWS
+) -> list[Mark]:
+    """Return where people changed something: those at nearly the same time as one, the last four of them."""
     length = (ends - starts).total_seconds()
     groups: list[list[Revision]] = []
     for change in sorted((each for each in changes if starts < each.at < ends), key=lambda each: each.pk):
@@ -112,22 +114,22 @@ def _events(whole: Sequence[Point], changes: Sequence[Revision]) -> list[Mark]:
             groups[-1].append(change)
         else:
             groups.append([change])
-    at = [WIDTH * (group[0].at - starts).total_seconds() / length for group in groups]
+    at = [width * (group[0].at - starts).total_seconds() / length for group in groups]
     marks = [
-        Mark(round(x, 1), FIRST_ROW, _event(group), "end" if x > WIDTH * LATE else "start")
+        Mark(round(x, 1), FIRST_ROW, _event(group), "end" if x > width * LATE else "start")
         for x, group in list(zip(at, groups, strict=True))[-4:]
     ]
-    return apart(marks)
+    return apart(marks, rows)
 
 
-def apart(marks: Sequence[Mark]) -> list[Mark]:
-    """Return ``marks``, from left to right, in rows where no two labels touch; one that fits in neither row loses its text."""
+def apart(marks: Sequence[Mark], rows: Sequence[float] = ROWS) -> list[Mark]:
+    """Return ``marks``, from left to right, in rows where no two labels touch; one that fits in no row loses its text."""
     ends: dict[float, float] = {}
     placed = []
     for mark in marks:
         length = GLYPH * len(mark.text)
         left, right = (mark.x - length, mark.x) if mark.anchor == "end" else (mark.x, mark.x + length)
-        row = next((row for row in (FIRST_ROW, SECOND_ROW) if ends.get(row, 0.0) <= left), None)
+        row = next((row for row in rows if ends.get(row, 0.0) <= left), None)
         if row is None:
             placed.append(replace(mark, text=""))
         else:
