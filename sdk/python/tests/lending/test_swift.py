@@ -1,0 +1,334 @@
+"""Calls on credit are calls as any other: recorded, traced, tried again, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from sdk.python.tests.lending.lender import BOUND, COST, LIMIT, PRICED, Lender, books
+from tidegate.clock import SystemClock
+from tidegate.deadlines import Deadlines
+from tidegate.running import run
+from tidegate.swift import SwiftCall
+from tidegate.testing import FrozenClock
+
+
+def test_swift__fails__counted_traced_and_raised_as_any_other(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift(user="u", **PRICED)
+    lender.clock.advance(0.5)
+
+    call.settle(TimeoutError(), last=True)
+    books(lender)
+
+    row = lender.row()
+    assert (row.calls, row.errors, row.kinds, row.cost_nusd) == (2, 1, {"error.timeout": 1}, 2 * BOUND)
+    assert lender.tracer.waiting[-1].error == "TimeoutError"
+
+
+def test_swift__traceparent_asked_for__has_a_span(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift()
+    spans = len(lender.tracer.waiting)
+
+    parent = call.traceparent
+    call.settle(None, last=True)
+
+    assert f"{lender.tracer.waiting[-1].span_id:016x}" == parent.split("-")[2]
+    assert len(lender.tracer.waiting) == spans + 1
+    assert books(lender)["in flight"] == 0
+
+
+def test_swift__asked_what_it_is__says_what_it_was_told(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 2000})
+
+    call = lender.swift(user="u", session="s", category="c", tenant="acme", **PRICED)
+
+    assert (call.user, call.session, call.category, call.tenant) == ("u", "s", "c", "acme")
+    assert (call.route, call.model, call.input_tokens, call.max_output_tokens) == ("chat", "gpt-4o-mini", 400, 800)
+    lender.clock.advance(0.5)
+    assert call.timeout_s == pytest.approx(1.5)
+    assert call.cell is not None
+    assert call.release is None
+
+
+def test_swift__entered_twice__misuse_is_said(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift()
+
+    with pytest.raises(RuntimeError, match="once"):
+        call.admit()
+    call.settle(None, last=True)
+    with pytest.raises(RuntimeError, match="once"):
+        call.admit()
+
+
+def test_swift__recorded_after_its_end__too_late(lender: Lender) -> None:
+    lender.policy({})
+    call = lender.swift(**PRICED)
+    call.record(input_tokens=400, output_tokens=100)
+    call.settle(None, last=True)
+
+    call.record(input_tokens=400, output_tokens=800)
+
+    assert books(lender)["rows"].popitem()[1]["cost_nusd"] == BOUND + COST
+
+
+@pytest.mark.parametrize(
+    "usage", [{"input": 400, "output": 100}, {"input": 400, "output": 60, "reasoning": 40}], ids=str
+)
+def test_swift__usage_by_classes__priced_and_counted(lender: Lender, usage: dict[str, int]) -> None:
+    lender.policy({})
+    call = lender.swift(**PRICED)
+
+    call.record_usage(usage)
+    call.settle(None, last=True)
+
+    (row,) = books(lender)["rows"].values()
+    assert row["cost_nusd"] == BOUND + COST
+    assert row.get("usage", {}).get("reasoning", 0) == usage.get("reasoning", 0)
+
+
+def test_guarded__fails_on_credit__tried_again_as_one_call(lender: Lender) -> None:
+    lender.policy({"retry": {"max_attempts": 3, "base_ms": 0, "max_ms": 0}})
+    errors: list[Exception] = []
+
+    def body() -> str:
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    decorated = lender.guarded(body)
+    for _ in range(3):
+        decorated()
+    errors.extend([TimeoutError(), ConnectionError()])
+
+    assert decorated() == "answer"
+    (row,) = books(lender)["rows"].values()
+    assert (row["calls"], row["retries"], row["errors"]) == (4, 2, 0)
+
+
+async def test_guarded_async__on_credit__counted_and_tried_again(lender: Lender) -> None:
+    lender.policy({"retry": {"max_attempts": 2, "base_ms": 0, "max_ms": 0}})
+    errors: list[Exception] = []
+
+    async def body() -> str:
+        await asyncio.sleep(0)
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    decorated = lender.guarded(body)
+    for _ in range(3):
+        await decorated()
+    errors.append(TimeoutError())
+
+    assert await decorated() == "answer"
+    (row,) = books(lender)["rows"].values()
+    assert (row["calls"], row["retries"], row["errors"]) == (4, 1, 0)
+
+
+async def test_async__deadline_on_credit__cancelled_as_any_other(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async def work() -> None:
+        async with lender.call() as call:
+            assert isinstance(call, SwiftCall)
+            assert call.cell is not None
+            assert call.timeout_s == 1.0
+            lender.clock.advance(1.1)
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError) as late:
+        await work()
+
+    assert "has a timeout of 1000 ms" in late.value.__notes__[0]
+    assert isinstance(late.value.__cause__, asyncio.CancelledError)
+    assert not _cancelling()
+    rows = books(lender)
+    assert rows["in flight"] == 0
+    assert sum(row["kinds"].get("error.timeout", 0) for row in rows["rows"].values()) == 1
+
+
+async def test_async__ends_in_time_on_credit__never_cancelled_after(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async with lender.call():
+        pass
+    lender.clock.advance(5)
+    await asyncio.sleep(0.01)
+
+    assert not _cancelling()
+    assert not lender.guard.deadlines.flights
+
+
+async def test_async__asked_for_its_traceparent_on_credit__its_deadline_is_watched_still(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async def work() -> None:
+        async with lender.call() as call:
+            assert call.traceparent
+            lender.clock.advance(1.1)
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work()
+
+    assert books(lender)["in flight"] == 0
+
+
+async def test_async__cancelled_by_somebody_else_on_credit__stays_cancelled(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    lender.swift().settle(None, last=True)
+
+    async def work() -> None:
+        async with lender.call():
+            await asyncio.sleep(30)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    lender.clock.advance(1.1)
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert books(lender)["in flight"] == 0
+    assert not lender.guard.deadlines.flights
+
+
+async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Lender) -> None:
+    lender.policy({"timeout_ms": 1000})
+    waits: list[float] = []
+
+    async def answer() -> str:
+        if waits:
+            lender.clock.advance(1.1)
+            await asyncio.sleep(waits.pop())
+        return "yes"
+
+    guarded = lender.guarded(answer)
+    for _ in range(10):
+        assert await guarded() == "yes"
+    waits.append(30.0)
+
+    with pytest.raises(TimeoutError) as late:
+        await guarded()
+
+    assert "chat has a timeout of 1000 ms" in late.value.__notes__[0]
+    assert await guarded() == "yes"
+    assert not _cancelling()
+    assert not lender.guard.deadlines.flights
+    assert books(lender)["in flight"] == 0
+
+
+def _cancelling() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else -1
+
+
+def test_deadlines__real_clock_and_many_tasks__those_that_are_late_are_cancelled() -> None:
+    deadlines = Deadlines(SystemClock())
+    now = time.monotonic()
+
+    async def wait(until: float, seconds: float) -> str:
+        flight = deadlines.watch(until)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as error:
+            return "late" if deadlines.ended(flight, error) is not None else "cancelled"
+        deadlines.ended(flight, None)
+        return "in time"
+
+    async def main() -> list[str]:
+        return await asyncio.gather(
+            *(wait(now + 3600, 0) for _ in range(20)), *(wait(now + 0.05, 60) for _ in range(20))
+        )
+
+    assert asyncio.run(main()) == ["in time"] * 20 + ["late"] * 20
+    deadlines.close()
+
+
+async def test_deadlines__a_call_within_a_call__each_has_its_own() -> None:
+    clock = FrozenClock()
+    deadlines = Deadlines(clock)
+
+    async def work(inner_s: float) -> tuple[bool, bool]:
+        outer = deadlines.watch(clock.now() + 1.0)
+        inner = deadlines.watch(clock.now() + inner_s)
+        assert outer is not None
+        assert inner is not None
+        ends: list[bool] = []
+        for flight in (inner, outer):
+            error: BaseException | None = None
+            if not any(ends):
+                clock.advance(0.6)
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError as cancelled:
+                    error = cancelled
+            ends.append(deadlines.ended(flight, error) is not None)
+        assert not _cancelling()
+        return ends[0], ends[1]
+
+    assert await asyncio.create_task(work(0.5)) == (True, False)
+    assert await asyncio.create_task(work(5.0)) == (False, True)
+    assert not deadlines.flights
+    assert not deadlines.marked
+    deadlines.close()
+
+
+async def test_deadlines__task_that_was_cancelled_before__its_cancellation_is_not_taken_for_a_timeout() -> None:
+    clock = FrozenClock()
+    deadlines = Deadlines(clock)
+
+    async def work() -> TimeoutError | None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            flight = deadlines.watch(clock.now() + 1.0)  # something to do before it goes
+        assert flight is not None
+        clock.advance(1.1)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError as error:
+            late = deadlines.ended(flight, error)
+        assert _cancelling() == 1
+        return late
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert isinstance(await task, TimeoutError)  # what cancelled it before is none of this flight's business
+    assert not deadlines.marked
+    deadlines.close()
+
+
+def test_guarded__refused_where_there_are_fallbacks__they_answer_and_are_counted(lender: Lender) -> None:
+    lender.policy({"limits": [{**LIMIT, "amount": 1, "per_s": 3600}], "fallbacks": [{"value": "busy"}]})
+    guarded = lender.guarded(lambda: "yes")
+    plan = lender.plan()
+
+    answers = [guarded() for _ in range(6)] + [run(plan, "chat", lambda _: "yes") for _ in range(4)]
+
+    assert answers == ["yes"] + ["busy"] * 9
+    rows = books(lender)["rows"].values()
+    assert sum(row["fallbacks"] for row in rows) == 9
+    assert sum(row["refused"] for row in rows) == 9
+
+
+def test_other_builds__no_gil_to_rely_on__nothing_is_lent(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.lending.LENDS", False)
+    lender.policy({})
+
+    for _ in range(3):
+        with lender.call():
+            pass
+
+    assert not lender.guard.cells
+    assert lender.row().calls == 3
