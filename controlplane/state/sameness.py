@@ -1,4 +1,4 @@
-"""Whether an address leads to a server that is a node already: its slots would be moved to themselves, and then cleared."""
+"""Whether an address leads to a server that is a node already: its slots would be moved to where they are, which never ends."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_remove__a_node_that_serves__is_refused(plane: Served) -> None:
 def test_add__a_server_that_is_a_node_already__is_refused_under_any_name(
     plane: Served, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Slots would be moved from a database to itself, and then cleared."""
+    """Slots would be moved from a database to itself, without end."""
     other, other_url = start_postgres(tmp_path_factory.mktemp("db-2"))
     try:
         plane.api("POST", "state/nodes/", {"kind": "database", "name": "db-2", "url": other_url})
