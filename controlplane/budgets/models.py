@@ -139,6 +139,7 @@ class Account(models.Model):
     # Holders of leases, and those short of something, as they were counted last (controlplane.domain.crowds).
     live_holders = models.IntegerField(default=0, db_default=0)
     wanting_holders = models.IntegerField(default=0, db_default=0)
+    left_nusd = models.BigIntegerField(default=0, db_default=0)  # what they may still spend
     counted_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True)  # when it last denied for lack of room
     updated_at = models.DateTimeField(db_default=Now())

@@ -78,3 +78,4 @@ class LeaseAnswer(msgspec.Struct, frozen=True):
     denied: Denial | None = None
     blocked_by: str | None = None
     retry_after_ms: int | None = None
+    recalling: bool = False

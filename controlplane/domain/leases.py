@@ -17,8 +17,6 @@ from controlplane.domain.periods import PeriodRule
 LeaseKey = tuple[UUID, int]
 Denial = Literal["exhausted", "unknown", "closed", "excessive"]
 
-# By how much one report may say that more was spent than had been leased: a million dollars. One that says more is refused.
-MOST_CLAIM_NUSD = 10**15
 # So much of what was spent beyond leases, and of what is taken back, counts on one account in all, and so many denied calls;
 # and so much is leased where nothing blocks. A billion dollars: the sums of any number of liars stay inside a bigint.
 MOST_NUSD = 10**18
@@ -27,10 +25,11 @@ MOST_EXPOSED_NUSD = 4 * MOST_NUSD
 
 
 class Crowd(NamedTuple):
-    """The holders of open leases on an account that are heard of, and those of them that are short of something."""
+    """The holders of open leases on an account that are heard of, those that are short of something, and what all may still spend."""
 
     live: int = 0
     wanting: int = 0
+    left: int = 0
 
 
 NOBODY = Crowd()
@@ -85,7 +84,10 @@ class Report(Protocol):
 
 
 class Answer(NamedTuple):
-    """What the SDK hears of a lease. ``period_ms`` is ``None`` when no period on the path ends."""
+    """What the SDK hears of a lease. ``period_ms`` is ``None`` when no period on the path ends.
+
+    ``recalling``: it was denied what others may still spend; what they hold idle is called back.
+    """
 
     granted: int
     cap: int
@@ -95,6 +97,7 @@ class Answer(NamedTuple):
     denied: Denial | None = None
     blocked_by: str | None = None
     retry_after_ms: int | None = None
+    recalling: bool = False
 
 
 @dataclass(slots=True)
@@ -251,30 +254,6 @@ def drop_strangers(
             del leases[report.incarnation, report.number]
 
 
-def is_excessive(report: Report, lease: OpenLease | None) -> bool:
-    """Return whether a report says that far more was spent than was leased: no calls come to that."""
-    if lease is None:
-        return report.settled > MOST_CLAIM_NUSD
-    return report.settled - lease.counters.settled - lease.outstanding - lease.presumed > MOST_CLAIM_NUSD
-
-
-def drop_excessive(reports: Sequence[Report], leases: dict[LeaseKey, OpenLease]) -> set[LeaseKey]:
-    """Take out of ``leases`` those whose reports are excessive, known or not, and return their keys: nothing of them counts."""
-    found = set()
-    for report in reports:
-        if report.settled > MOST_CLAIM_NUSD:
-            key = (report.incarnation, report.number)
-            if is_excessive(report, leases.get(key)):
-                leases.pop(key, None)
-                found.add(key)
-    return found
-
-
-def refusal(report: Report, denied: Denial, *, never: bool, ttl_ms: int) -> Answer:
-    """Return what a report hears that changes nothing; ``never``: its lease can't be opened at all, so that it is closed."""
-    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=never and report.final, denied=denied)
-
-
 def merge_report(
     report: Report, lease: OpenLease, accounts: Mapping[int, OpenAccount], *, now: datetime, ttl_ms: int
 ) -> Answer:
@@ -284,6 +263,7 @@ def merge_report(
     """
     path = [accounts[key] for key in lease.path]
     denied = _count_denied(report, lease, path)
+    own = lease.outstanding
     stood, before, presumed = lease.counters, lease.outstanding, lease.presumed
     lease.counters = counters = _merged(report, lease, path)
     settled = counters.settled - stood.settled
@@ -302,7 +282,7 @@ def merge_report(
     if report.seq >= lease.seq:
         lease.seq, lease.held = report.seq, report.held
     ask = Ask(report.want, report.min_useful, report.held, report.waiting, denied > 0)
-    answer = _answer(report, ask, lease, path, now, ttl_ms)
+    answer = _answer(report, ask, lease, path, now, ttl_ms, own)
     if report.seq == lease.seq:
         lease.short = 0 if answer.closed else max(0, report.want - lease.outstanding)
     if lease.asks:
@@ -341,12 +321,15 @@ def _count_denied(report: Report, lease: OpenLease, path: list[OpenAccount]) -> 
     return denied
 
 
-def _answer(report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int) -> Answer:
+def _answer(
+    report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount], now: datetime, ttl_ms: int, own: int
+) -> Answer:
     ends = [account.ends_at for account in path if account.ends_at is not None]
     period_ms = max(0, _ms(min(ends) - now)) if ends else None
     over = lease.closed or lease.revoked
     denied: Denial | None = None
     name = retry_after_ms = None
+    recalling = False
     if over:
         denied = "closed" if not report.final else None
     elif any(account.budget.archived for account in path):
@@ -356,9 +339,21 @@ def _answer(report: Report, ask: Ask, lease: OpenLease, path: list[OpenAccount],
         if blocked_by is not None:
             blocker = path[blocked_by]
             denied, name, retry_after_ms = "exhausted", blocker.budget.name, blocker.retry_after_ms(now)
+            recalling = _comes_back(ask, path, own)
             blocker.deny()
     kept = 0 if over else cap(ask, [account.state for account in path])
-    return Answer(lease.counters.granted, kept, ttl_ms, period_ms, over, denied, name, retry_after_ms)
+    return Answer(lease.counters.granted, kept, ttl_ms, period_ms, over, denied, name, retry_after_ms, recalling)
+
+
+def _comes_back(ask: Ask, path: list[OpenAccount], own: int) -> bool:
+    """Return whether there would be room for the next call on every account, once others have given back all they can.
+
+    ``own`` is what the asking lease had left when all were counted.
+    """
+    need = max(1, ask.min_useful)
+    return all(
+        account.state.room + max(0, account.crowd.left - own) >= need for account in path if account.state.blocks
+    )
 
 
 def _grant(lease: OpenLease, ask: Ask, path: list[OpenAccount]) -> int | None:

@@ -105,6 +105,19 @@ def test_merge__the_budget_of_an_ancestor_is_used_up__denies_by_its_name(acme: T
     assert answer.retry_after_ms == answer.period_ms
 
 
+def test_merge__denied_what_another_may_still_spend__is_told_that_it_is_called_back(acme: Tenant, me: UUID) -> None:
+    path, other = [budget(acme, "chat", 1000)], uuid4()
+    sync(report(other, path, want=1000, min_useful=1000, waiting=1000))
+
+    later = [NOW + timedelta(seconds=ahead) for ahead in (1, 2, 3)]
+    (first,) = sync(report(me, path, want=100, min_useful=100, waiting=100), now=later[0])
+    sync(report(other, path, seq=2, settled=950, want=0), now=later[1])
+    (second,) = sync(report(me, path, seq=2, want=100, min_useful=100, waiting=100), now=later[2])
+
+    assert (first.denied, first.recalling) == ("exhausted", True)
+    assert (second.denied, second.recalling) == ("exhausted", False)
+
+
 def test_merge__a_budget_that_warns__is_accounted_and_never_denies(acme: Tenant, me: UUID) -> None:
     path = [budget(acme, "chat", 10, on_exhausted="warn")]
 

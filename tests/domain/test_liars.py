@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.budgets.schemas import LeaseReport
+from controlplane.domain.excess import MOST_CLAIM_NUSD, drop_excessive
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import (
-    MOST_CLAIM_NUSD,
     MOST_NUSD,
     BudgetTerms,
     LeaseKey,
     OpenAccount,
     OpenLease,
     Stood,
-    drop_excessive,
     merge_report,
 )
 from controlplane.domain.periods import PeriodRule

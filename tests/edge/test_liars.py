@@ -15,7 +15,8 @@ from django.utils import timezone
 from controlplane.budgets.actions import ledger
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease, LedgerEntry
-from controlplane.domain.leases import MOST_CLAIM_NUSD, MOST_NUSD
+from controlplane.domain.excess import MOST_CLAIM_NUSD
+from controlplane.domain.leases import MOST_NUSD
 from controlplane.telemetry.actions.folding import fold_hours
 from controlplane.telemetry.actions.ladder import climb
 from controlplane.telemetry.models import CallWindow10s, DailyUsage

@@ -9,7 +9,8 @@ import random
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from controlplane.domain.leases import MOST_CLAIM_NUSD, OpenLease
+from controlplane.domain.excess import MOST_CLAIM_NUSD
+from controlplane.domain.leases import OpenLease
 from tidegate.exchange import Sent
 
 if TYPE_CHECKING:

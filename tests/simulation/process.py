@@ -189,7 +189,7 @@ class Process:
             try:
                 begun = begin(self, tenant, category, bound)
             except Refused as refusal:
-                self.world.refused[refusal.reason] += 1
+                self.world.turned_away(self, refusal, tenant, category, bound, 0.0)
                 return None
             if isinstance(begun, Flight):
                 self.flights[begun] = None
@@ -210,7 +210,8 @@ class Process:
             if self.guard.advance(job) is None:
                 self._begin_call(job)
         except Refused as refusal:
-            self.world.refused[refusal.reason] += 1
+            waited = self.clock.now() - job.entry.at if job.entry is not None else 0.0
+            self.world.turned_away(self, refusal, job.tenant or "", job.category or "", job.bound, waited)
 
     def _give_up(self, job: Job) -> None:
         self.guard.abandon(job)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from controlplane.budgets.schemas import LeaseReport
 from controlplane.domain.carry import CarryRule, Past, brought
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
+from controlplane.domain.excess import drop_excessive, is_excessive, refusal
 from controlplane.domain.grants import Account
 from controlplane.domain.leases import (
     NOBODY,
@@ -22,12 +23,9 @@ from controlplane.domain.leases import (
     OpenAccount,
     OpenLease,
     Stood,
-    drop_excessive,
     drop_strangers,
-    is_excessive,
     may_touch,
     merge_report,
-    refusal,
 )
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
 from controlplane.domain.periods import PeriodRule, leaves_window, period_of, rolling_cutoff
@@ -187,12 +185,15 @@ class Store:
         for key, missing in gather(reports, leases, accounts).items():
             if is_due(accounts[key], missing, now):
                 holders = [
-                    (self.seen[name], lease.short)
+                    (self.seen[name], lease.short, lease.outstanding)
                     for name, lease in self.leases.items()
                     if key in lease.path and not lease.closed and not lease.revoked and self.seen[name] > now - ttl
                 ]
-                wanting = sum(short > 0 and seen > now - WANTS_FOR for seen, short in holders)
-                accounts[key].crowd, accounts[key].recounted = Crowd(len(holders), wanting), True
+                wanting = sum(short > 0 and seen > now - WANTS_FOR for seen, short, _ in holders)
+                accounts[key].crowd, accounts[key].recounted = (
+                    Crowd(len(holders), wanting, sum(left for *_, left in holders)),
+                    True,
+                )
 
     def carried_to(self, row: AccountRow) -> int:
         """Return what an account has from the period before."""

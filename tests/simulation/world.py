@@ -22,6 +22,7 @@ from tests.simulation.swift import PRICES, Flight
 from tests.simulation.truth import Truth
 from tidegate.core.price import compile_price_book
 from tidegate.core.snapshot import Snapshot, compile_snapshot
+from tidegate.errors import Refused
 from tidegate.exchange import Sent
 
 HOUR = datetime(2026, 11, 25, 13, tzinfo=UTC)
@@ -136,6 +137,12 @@ class World:
         """Return a number for a call that is new."""
         self._calls += 1
         return self._calls
+
+    def turned_away(
+        self, process: Process, refusal: Refused, tenant: str, category: str, bound: int, waited: float
+    ) -> None:
+        """A call of at most ``bound`` was refused after so many seconds."""
+        self.refused[refusal.reason] += 1
 
     def send(self, process: Process, body: dict[str, Any], sent: Sent) -> None:
         self.network.send(process, body, sent, process.hear)

@@ -105,11 +105,12 @@ class AccountRow(NamedTuple):
     denied: int
     overage: int
     corrected: int
+    left: int
 
 
 _BY_ID = b"""
     SELECT id, budget_id, starts_at, ends_at, outstanding_nusd, settled_nusd, amount_nusd, carried_nusd, live_holders,
-           wanting_holders, counted_at, denied_at, denied_calls, overage_nusd, corrected_nusd
+           wanting_holders, counted_at, denied_at, denied_calls, overage_nusd, corrected_nusd, left_nusd
     FROM budgets_account WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
 # The last account of each one's budget before it, in whatever period that was.
@@ -168,7 +169,7 @@ def _open(
         state=Account(
             terms.amount + extra, row.outstanding, settled, terms.blocks, archived=budget.archived, scarce=scarce
         ),
-        crowd=Crowd(row.live, row.wanting),
+        crowd=Crowd(row.live, row.wanting, row.left),
         counted_at=row.counted_at,
         frees_at=leaves_window(budget.rule.days, oldest) if budget.rule.days and oldest else None,
         carried=extra if extra != row.carried else None,
@@ -193,16 +194,17 @@ async def count_holders(
     found = await rows_of(
         connection,
         """
-        SELECT account_id, count(*) AS live, count(*) FILTER (WHERE short_nusd > 0 AND seen_at > %s) AS wanting
+        SELECT account_id, count(*) AS live, count(*) FILTER (WHERE short_nusd > 0 AND seen_at > %s) AS wanting,
+               sum(greatest(0, granted_nusd - returned_nusd - settled_nusd)) AS left_over
         FROM (
-            SELECT unnest(path) AS account_id, short_nusd, seen_at
+            SELECT unnest(path) AS account_id, short_nusd, seen_at, granted_nusd, returned_nusd, settled_nusd
             FROM budgets_lease WHERE NOT closed AND NOT revoked AND seen_at > %s AND path && %s::bigint[]
         ) AS lease
         WHERE account_id = ANY(%s) GROUP BY account_id
         """,
         [now - WANTS_FOR, now - timedelta(milliseconds=ttl_ms), due, due],
     )
-    crowds = {row["account_id"]: Crowd(row["live"], row["wanting"]) for row in found}
+    crowds = {row["account_id"]: Crowd(row["live"], row["wanting"], int(row["left_over"])) for row in found}
     for key in due:
         accounts[key].crowd, accounts[key].recounted = crowds.get(key, Crowd()), True
 

@@ -115,11 +115,13 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             highest_nusd = greatest(account.highest_nusd, account.amount_nusd + moved.carried),
             live_holders = coalesce(moved.live, account.live_holders),
             wanting_holders = coalesce(moved.wanting, account.wanting_holders),
+            left_nusd = coalesce(moved.more_left, account.left_nusd),
             counted_at = CASE WHEN moved.live IS NULL THEN account.counted_at ELSE moved.at END, updated_at = moved.at
         FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[])
+                    %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::timestamptz[])
              AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, corrected, denied_at, carried, live,
-                       wanting, at)
+                       wanting, more_left, at)
         WHERE account.id = moved.id
         """,
         [
@@ -135,6 +137,7 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             optional([account.carried for account in changed]),
             optional([account.crowd.live if account.recounted else None for account in changed]),
             optional([account.crowd.wanting if account.recounted else None for account in changed]),
+            optional([account.crowd.left if account.recounted else None for account in changed]),
             moments([now] * len(changed)),
         ],
     )

@@ -28,16 +28,14 @@ from controlplane.budgets.actions.lease_reads import (
 )
 from controlplane.budgets.actions.lease_writes import store
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport, Told
+from controlplane.domain.excess import drop_excessive, is_excessive, refusal
 from controlplane.domain.leases import (
     LeaseKey,
     OpenAccount,
     OpenLease,
-    drop_excessive,
     drop_strangers,
-    is_excessive,
     may_touch,
     merge_report,
-    refusal,
 )
 from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of

@@ -87,6 +87,53 @@ def test_budget__exhausted__refused_by_its_name_and_at_once_for_a_while(bench: B
     assert bench.sync()[0]["leases"][0]["denied"] == 2
 
 
+def test_budget__exhausted_but_others_give_back__asks_again_in_a_while_and_is_served(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", recalling=True)
+    pokes = bench.pokes
+
+    assert bench.guard.advance(call) is not None  # it waits on, and does not ask at once
+    assert bench.pokes == pokes
+    bench.clock.advance(0.25)
+    assert bench.guard.advance(call) is not None
+    assert bench.pokes == pokes + 1
+    bench.sync()
+
+    assert bench.guard.advance(call) is None
+
+
+def test_budget__exhausted_and_nothing_comes_back__is_refused_when_its_time_is_over(bench: Bench) -> None:
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    for _ in range(5):
+        bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", recalling=True)
+        assert bench.guard.advance(call) is not None
+        bench.clock.advance(0.21)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", recalling=True)
+
+    with pytest.raises(tidegate.BudgetExhausted):
+        bench.guard.advance(call)
+
+
+def test_sync__others_wait_for_what_calls_in_flight_hold__comes_sooner_until_nothing_is_left(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(2 * BOUND, **PRICED)
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    before = bench.guard.link.interval_s
+
+    bench.sync(grant=0, cap=0)
+    pressed = bench.guard.link.interval_s
+    bench.guard.settle(call, None)
+    bench.sync(grant=0, cap=0)
+
+    assert (before, pressed) == (1.0, 0.25)
+    assert bench.guard.link.interval_s == 1.0
+
+
 def test_budget__exhausted_for_large_calls__small_ones_still_ask(bench: Bench) -> None:
     bench.budget("all")
     large = bench.call(**PRICED)

@@ -16,6 +16,7 @@ MAX_BREAKERS = 200
 MANY_BREAKERS = 1000
 MAX_DEMAND = 1000
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 60.0
+PRESSED = 4  # times as often, while others wait for what is held here
 SHARE_TTL_MS = 10_000
 MUCH_LESS = 0.05
 
@@ -147,7 +148,7 @@ class Exchange:
             guard.report.acked(acked)
             guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())
             hurry = guard.leases.answered(sent.lines, leases, now=now, sent_boot=sent.sent_boot)
-            guard.link.interval_s = interval_s
+            guard.link.interval_s = max(MIN_INTERVAL_S, interval_s / PRESSED) if guard.leases.pressed else interval_s
             guard.link.next_try_at = float("-inf")
             less = self._share_out(shares, sent.sent_boot)
             guard.wake_unfunded()

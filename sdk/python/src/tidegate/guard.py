@@ -239,10 +239,10 @@ class Guard(Lending):
             after = lane.line.estimate_s(rule) if lane is not None and rule is not None else None
             text = f"{name}: no slot came free in {now - ticket.entry.at:.1f} s."
             raise self._refuse(ticket, now, QueueTimeout(text, blocked_by=name, retry_after_s=after))
-        return self._wait(ticket)
+        return self._wait(ticket, ticket.wait_until)
 
-    def _wait(self, ticket: Ticket) -> Waiter:
-        ticket.waiter = ticket.wait(ticket.wait_until)
+    def _wait(self, ticket: Ticket, until: float) -> Waiter:
+        ticket.waiter = ticket.wait(until)
         self.waiting.add(ticket)
         return ticket.waiter
 
@@ -304,21 +304,21 @@ class Guard(Lending):
                 self.remember(ticket, refused, now, Lasting(denial.at + self.link.interval_s, path, path=path))
             raise refused
         path.waiting[ticket] = ticket.bound
-        self._poke()
-        return self._wait(ticket)
+        later = path.asks_again_at(now)
+        if later is None:
+            self._poke()
+        return self._wait(ticket, min(ticket.wait_until, later or ticket.wait_until))
 
     def _unfunded(self, ticket: Ticket, path: Path, now: float) -> Refused | None:
         """Return why waiting for funding is of no use (any more), or ``None`` while it is."""
         denial = path.denial
-        recent = denial is not None and (denial.at >= ticket.asked_at or now - denial.at < self.link.interval_s)
-        if denial is not None and recent and ticket.bound >= denial.asked:
+        if denial is not None and ticket.bound >= denial.asked and denial.holds(ticket, now, self.link.interval_s):
             return denied(denial, path, now)
         name = path.refs[0].name
         if self.link.failed_at >= ticket.asked_at or self.link.next_try_at > now:
             after = max(0.0, self.link.next_try_at - now)
-            return Stale(
-                f"{name}: the control plane can't be reached to fund the call.", blocked_by=name, retry_after_s=after
-            )
+            text = f"{name}: the control plane can't be reached to fund the call."
+            return Stale(text, blocked_by=name, retry_after_s=after)
         if now < ticket.wait_until:
             return None
         if path.slip.live(self.clock.boot()):

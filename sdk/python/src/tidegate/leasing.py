@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidegate.core import budget
 from tidegate.core.budget import Lease, Pace
@@ -15,8 +15,12 @@ from tidegate.core.snapshot import BudgetRef
 from tidegate.errors import BudgetExhausted, Refused, Stale
 from tidegate.journal import Journal
 
+if TYPE_CHECKING:
+    from tidegate.ticket import Ticket
+
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
+RECALL_S = 0.2  # between two questions for what others were told to give back
 MAX_LINES = 500
 MAX_SHORT_CALLS = 32
 MAX_WISH_NUSD = 20_000  # a fiftieth of a cent
@@ -24,13 +28,19 @@ MANY = 16_384
 
 
 class Denial(NamedTuple):
-    """Why the server granted nothing, and to which need."""
+    """Why the server granted nothing, and to which need; ``recalling``: others were told to give back what they hold idle."""
 
     kind: str
     blocked_by: str | None
     retry_at: float | None
     at: float
     asked: int
+    recalling: bool = False
+
+    def holds(self, ticket: Ticket, now: float, interval_s: float) -> bool:
+        """Whether a ticket is refused for it: it is news to the ticket, or not old, and no money is on its way back any more."""
+        recent = self.at >= ticket.asked_at or now - self.at < interval_s
+        return recent and (not self.recalling or now >= ticket.wait_until)
 
 
 class Slip:
@@ -72,6 +82,7 @@ class Path:
         "pace",
         "peak_held",
         "refs",
+        "scarce",
         "short",
         "slip",
         "spent",
@@ -94,7 +105,13 @@ class Path:
         self.wish = 0  # what it takes to lend to cells, where that is next to nothing
         self.used_at = -math.inf
         self.denial: Denial | None = None
+        self.scarce = False  # others are denied what is held idle here
         self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
+
+    def asks_again_at(self, now: float) -> float | None:
+        """Return when to ask for what waits, ``None``: at once. What others hold comes back with their syncs, in a while."""
+        denial = self.denial
+        return denial.at + RECALL_S if denial is not None and denial.recalling and now < denial.at + RECALL_S else None
 
     def follow(self, refs: tuple[BudgetRef, ...]) -> None:
         """Take up what a new snapshot says of the same budgets."""
@@ -287,6 +304,7 @@ class Leases:
             slip.ends = math.inf if period_ms is None else sent_boot + period_ms / 1000
         path.denial = self._denial(line, answer, now)
         before = slip.lease.returned
+        path.scarce = answer["cap"] < path.typical
         if not slip.retiring:
             slip.lease = budget.keep_at_most(slip.lease, answer["cap"])
         return slip.lease.returned > before
@@ -299,7 +317,9 @@ class Leases:
             return None
         retry_ms = answer["retry_after_ms"]
         retry_at = None if retry_ms is None else now + retry_ms / 1000
-        return Denial(answer["denied"], answer["blocked_by"], retry_at, now, line.min_useful)
+        return Denial(
+            answer["denied"], answer["blocked_by"], retry_at, now, line.min_useful, answer["recalling"] is True
+        )
 
     def _forget(self, slip: Slip) -> None:
         del self.slips[slip.number]
@@ -308,6 +328,14 @@ class Leases:
         path = slip.path
         if path.slip is slip and not path.waiting and self.paths.get(path.ids) is path:
             del self.paths[path.ids]
+
+    @property
+    def pressed(self) -> bool:
+        """Whether others wait for what calls in flight leave over here: the sooner it is given back, the better."""
+        return any(
+            path.scarce and path.slip.lease.granted > path.slip.lease.settled + path.slip.lease.returned
+            for path in self.paths.values()
+        )
 
     @property
     def settled(self) -> bool:

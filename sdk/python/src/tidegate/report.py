@@ -273,7 +273,8 @@ def checked_leases(answers: Iterable[Any]) -> list[dict[str, Any]]:
         for name in ("period_ms", "retry_after_ms"):
             if answer.get(name) is not None:
                 _whole(answer[name], name)
-        checked.append({"denied": None, "blocked_by": None, "retry_after_ms": None, "period_ms": None, **answer})
+        kept = {"denied": None, "blocked_by": None, "retry_after_ms": None, "period_ms": None, "recalling": False}
+        checked.append({**kept, **answer})
     return checked
 
 

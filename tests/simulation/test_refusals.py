@@ -1,0 +1,18 @@
+"""How many of the calls that are refused at exhaustion could have had money."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.refusals import measured
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_refusals__budgets_that_run_out__few_are_refused_what_others_give_back() -> None:
+    tally = measured(range(10))
+
+    assert tally.refused > 500
+    assert tally.free + tally.idle < 0.15 * tally.refused  # 0.2 while a denial was the last word
+    assert tally.free < 0.02 * tally.refused
+    assert tally.waited < 1.0 * tally.refused
