@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -13,7 +13,9 @@ from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets, prices
 from controlplane.budgets.api_accuracy import as_nusd
 from controlplane.budgets.api_accuracy import router as accuracy_router
+from controlplane.budgets.api_prices import UPLOAD, UploadOut, told
 from controlplane.budgets.models import PriceOverride
+from controlplane.budgets.price_rows import read_prices
 from controlplane.budgets.queries import Standing
 from controlplane.domain.carry import CarryRule
 from controlplane.paging import by_name
@@ -305,6 +307,24 @@ def list_prices(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any:
     """The operators' own prices, which go before the price list's."""
     asker(request)
     return by_name(PriceOverride.objects.all(), "model", cursor=cursor, limit=limit)
+
+
+@router.post("/prices/", response=UploadOut, openapi_extra=UPLOAD)
+def upload_prices(
+    request: HttpRequest, mode: Literal["merge", "replace"] = "merge", preview: bool = False, free: bool = False
+) -> Any:
+    """Set the prices of many models at once, all or none: rows of JSON or CSV.
+
+    ``preview`` tells what they would change, and what they would have made of the calls of the last 30 days, and changes nothing.
+    ``replace``: models that are not named lose their own price. ``free``: a price of nothing is meant.
+    """
+    wanted = read_prices(request.body, request.content_type or "", free=free)
+    by, now, replace = asker(request), timezone.now(), mode == "replace"
+    if preview:
+        return told(prices.preview_prices(by=by, prices=wanted, replace=replace, now=now), applied=False)
+    if replace:
+        return told(prices.replace_overrides(by=by, prices=wanted, now=now), applied=True)
+    return told(prices.merge_overrides(by=by, prices=wanted, now=now), applied=True)
 
 
 @router.put("/prices/{path:model}", response=PriceOut)

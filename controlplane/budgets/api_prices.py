@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from ninja import Field, Query, Router, Schema
 
 from controlplane.budgets.actions.unknown_models import set_unknown_models
 from controlplane.budgets.models import PriceBook, UnknownModels
+from controlplane.budgets.pricing import Change
 from controlplane.budgets.repricing import Repriced, reprice
 from controlplane.tenancy.bearer import asker
 from tidegate.core.price import format_usd
@@ -65,6 +67,53 @@ class BookOut(Schema):
 
 class BookList(Schema):
     items: list[BookOut]
+
+
+class ChangedOut(Schema):
+    """One model whose price an upload changes, and what that would have made of the calls of the last 30 days."""
+
+    model: str
+    kind: str
+    before: dict[str, str] | None
+    after: dict[str, str] | None
+    calls: int
+    charged_usd: str
+    repriced_usd: str
+    difference_usd: str
+    vanishes: bool
+
+
+class UploadOut(Schema):
+    applied: bool
+    changed: int
+    difference_usd: str
+    items: list[ChangedOut]
+
+
+_ROWS = {"type": "array", "items": {"type": "object", "properties": {
+    "model": {"type": "string"}, "rates": {"type": "object", "additionalProperties": {"type": "string"}}}}}  # fmt: skip
+UPLOAD = {"requestBody": {"required": True, "content": {
+    "application/json": {"schema": _ROWS}, "text/csv": {"schema": {"type": "string"}}}}}  # fmt: skip
+
+
+def told(changes: Sequence[Change], *, applied: bool) -> dict[str, Any]:
+    """Return what an upload changes, as it is told: the costliest change first."""
+    items = [
+        {
+            "model": each.model,
+            "kind": each.kind,
+            "before": each.before,
+            "after": each.after,
+            "calls": each.calls,
+            "charged_usd": format_usd(each.charged_nusd),
+            "repriced_usd": format_usd(each.repriced_nusd),
+            "difference_usd": format_usd(each.difference_nusd),
+            "vanishes": each.vanishes,
+        }
+        for each in changes
+    ]
+    difference = sum(each.difference_nusd for each in changes)
+    return {"applied": applied, "changed": len(items), "difference_usd": format_usd(difference), "items": items}
 
 
 @router.get("/unknown-models/", response=UnknownModelsOut)

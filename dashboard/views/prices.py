@@ -146,7 +146,7 @@ def replace(request: HttpRequest) -> HttpResponse:
 
 def _replaced(request: HttpRequest, wanted: pricing.Own) -> HttpResponse:
     def do(_form: Form) -> str:
-        count = actions.replace_overrides(by=asker_behind(request), prices=wanted, now=timezone.now())
+        count = len(actions.replace_overrides(by=asker_behind(request), prices=wanted, now=timezone.now()))
         say(request, f"{count} model{'s cost' if count != 1 else ' costs'} something else, for calls from now on.")
         return reverse("prices")
 

@@ -94,8 +94,8 @@ def set_override(*, by: Asker, model: str, rates: dict[str, str]) -> PriceOverri
 
 
 @transaction.atomic
-def replace_overrides(*, by: Asker, prices: Own, now: datetime) -> int:
-    """Make ``prices`` the operators' only own prices, in one book; return how many models changed.
+def replace_overrides(*, by: Asker, prices: Own, now: datetime) -> list[Change]:
+    """Make ``prices`` the operators' only own prices, in one book; return what changed.
 
     ``Invalid`` names every fault by ``model.class``; ``Conflict`` when a model that is called would be left without a price.
     """
@@ -104,7 +104,7 @@ def replace_overrides(*, by: Asker, prices: Own, now: datetime) -> int:
     before = own_prices()
     made = _changes(by, wanted, now)
     if not made:
-        return 0
+        return []
     _refuse_vanishing([each.model for each in made if each.vanishes and each.calls])
     PriceOverride.objects.exclude(model__in=wanted).delete()
     for each in made:
@@ -122,7 +122,42 @@ def replace_overrides(*, by: Asker, prices: Own, now: datetime) -> int:
         before=before,
         after=wanted,
     )
-    return len(made)
+    return made
+
+
+@transaction.atomic
+def merge_overrides(*, by: Asker, prices: Own, now: datetime) -> list[Change]:
+    """Set the own prices of many models in one book, and leave the others'; return what changed.
+
+    ``Invalid`` names every fault by ``model.class``. Setting the same again changes nothing.
+    """
+    may_price(by)
+    wanted, before = checked_prices(prices), own_prices()
+    if len({**before, **wanted}) > MAX_OWN:
+        raise Invalid("Too many prices.", errors={"prices": f"would come to over {MAX_OWN} models"})
+    made = _changes(by, {**before, **wanted}, now)
+    if made:
+        for each in made:
+            said = {"rates": each.after, "created_by": by.name, "created_at": now}
+            PriceOverride.objects.update_or_create(model=each.model, defaults=said)
+        refresh_price_book(by=by)
+        record(
+            by=by,
+            action="price.merged",
+            target_kind="price",
+            target="prices",
+            summary=f"Set the prices of {len(made)} models",
+            before={each.model: each.before for each in made},
+            after={each.model: each.after for each in made},
+        )
+    return made
+
+
+def preview_prices(*, by: Asker, prices: Own, replace: bool, now: datetime) -> list[Change]:
+    """Return what ``merge_overrides``, or with ``replace`` what ``replace_overrides``, would change. Changes no price."""
+    may_price(by)
+    wanted = checked_prices(prices)
+    return _changes(by, wanted if replace else {**own_prices(), **wanted}, now)
 
 
 def checked_prices(prices: Own) -> dict[str, dict[str, str]]:
