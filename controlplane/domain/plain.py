@@ -6,7 +6,6 @@ without keeping more of a lease than what changes.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -118,16 +117,19 @@ def merge_plainly(asked: Iterable[Asked], accounts: Mapping[int, OpenAccount], n
 
 def _is_open(path: Path, allowed: frozenset[str] | None, accounts: Mapping[int, OpenAccount], now: datetime) -> bool:
     """Return whether nothing about the path itself wants a closer look, and note when its period ends."""
-    along = [accounts[key] for key in path.accounts]
-    ends = [account.ends_at for account in along if account.ends_at is not None]
-    if ends:
-        path.period_ms = max(0, (min(ends) - now) // timedelta(milliseconds=1))
-    return path.period_ms != 0 and not any(
-        account.budget.archived
-        or account.state.scarce
-        or not (allowed is None or account.budget.tenant is None or account.budget.tenant in allowed)
-        for account in along
-    )
+    end: datetime | None = None
+    for key in path.accounts:
+        account = accounts[key]
+        budget, at = account.budget, account.ends_at
+        if budget.archived or account.state.scarce:
+            return False
+        if allowed is not None and budget.tenant is not None and budget.tenant not in allowed:
+            return False
+        if at is not None and (end is None or at < end):
+            end = at
+    if end is not None:
+        path.period_ms = max(0, (end - now) // timedelta(milliseconds=1))
+    return path.period_ms != 0
 
 
 def _merge(line: Line, seq: int, row: LeaseRow, path: Path) -> None:
@@ -174,20 +176,38 @@ def _merge(line: Line, seq: int, row: LeaseRow, path: Path) -> None:
 
 def _roomy(paths: list[Path], accounts: Mapping[int, OpenAccount]) -> list[Path]:
     """Return the paths all of whose accounts have so much room that nobody has to be counted, whatever comes first."""
-    most: defaultdict[int, int] = defaultdict(int)
-    total: defaultdict[int, int] = defaultdict(int)
-    reports: defaultdict[int, int] = defaultdict(int)
+    asked: dict[int, _Load] = {}
     for path in paths:
+        load = _Load(path.most, path.total, path.floor, len(path.moved))
         for key in path.accounts:
-            most[key] = max(most[key], path.most)
-            total[key] += path.total
-            reports[key] += len(path.moved)
+            before = asked.get(key)
+            asked[key] = load if before is None else before.with_more(load)
+    tight = {key for key, load in asked.items() if not _has_room(accounts[key], load)}
+    return [path for path in paths if tight.isdisjoint(path.accounts)] if tight else paths
 
-    def roomy(path: Path, account: OpenAccount) -> bool:
-        key, crowd = account.id, account.crowd
-        if account.to_lease(most=MOST_NUSD) < total[key]:
-            return False
-        holders = TIGHT * max(1, crowd.live, reports[key]) + max(crowd.wanting, reports[key])
-        return not account.state.blocks or account.state.room - total[key] > max(path.floor, holders * most[key])
 
-    return [path for path in paths if all(roomy(path, accounts[key]) for key in path.accounts)]
+class _Load(NamedTuple):
+    """What is asked of an account: see ``Path``."""
+
+    most: int
+    total: int
+    floor: int
+    reports: int
+
+    def with_more(self, more: _Load) -> _Load:
+        return _Load(
+            max(self.most, more.most),
+            self.total + more.total,
+            max(self.floor, more.floor),
+            self.reports + more.reports,
+        )
+
+
+def _has_room(account: OpenAccount, load: _Load) -> bool:
+    if account.to_lease(most=MOST_NUSD) < load.total:
+        return False
+    if not account.state.blocks:
+        return True
+    crowd = account.crowd
+    holders = TIGHT * max(1, crowd.live, load.reports) + max(crowd.wanting, load.reports)
+    return account.state.room - load.total > max(load.floor, holders * load.most)

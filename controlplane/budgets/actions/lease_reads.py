@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -80,11 +81,15 @@ async def send_terms(connection: AsyncConnection[Any], budgets: Iterable[int]) -
 
 
 async def terms_in(cursor: AsyncCursor[Any]) -> dict[int, Terms]:
-    terms = {}
-    for key, slug, tenant, kind, unit, zone, days, archived, amount, blocks, carry, debt, at in await cursor.fetchall():
-        budget = BudgetTerms(key, f"{tenant or ''}/{slug}", tenant, PeriodRule(kind, unit, zone, days), archived)
-        terms[key] = Terms(budget, amount, blocks, CarryRule(carry, debt), at)
-    return terms
+    return {row[0]: _terms(row) for row in await cursor.fetchall()}
+
+
+@lru_cache(4096)
+def _terms(row: tuple[Any, ...]) -> Terms:
+    """Return what a row says. Budgets seldom say something new."""
+    key, slug, tenant, kind, unit, zone, days, archived, amount, blocks, carry, debt, at = row
+    budget = BudgetTerms(key, f"{tenant or ''}/{slug}", tenant, PeriodRule(kind, unit, zone, days), archived)
+    return Terms(budget, amount, blocks, CarryRule(carry, debt), at)
 
 
 class AccountRow(NamedTuple):
