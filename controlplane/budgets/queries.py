@@ -18,7 +18,7 @@ from controlplane.domain.periods import Period, period_of, rolling_cutoff
 from controlplane.problems import NotFound
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy.models import Tenant
-from controlplane.tenancy.queries import Asker
+from controlplane.tenancy.queries import Asker, in_scope
 
 MOST_BUDGETS = 500
 _BURN_OVER = timedelta(hours=1)
@@ -95,7 +95,7 @@ def budgets_seen_by(asker: Asker) -> QuerySet[Budget]:
     """Return the live budgets in the asker's scope; the unrestricted also see the installation's own."""
     budgets = Budget.objects.filter(Q(tenant=None) | Q(tenant__archived_at=None), archived_at=None)
     budgets = budgets.select_related("tenant").order_by("tenant__slug", "slug")
-    return budgets.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else budgets
+    return in_scope(budgets, asker)
 
 
 def budget_seen_by(asker: Asker, tenant_slug: str | None, slug: str) -> Budget:

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from controlplane.domain.presence import LOST_AFTER_S
 from controlplane.fleet.models import BreakerPhase, BreakerState, Instance
-from controlplane.tenancy.queries import Asker
+from controlplane.tenancy.queries import Asker, in_scope
 
 _MOST_STATES = 5000
 
@@ -19,7 +19,7 @@ _MOST_STATES = 5000
 def instances_seen_by(asker: Asker) -> QuerySet[Instance]:
     """Return the instances whose key is scoped to the asker's subtree, the last heard of first. Slice it."""
     instances = Instance.objects.select_related("key", "scope").order_by("-seen_at", "incarnation")
-    return instances.filter(scope__lineage__contains=[asker.tenant.pk]) if asker.tenant else instances
+    return in_scope(instances, asker, through="scope")
 
 
 def instance_seen_by(asker: Asker, incarnation: str) -> Instance | None:
@@ -112,8 +112,7 @@ def breakers_seen_by(asker: Asker, now: datetime) -> list[Breaker]:
     states = BreakerState.objects.filter(
         instance__closed_at=None, instance__seen_at__gte=now - timedelta(seconds=LOST_AFTER_S)
     )
-    if asker.tenant:
-        states = states.filter(instance__scope__lineage__contains=[asker.tenant.pk])
+    states = in_scope(states, asker, through="instance__scope")
     grouped: dict[tuple[str, str, str], Breaker] = {}
     ordered = states.select_related("instance").order_by("route", "model", "credential", "instance__app", "pk")
     for state in ordered[:_MOST_STATES]:

@@ -12,7 +12,7 @@ from controlplane.domain.snapshots import DeploymentLine, Intent, Money, Overrid
 from controlplane.policy.models import BreakerOverride, Revision, RoutePolicy
 from controlplane.problems import NotFound
 from controlplane.tenancy.models import Tenant
-from controlplane.tenancy.queries import Asker, tenant_seen_by
+from controlplane.tenancy.queries import Asker, in_scope, tenant_seen_by
 
 _money: Callable[[], Money] = Money
 _deployments: Callable[[], Sequence[DeploymentLine]] = tuple
@@ -55,7 +55,7 @@ def policies_seen_by(asker: Asker) -> QuerySet[RoutePolicy]:
     """Return the policy documents in the asker's scope; the unrestricted also see the installation's own."""
     policies = RoutePolicy.objects.select_related("tenant", "revision").order_by("tenant__slug", "route")
     policies = policies.filter(Q(tenant=None) | Q(tenant__archived_at=None))
-    return policies.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else policies
+    return in_scope(policies, asker)
 
 
 def policy_seen_by(asker: Asker, tenant_slug: str | None, route: str) -> RoutePolicy:
@@ -88,9 +88,7 @@ def previewed_policy(asker: Asker, tenant_slug: str | None, route: str, document
 
 def revisions_seen_by(asker: Asker, *, kind: str | None = None, subject: str | None = None) -> QuerySet[Revision]:
     """Return the changes of intent in the asker's scope, the newest first."""
-    revisions = Revision.objects.select_related("tenant").order_by("-id")
-    if asker.tenant:
-        revisions = revisions.filter(tenant__lineage__contains=[asker.tenant.pk])
+    revisions = in_scope(Revision.objects.select_related("tenant").order_by("-id"), asker)
     if kind is not None:
         revisions = revisions.filter(kind=kind)
     return revisions.filter(subject=subject) if subject is not None else revisions
@@ -107,4 +105,4 @@ def revision_seen_by(asker: Asker, number: int) -> Revision:
 def overrides_seen_by(asker: Asker) -> QuerySet[BreakerOverride]:
     """Return the operators' overrides of breakers in the asker's scope."""
     overrides = BreakerOverride.objects.select_related("tenant").order_by("tenant__slug", "route")
-    return overrides.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else overrides
+    return in_scope(overrides, asker)

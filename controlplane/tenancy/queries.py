@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from controlplane.problems import Forbidden, NotFound, Unauthorized
 from controlplane.tenancy.models import AuditEntry, Operator, OperatorToken, Role, SdkKey, Tenant
 from controlplane.tenancy.secrets import operator_selector, proves
 
+M = TypeVar("M", bound=Model)
 _RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 
@@ -82,10 +84,15 @@ def _is_live(token: OperatorToken, now: datetime) -> bool:
     return token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
 
 
+def in_scope(found: QuerySet[M], asker: Asker, *, through: str = "tenant") -> QuerySet[M]:
+    """Return those that belong to a tenant in the asker's scope; ``through`` is how they name it."""
+    return found.filter(**{f"{through}__lineage__contains": [asker.tenant.pk]}) if asker.tenant else found
+
+
 def keys_seen_by(asker: Asker) -> QuerySet[SdkKey]:
     """Return the SDK keys in the asker's scope, revoked ones too, the newest first."""
     keys = SdkKey.objects.select_related("tenant").order_by("-id")
-    return keys.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else keys
+    return in_scope(keys, asker)
 
 
 def key_seen_by(asker: Asker, pk: int) -> SdkKey:
@@ -99,13 +106,13 @@ def key_seen_by(asker: Asker, pk: int) -> SdkKey:
 def operators_seen_by(asker: Asker) -> QuerySet[Operator]:
     """Return the operators in the asker's scope, by name."""
     operators = Operator.objects.select_related("tenant").order_by("username")
-    return operators.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else operators
+    return in_scope(operators, asker)
 
 
 def tokens_seen_by(asker: Asker) -> QuerySet[OperatorToken]:
     """Return the operator tokens in the asker's scope, revoked ones too, the newest first."""
     tokens = OperatorToken.objects.select_related("tenant").order_by("-id")
-    return tokens.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else tokens
+    return in_scope(tokens, asker)
 
 
 def token_seen_by(asker: Asker, pk: int) -> OperatorToken:
@@ -119,4 +126,4 @@ def token_seen_by(asker: Asker, pk: int) -> OperatorToken:
 def audit_seen_by(asker: Asker) -> QuerySet[AuditEntry]:
     """Return the audit trail in the asker's scope, the newest first."""
     entries = AuditEntry.objects.select_related("tenant").order_by("-at", "-id")
-    return entries.filter(tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else entries
+    return in_scope(entries, asker)
