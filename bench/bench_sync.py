@@ -1,13 +1,15 @@
 """How many syncs one edge process makes durable, beside a django-ninja + ORM endpoint that does the same work.
 
 Every request says of 4 leases what was spent, brings 3 rows of usage for each, and is answered after the commit. ``hot``: all
-leases are on one budget; ``spread``: on 1,000. Every instance has been heard of before. The peer comes last: what it has not
-answered when its round is over keeps rows locked. CPU is that of the server with its threads, of all of PostgreSQL and of wrk, per
-sync: where other work shares the machine, that is what can be compared.
+leases are on one budget; ``spread``: on 1,000. Every instance has been heard of before. The peer takes its turns with tables of its
+own, in the same PostgreSQL, and fewer requests at once: what it has not answered when its turn is over is waited for. CPU is that of
+the server with its threads, of all of PostgreSQL and of wrk, per sync: where other work shares the machine, that is what can be
+compared.
 
     python -m bench.bench_sync [--rounds 3] [--seconds 5] [--in-flight 64] [--leases 4] [--rows 3] [--without-peer] [--pinned]
 
-With ``--every 5 --instances 10000 --in-flight 1000`` ten thousand instances sync every five seconds, over a thousand connections.
+With ``--every 5 --instances 10000 --in-flight 1000`` ten thousand instances sync every five seconds, over a thousand connections: two
+thousand a second, evenly, as long as that many are answered.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import os
 import resource
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,11 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psycopg
 
-from bench.ground import ROOT, Load, Plane, cpu_s, free_port, need, parse_wrk, pin, plane, wait_for
+from bench.ground import ROOT, TOKEN, Load, Plane, cpu_s, free_port, need, parse_wrk, pin, plane, wait_for
 
 SCRIPT = Path(__file__).with_name("sync.lua")
 INSTANCES = 2_000
-PEER_INSTANCES = 128
+PEER_INSTANCES = 16
+PEER_IN_FLIGHT = 8  # twice as many as it has threads: more would only wait, also when its turn is over
 SPREAD = 1_000
 AMOUNT_NUSD = 10**17
 
@@ -44,6 +48,8 @@ class Target:
     pids: list[int]
     budgets: list[int]
     instances: int
+    in_flight: int
+    drain: str | None = None  # what answers when everything that was asked before has been answered
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     round: int = 1  # which sync of each instance comes next
 
@@ -76,7 +82,7 @@ def load(target: Target, server: Plane, key: str, options: argparse.Namespace) -
     postgres_s, server_s = cpu_s(server.postgres_pids()), cpu_s(target.pids)
     wrk_s = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = subprocess.run(
-        ["wrk", "-t1", f"-c{options.in_flight}", f"-d{options.seconds}s", "--latency", "-s", str(SCRIPT), target.url],
+        ["wrk", "-t1", f"-c{target.in_flight}", f"-d{options.seconds}s", "--latency", "-s", str(SCRIPT), target.url],
         env={
             **os.environ,
             "INSTANCES": str(target.instances),
@@ -86,16 +92,19 @@ def load(target: Target, server: Plane, key: str, options: argparse.Namespace) -
             "KEY": key,
             "RUN": target.run,
             "ROUND": str(target.round),
-            "REST_MS": str(round(1000 * options.every * options.in_flight / target.instances)),
+            "PER_S": str(target.instances / options.every if options.every else 0),
         },
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     measured = parse_wrk(said)
+    if target.drain is not None:
+        urllib.request.urlopen(target.drain, timeout=60).close()
     target.round += measured.requests // target.instances + 2
     wrk_e = resource.getrusage(resource.RUSAGE_CHILDREN)
-    each = 1e6 / max(1.0, measured.requests)
+    waited_for = 0 if target.drain is None else target.in_flight
+    each = 1e6 / max(1.0, measured.requests + waited_for)
     return Measured(
         measured,
         server_us=(cpu_s(target.pids) - server_s) * each,
@@ -104,26 +113,54 @@ def load(target: Target, server: Plane, key: str, options: argparse.Namespace) -
     )
 
 
+def peer_tables(server: Plane) -> str:
+    """Make a database for the peer with the same keys and budgets; return its address."""
+    address = {**server.database, "dbname": "postgres"}
+    url = "postgresql://{user}:{password}@{host}:{port}/peer".format(**address)
+    with psycopg.connect(**address, autocommit=True) as ours:  # type: ignore[arg-type]
+        ours.execute("CREATE DATABASE peer")
+        subprocess.run(
+            [sys.executable, "manage.py", "prepare"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DATABASE_URL": url,
+                "TIDEGATE_DATA_DIR": str(server.folder),
+                "TIDEGATE_ADMIN_TOKEN": TOKEN,
+            },
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        with psycopg.connect(url) as theirs:
+            for table in (b"tenancy_sdkkey", b"budgets_budget"):
+                with (
+                    ours.cursor().copy(b"COPY " + table + b" TO STDOUT") as out,
+                    theirs.cursor().copy(b"COPY " + table + b" FROM STDIN") as into,
+                ):
+                    for piece in out:
+                        into.write(piece)
+    return url
+
+
 @contextmanager
-def orm_peer(server: Plane, options: argparse.Namespace) -> Iterator[tuple[str, list[int]]]:
+def orm_peer(server: Plane, budgets: list[int], options: argparse.Namespace) -> Iterator[Target]:
     """Start the peer: the same work in a django-ninja view with the ORM, under the same server. Four threads: its best."""
     port = free_port()
-    database = server.database
-    url = f"postgresql://{database['user']}:{database['password']}@{database['host']}:{database['port']}/postgres"
     process = subprocess.Popen(
         [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--workers", "1", "--no-access-log",
          "--blocking-threads", "4", "--log-level", "error", "bench.peers.orm_sync:application"],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "TIDEGATE_SECRET_KEY": "bench", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "DATABASE_URL": peer_tables(server), "TIDEGATE_SECRET_KEY": "bench", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(f"http://127.0.0.1:{port}/healthz", process)
+        wait_for(f"{address}/healthz", process)
         children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         pids = [process.pid, *children]
         if options.pinned:
             for pid in pids:
                 pin(pid, 0)
-        yield f"http://127.0.0.1:{port}/sync", pids
+        yield Target(f"{address}/sync", pids, budgets, PEER_INSTANCES, PEER_IN_FLIGHT, f"{address}/healthz")
     finally:
         process.terminate()
         process.wait(10)
@@ -148,16 +185,16 @@ def main() -> None:
             server.pin_server(0)
         url, pids = f"{server.url}/sdk/v1/sync", server.server_pids()
         targets = {
-            "hot": Target(url, pids, budgets[:1], options.instances),
-            "spread": Target(url, pids, budgets, options.instances),
+            "hot": Target(url, pids, budgets[:1], options.instances, options.in_flight),
+            "spread": Target(url, pids, budgets, options.instances, options.in_flight),
         }
-        best = measure(targets, server, key, options)
+        with ExitStack() as stack:
+            if not options.without_peer:
+                targets["ninja+ORM"] = stack.enter_context(orm_peer(server, budgets[:1], options))
+            best = measure(targets, server, key, options)
         print(f"hot / spread: {best['hot'].load.rps / best['spread'].load.rps:.2f}", flush=True)
-        if options.without_peer:
-            return
-        with orm_peer(server, options) as (peer, peer_pids):
-            target = Target(peer, peer_pids, budgets[:1], PEER_INSTANCES)
-            compare(best["hot"], measure({"ninja+ORM": target}, server, key, options)["ninja+ORM"])
+        if "ninja+ORM" in best:
+            compare(best["hot"], best["ninja+ORM"])
 
 
 def warm_up(target: Target, server: Plane, key: str, options: argparse.Namespace) -> None:

@@ -99,12 +99,12 @@ def commands() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """Return the CPU time that processes, with all their threads, have used so far."""
+    """Return the CPU time that processes have used so far, with all their threads and those of their children that have ended."""
     ticks = 0
     for pid in pids:
         with suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -10,9 +10,20 @@ local headers = {
 }
 local instance, round = 0, tonumber(os.getenv("ROUND"))
 
--- How long a connection rests before its next request: many instances that sync now and then, not a few as fast as they can.
-local rest_ms = tonumber(os.getenv("REST_MS"))
-if rest_ms > 0 then delay = function() return rest_ms end end
+-- Many instances that sync now and then, not a few as fast as they can: requests are due at an even pace, whoever sends them.
+-- A connection that is free before its request is due waits for it.
+local per_s = tonumber(os.getenv("PER_S"))
+if per_s > 0 then
+  local ffi = require("ffi")
+  ffi.cdef[[typedef struct { long s; long ns; } moment; int clock_gettime(int clock, moment *now);]]
+  local moment, due_ms = ffi.new("moment"), nil
+  delay = function()
+    ffi.C.clock_gettime(1, moment)
+    local now_ms = tonumber(moment.s) * 1000 + tonumber(moment.ns) / 1000000
+    due_ms = (due_ms or now_ms) + 1000 / per_s
+    return math.max(0, math.floor(due_ms - now_ms))
+  end
+end
 
 local usage = {}
 for lease = 1, leases do
