@@ -252,6 +252,42 @@ def ladder(url: str, count: int, newest: datetime) -> None:
             print(f"{rung.table} is filled", flush=True)
 
 
+def whole_tenants(url: str, count: int) -> None:
+    """Fill the windows of whole tenants and of all together: quarters of 27 hours, days of a month, and what pages read between."""
+    from controlplane.telemetry.resolutions import EVERYBODY, WHOLE_TENANTS, floor
+
+    newest = asked_at(url)
+    lengths = {900: timedelta(hours=27), 10800: timedelta(days=8)}
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT 1 FROM telemetry_tenant_15m LIMIT 1").fetchone():
+            return
+        _templates(connection)
+        for rung in WHOLE_TENANTS:
+            last = floor(newest - timedelta(seconds=20), rung.step_s)
+            first = floor(newest - lengths.get(rung.step_s, timedelta(days=31)), rung.step_s)
+            for together in (False, True):
+                sql = _FILL.format(table=rung.table, step=f"{rung.step_s} seconds", most=4 if together else 3, often=60)
+                sql = sql.replace("tenant, route, model, category", "tenant", 1)
+                sql = sql.replace("(%(routes)s::text[])[1 + kind], (%(models)s::text[])[1 + kind], '',", "", 1)
+                sql = sql.replace("generate_series(0, 2)", "generate_series(0, 0)").replace(
+                    "THEN 2", "THEN 4" if together else "THEN 3"
+                )
+                if together:
+                    sql = sql.replace("'tenant-' || lpad(tenant::text, 4, '0')", f"'{EVERYBODY}'")
+                named = {
+                    "tenants": 1 if together else count,
+                    "first": first,
+                    "last": last - timedelta(seconds=rung.step_s),
+                }
+                connection.execute(sql, named)
+            connection.execute(
+                "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+                [rung.mark, last],
+            )
+            connection.commit()
+            print(f"{rung.table} is filled", flush=True)
+
+
 def asked_at(url: str) -> datetime:
     """Return the time that pages are asked at: that of the newest minutes and spans."""
     with psycopg.connect(url) as connection:
@@ -275,6 +311,7 @@ def load(url: str, *, total: int, count: int, days: int) -> None:
     tenants(count)
     rollups(url, count, days, newest)
     ladder(url, count, newest)
+    whole_tenants(url, count)
     spans(url, total, count, asked_at(url))
     sums(url)
     with psycopg.connect(url, autocommit=True) as connection:

@@ -12,9 +12,8 @@ from typing import Any
 
 from controlplane.telemetry.models import Fold
 from controlplane.telemetry.patience import patient_rows
-from controlplane.telemetry.resolutions import Piece, floor, pieces
+from controlplane.telemetry.resolutions import EVERYBODY, Piece, floor, pieces
 from controlplane.telemetry.spansums import (
-    ALL,
     FINE_S,
     FIRST_SPANS,
     MARK,
@@ -46,7 +45,7 @@ def like(text: str) -> str:
 
 def _kept(kept: Kept, piece: Piece, slugs: Sequence[str] | None) -> Statement:
     """Return SQL for the rows of one table of sums."""
-    scope, values = ("tenant = %s", [ALL]) if slugs is None else ("tenant = ANY(%s)", [list(slugs)])
+    scope, values = ("tenant = %s", [EVERYBODY]) if slugs is None else ("tenant = ANY(%s)", [list(slugs)])
     if slugs is not None and kept is OF_MESH:
         scope, values = f"{scope} AND from_tenant = ANY(%s)", [*values, *values]
     columns = ", ".join(("starts_at", *kept.names[1:], *kept.sums))
@@ -108,9 +107,9 @@ def newest_sessions(wanted: Wanted, limit: int) -> list[Session]:
         chosen AS (
             (SELECT tenant, session FROM newest GROUP BY 1, 2 ORDER BY max(last_at) DESC, 2, 1 LIMIT %s)
             UNION SELECT * FROM unnest(%s::text[], %s::text[]))
-        SELECT session, string_agg(day.users, chr(10)), tenant, max(service), min(first_at), max(last_at), sum(turns)::bigint,
-               sum(spans)::bigint, sum(errors)::bigint, sum(tokens_told)::bigint, sum(tokens_seen)::bigint,
-               sum(cost_told_nusd)::bigint, sum(cost_seen_nusd)::bigint
+        SELECT session, string_agg(day.users, chr(10)), tenant, max(service), min(first_at), max(last_at), tg_whole(sum(turns)),
+               tg_whole(sum(spans)), tg_whole(sum(errors)), tg_whole(sum(tokens_told)), tg_whole(sum(tokens_seen)),
+               tg_whole(sum(cost_told_nusd)), tg_whole(sum(cost_seen_nusd))
         FROM chosen JOIN telemetry_session_day AS day USING (tenant, session) WHERE day.starts_at >= %s GROUP BY 1, 3"""  # noqa: S608
     tenants, sessions = [row[2] for row in fresh], [row[0] for row in fresh]
     kept = patient_rows(sql, [first_day, wanted.since, *values, limit * days, limit, tenants, sessions, first_day])

@@ -147,7 +147,7 @@ class PostgresSpans:
 
     def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
         sql, values = counted_traces(wanted, step_s) if is_counted(wanted) else first_slots(wanted)
-        sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, sum(traces)::bigint, sum(errors)::bigint
+        sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, tg_whole(sum(traces)), tg_whole(sum(errors))
                   FROM ({sql}) AS counted GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
         return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *values])]
 

@@ -29,6 +29,13 @@ class Piece(NamedTuple):
     until: datetime
 
 
+EVERYBODY = "*"  # stands for all tenants together; no tenant is called so
+WHOLE_TENANTS = (
+    Rung(86400, "telemetry_tenant_1d", "tenant_1d"),
+    Rung(21600, "telemetry_tenant_6h", "tenant_6h"),
+    Rung(10800, "telemetry_tenant_3h", "tenant_3h"),
+    Rung(900, "telemetry_tenant_15m", "tenant_15m"),
+)
 BY_TENANT = (
     Rung(21600, "telemetry_window_6h", "window_6h"),
     Rung(3600, "telemetry_window_1h", "windows"),

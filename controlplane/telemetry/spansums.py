@@ -10,7 +10,6 @@ from typing import NamedTuple
 from controlplane.telemetry.resolutions import Rung
 
 MARK = "spans"  # until when, in the table of marks, all of it is folded
-ALL = "*"  # stands for all tenants together; no tenant is called so
 RAW = "telemetry_span"
 FINE_S = 10
 STEPS = ((FINE_S, "10s"), (900, "15m"), (21600, "6h"))
@@ -82,11 +81,6 @@ def calls_between(scope: str = "", limit: str = "") -> str:
         FROM up WHERE from_kind <> '' AND (from_kind, from_name) <> (kind, name)"""  # noqa: S608 - clauses of ours
 
 
-def told_or_seen(told: str, seen: str) -> str:
-    """Return SQL for a sum that counts what both our SDK and an instrumentation saw once."""
-    return f"greatest(coalesce({told}, 0), coalesce({seen}, 0))::bigint"
-
-
 def sessions_between(scope: str = "", source: str = "telemetry_span AS c") -> str:
     """Return SQL for what sessions come to in a span of time, with the columns of ``telemetry_session_day`` after its first one.
 
@@ -100,9 +94,9 @@ def sessions_between(scope: str = "", source: str = "telemetry_span AS c") -> st
                count(*) FILTER (WHERE NOT (first_at < %s + interval '1 hour' AND EXISTS (
                    SELECT 1 FROM telemetry_span AS p WHERE p.trace_id = turn.trace_id AND p.session = turn.session
                    AND p.starts_at < %s))) AS turns,
-               sum(spans)::bigint AS spans, sum(errors)::bigint AS errors,
-               coalesce(sum(tokens_told), 0)::bigint AS tokens_told, coalesce(sum(tokens_seen), 0)::bigint AS tokens_seen,
-               coalesce(sum(cost_told_nusd), 0)::bigint AS cost_told_nusd, coalesce(sum(cost_seen_nusd), 0)::bigint AS cost_seen_nusd
+               tg_whole(sum(spans)) AS spans, tg_whole(sum(errors)) AS errors,
+               tg_whole(coalesce(sum(tokens_told), 0)) AS tokens_told, tg_whole(coalesce(sum(tokens_seen), 0)) AS tokens_seen,
+               tg_whole(coalesce(sum(cost_told_nusd), 0)) AS cost_told_nusd, tg_whole(coalesce(sum(cost_seen_nusd), 0)) AS cost_seen_nusd
         FROM (SELECT c.tenant, c.session, c.trace_id, max(nullif(c."user", '')) AS said, max(c.service) AS service,
                      min(c.starts_at) AS first_at, max(c.starts_at) AS last_at, count(*) AS spans,
                      count(*) FILTER (WHERE c.status = 2) AS errors,

@@ -27,6 +27,7 @@ def retain() -> None:
             (retention.MESSAGES, settings.MESSAGE_RETENTION_DAYS),
             (retention.LOGS, settings.LOG_RETENTION_DAYS),
             (retention.POINTS, settings.POINT_RETENTION_DAYS),
+            (retention.POINT_QUARTERS, settings.POINT_RETENTION_DAYS),
             (retention.POINT_HOURS, settings.HOUR_RETENTION_DAYS),
             *((sums, span_sums.FINE_DAYS) for sums in retention.FINE_SUMS),
             *((sums, settings.SPAN_RETENTION_DAYS) for sums in retention.SPAN_SUMS),
@@ -69,7 +70,11 @@ def fold() -> None:
     """Fold the hours that are over, and those that got late data; note traces without a root."""
     now = timezone.now()
     rootless.note_rootless(now=now)
-    for kind, days in (("windows", settings.MINUTE_RETENTION_DAYS), ("points", settings.POINT_RETENTION_DAYS)):
+    for kind, days in (
+        ("windows", settings.MINUTE_RETENTION_DAYS),
+        ("points", settings.POINT_RETENTION_DAYS),
+        ("quarters", settings.POINT_RETENTION_DAYS),
+    ):
         folded = folding.fold_hours(kind, now=now, kept_since=now - timedelta(days=days))
         if folded.hours:
             log.info("telemetry.folded", kind=kind, hours=folded.hours, until=folded.until)

@@ -86,7 +86,9 @@ async def edge(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Async
 def _empty_partitioned() -> None:
     """Empty the tables that Django does not manage, which its flush leaves as they are."""
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE telemetry_span, telemetry_message, telemetry_point, telemetry_point_1h, telemetry_log")
+        cursor.execute(
+            "TRUNCATE telemetry_span, telemetry_message, telemetry_point, telemetry_point_1h, telemetry_log, telemetry_late_spans"
+        )
 
 
 @pytest.fixture

@@ -156,6 +156,67 @@ def test_fold__points_of_exponential_histograms_and_numbers__add_up() -> None:
     assert quantile([1, 5, 5, 5, (149 << 40) + 1], 0.5) == 5
 
 
+@pytest.mark.parametrize(
+    ("kind", "bounds", "buckets"),
+    [
+        ("histogram", [0.5, 1.0, 4.0], [3, 1, 2, 4]),
+        ("exponential", [], [(-5 << 40) + 2, (70 << 40) + 8]),
+        ("gauge", [], None),
+    ],
+)
+def test_courses__from_quarters_of_points__are_those_of_points(
+    kind: str, bounds: list[float], buckets: list[int] | None
+) -> None:
+    def told() -> list[queries.Course]:
+        metric = queries.metric_seen_by(SYSTEM, "took")
+        return [
+            queries.course_seen_by(
+                SYSTEM, metric, queries.Question(NOON - timedelta(hours=3), NOON + folding.HOUR, step_s, by)
+            )
+            for by in ("", "tenant", "instance")
+            for step_s in (900, 3600)
+        ]
+
+    every = [
+        series(kind=kind, bounds=bounds, digest=bytes([number]) * 16, tenant=f"t{number % 2}", instance=str(number))
+        for number in range(4)
+    ]
+    for number, one in enumerate(every):
+        for minutes in range(0, 235, 5):
+            at = NOON - timedelta(hours=3) + timedelta(minutes=minutes)
+            samples = sum(entry & 255 for entry in buckets) if buckets else 1
+            Point.objects.create(
+                series=one, at=at, samples=samples, sum=number + 0.5, min=0.25, max=8.0, buckets=buckets
+            )
+    plain = told()
+
+    folding.fold_hours("quarters", now=NOON + timedelta(minutes=7), kept_since=KEPT)
+    folding.fold_hours("quarters", now=NOON + timedelta(minutes=7), kept_since=KEPT)
+
+    if kind != "gauge":  # levels are read from points
+        Point.objects.filter(at__lt=NOON).delete()
+    assert told() == plain
+    assert all(course.lines for course in plain)
+
+
+def test_fold__late_points__are_in_hours_and_in_quarters() -> None:
+    one = series(kind="sum")
+    Point.objects.create(series=one, at=NOON, samples=1, sum=2)
+    for kind in ("points", "quarters"):
+        fold(kind)
+    Point.objects.create(series=one, at=NOON + timedelta(minutes=20), samples=1, sum=5)
+    LateHour.objects.create(kind="points", hour=NOON)
+
+    for kind in ("points", "quarters"):
+        fold(kind)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT at, sum FROM telemetry_point_15m ORDER BY at")
+        assert cursor.fetchall() == [(NOON, 2), (NOON + timedelta(minutes=15), 5)]
+    assert PointHour.objects.get().sum == 7
+    assert not LateHour.objects.exists()
+
+
 def partitions(table: str) -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass", [table])

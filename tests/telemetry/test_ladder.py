@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.telemetry import queries
 from controlplane.telemetry.actions.folding import fold_hours
 from controlplane.telemetry.actions.ladder import climb
-from controlplane.telemetry.models import CallWindow1m, CallWindow10s, LateHour
-from controlplane.telemetry.queries import SEVEN, Question
+from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, LateHour
+from controlplane.telemetry.queries import SEVEN, Course, Question
 from controlplane.telemetry.queries.calls import table_of
-from controlplane.telemetry.resolutions import BY_TENANT, EPOCH, TOGETHER, Piece, floor, pieces
+from controlplane.telemetry.resolutions import BY_TENANT, EPOCH, TOGETHER, WHOLE_TENANTS, Piece, ceiling, floor, pieces
 from controlplane.tenancy.queries import SYSTEM
 from tidegate.core.window import Distribution
 
@@ -61,8 +61,10 @@ def values(db: None) -> list[tuple[datetime, int]]:
 
 def _climbed() -> None:
     fold_hours("windows", now=NOW, kept_since=KEPT)
-    while climb(now=NOW, kept_since=KEPT) > 5:
-        pass
+    before = None
+    while before != (marks := dict(Fold.objects.values_list("kind", "until"))):
+        climb(now=NOW, kept_since=KEPT)
+        before = marks
 
 
 def _count(table: str) -> int:
@@ -106,13 +108,39 @@ def test_courses__from_long_windows_and_from_short_ones__are_the_same(
     assert sum(line.all.samples for line in before.lines) > 0
 
 
+def test_courses__of_whole_tenants__need_not_be_merged(values: list[tuple[datetime, int]]) -> None:
+    def told() -> list[Course]:
+        return [
+            queries.course_seen_by(
+                SYSTEM, SEVEN[metric], Question(ceiling(NOW, step_s) - timedelta(hours=hours), ceiling(NOW, step_s), step_s, by, tenant)
+            )
+            for metric in ("request_latency_ms", "error_rate")
+            for by, tenant in (("", ""), ("tenant", ""), ("", "acme"))
+            for step_s, hours in ((900, 23), (10800, 24), (21600, 24), (86400, 24))
+        ]  # fmt: skip
+
+    before = told()
+
+    _climbed()
+
+    assert told() == before
+    assert all(line.all.whole or line.all.samples for course in before for line in course.lines)
+    assert {len(course.lines) for course in before} == {1, 2}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM telemetry_tenant_15m WHERE cardinality(latency_us_told) = 8")
+        assert cursor.fetchone()[0] > 90
+
+
 def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, int]]) -> None:
     _climbed()
-    counts = [_count(rung.table) for rung in (*BY_TENANT, *TOGETHER)]
+    every = (*BY_TENANT, *TOGETHER, *WHOLE_TENANTS)
+    counts = [_count(rung.table) for rung in every]
 
     climb(now=NOW, kept_since=KEPT)
 
-    assert [_count(rung.table) for rung in (*BY_TENANT, *TOGETHER)] == counts
+    assert [_count(rung.table) for rung in every] == counts
+    assert _count("telemetry_tenant_15m") == 2 * _count("telemetry_window_15m")
+    assert _count("telemetry_tenant_1d") > 0
     assert _count("telemetry_total_15m") == _count("telemetry_window_15m") > 0
     assert _count("telemetry_total_6h") == _count("telemetry_window_6h") > 0
 
@@ -126,11 +154,13 @@ def test_climb__what_came_late__is_in_all_lengths(values: list[tuple[datetime, i
     LateHour.objects.create(kind="ladder", hour=late)
     LateHour.objects.create(kind="windows", hour=floor(late, 3600))
     before = {rung.table: _count(rung.table) for rung in TOGETHER[:-1]}
+    whole = _count("telemetry_tenant_15m")
 
     _climbed()
     _climbed()
 
     assert {rung.table: _count(rung.table) - before[rung.table] for rung in TOGETHER[:-1]} == dict.fromkeys(before, 40)
+    assert _count("telemetry_tenant_15m") == whole + 2 * 40
     assert not LateHour.objects.exists()
 
 
@@ -139,6 +169,7 @@ MARKS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 10**6),

@@ -37,43 +37,52 @@ def closed_until(now: datetime) -> datetime:
 
 
 _WINDOWS = merge_statement("telemetry_window_1m", "telemetry_window_1h", _KEYS)
+
+
 # Packed buckets add up by index; those of explicit histograms by place, for all points of a series have the same bounds.
-_POINTS = f"""
+def _points(table: str) -> str:
+    """Return SQL that adds up the points of an hour."""
+    return f"""
     WITH hit AS MATERIALIZED (
-        SELECT p.*, cardinality(s.bounds) > 0 AS placed FROM telemetry_point AS p JOIN telemetry_series AS s ON s.id = p.series_id
+        SELECT p.*, cardinality(s.bounds) > 0 AS placed, date_bin(%(step)s * interval '1 second', p.at, %(hour)s) AS slot
+        FROM telemetry_point AS p JOIN telemetry_series AS s ON s.id = p.series_id
         WHERE p.at >= %(hour)s AND p.at < %(hour)s + interval '1 hour'),
     counted AS (
-        SELECT series_id, placed, CASE WHEN placed THEN place ELSE entry >> 40 END AS bucket,
+        SELECT series_id, slot, placed, CASE WHEN placed THEN place ELSE entry >> 40 END AS bucket,
                least(sum(CASE WHEN placed THEN entry ELSE entry & {_COUNT} END), {_COUNT})::bigint AS amount
-        FROM hit, unnest(buckets) WITH ORDINALITY AS each (entry, place) GROUP BY 1, 2, 3),
+        FROM hit, unnest(buckets) WITH ORDINALITY AS each (entry, place) GROUP BY 1, 2, 3, 4),
     merged AS (
-        SELECT series_id, array_agg(CASE WHEN placed THEN amount ELSE (bucket << 40) + amount END ORDER BY bucket) AS buckets
-        FROM counted GROUP BY series_id)
-    INSERT INTO telemetry_point_1h (series_id, at, samples, sum, min, max, buckets, exemplars)
-    SELECT hit.series_id, %(hour)s, tg_whole(sum(samples)), sum(sum), min(min), max(max), merged.buckets,
+        SELECT series_id, slot, array_agg(CASE WHEN placed THEN amount ELSE (bucket << 40) + amount END ORDER BY bucket) AS buckets
+        FROM counted GROUP BY series_id, slot)
+    INSERT INTO {table} (series_id, at, samples, sum, min, max, buckets, exemplars)
+    SELECT hit.series_id, slot, tg_whole(sum(samples)), sum(sum), min(min), max(max), merged.buckets,
            (array_agg(exemplars ORDER BY max DESC NULLS LAST) FILTER (WHERE exemplars IS NOT NULL))[1]
-    FROM hit LEFT JOIN merged USING (series_id) GROUP BY hit.series_id, merged.buckets"""  # noqa: S608 - as above
+    FROM hit LEFT JOIN merged USING (series_id, slot) GROUP BY hit.series_id, slot, merged.buckets"""  # noqa: S608 - as above
 
 
-_AGAIN = "INSERT INTO telemetry_late_hour (kind, hour) VALUES ('ladder', %s) ON CONFLICT DO NOTHING"
+_AGAIN = "INSERT INTO telemetry_late_hour (kind, hour) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_AFTER = {"windows": "ladder", "points": "quarters"}  # what else is made of an hour that is folded again
 _FIRST = {
     "windows": "SELECT min(starts_at) FROM telemetry_window_1m",
     "points": "SELECT min(at) FROM telemetry_point",
+    "quarters": "SELECT min(at) FROM telemetry_point",
+}
+_FOLDS = {
+    "windows": (_WINDOWS, "starts_at", "telemetry_window_1h", 3600),
+    "points": (_points("telemetry_point_1h"), "at", "telemetry_point_1h", 3600),
+    "quarters": (_points("telemetry_point_15m"), "at", "telemetry_point_15m", 900),
 }
 
 
 def _fold(kind: str, hour: datetime) -> None:
-    statement, column, table = {
-        "windows": (_WINDOWS, "starts_at", "telemetry_window_1h"),
-        "points": (_POINTS, "at", "telemetry_point_1h"),
-    }[kind]
+    statement, column, table, step_s = _FOLDS[kind]
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", [hour])  # noqa: S608 - names of ours
-        cursor.execute(statement, {"hour": hour, "step": 3600, "since": hour, "until": hour + HOUR})
+        cursor.execute(f"DELETE FROM {table} WHERE {column} >= %s AND {column} < %s", [hour, hour + HOUR])  # noqa: S608
+        cursor.execute(statement, {"hour": hour, "step": step_s, "since": hour, "until": hour + HOUR})
 
 
 def fold_hours(kind: str, *, now: datetime, kept_since: datetime) -> Folded:
-    """Fold the hours of ``kind`` (``windows`` or ``points``) that ended since the last time, and those that got late data.
+    """Fold the hours of ``kind`` (``windows``, ``points`` or ``quarters`` of points) that ended since the last time, and those that got late data.
 
     Hours that began before ``kept_since`` are left as they are: of what they were folded from, part may be gone.
     """
@@ -91,8 +100,8 @@ def fold_hours(kind: str, *, now: datetime, kept_since: datetime) -> Folded:
             if start is not None and hour < start:
                 _fold(kind, hour)
                 hours += 1
-                if kind == "windows":  # longer windows are made of it
-                    cursor.execute(_AGAIN, [hour])
+                if kind in _AFTER:
+                    cursor.execute(_AGAIN, [_AFTER[kind], hour])
         if start is not None:
             cursor.execute(
                 "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) "

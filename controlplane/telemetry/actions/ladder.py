@@ -13,7 +13,8 @@ from typing import NamedTuple
 from django.db import connection, transaction
 
 from controlplane.telemetry.actions.merging import merge_statement
-from controlplane.telemetry.resolutions import Interval, ceiling, floor, whole_windows
+from controlplane.telemetry.resolutions import EVERYBODY, Interval, ceiling, floor, whole_windows
+from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS
 
 LATE = "ladder"
 SETTLED = timedelta(seconds=15)  # after its end a window of ten seconds is taken to be complete
@@ -27,13 +28,15 @@ MOST_WINDOWS = {
     60: 120,
     900: 24,
     3600: 24,
+    10800: 2,
     21600: 4,
+    86400: 1,
 }  # of one length in one go; what is left is done the next time
 _ALONE, _TOGETHER = ("tenant", "route", "model", "category"), ("route", "model")
 
 
 class _Level(NamedTuple):
-    """Windows of ``step_s`` in ``table``, computed from ``source``, whose mark they can't be ahead of."""
+    """Windows of ``step_s`` in ``table``, computed from ``source``, whose marks they can't be ahead of."""
 
     mark: str
     step_s: int
@@ -41,6 +44,21 @@ class _Level(NamedTuple):
     source: str
     source_mark: str
     keys: Sequence[str] = _TOGETHER
+    other_mark: str = ""
+
+    @property
+    def marks(self) -> list[str]:
+        """Those of the source; none when it is complete up to now."""
+        return [mark for mark in (self.source_mark, self.other_mark) if mark]
+
+
+def _of_whole_tenants(step: str) -> str:
+    """Return SQL for windows of tenants beside those of all together."""
+    columns = ", ".join((*SUMS, "kinds", *DISTRIBUTIONS, "sessions"))
+    return (
+        f"(SELECT starts_at, tenant, {columns} FROM telemetry_window_{step} UNION ALL "  # noqa: S608 - names of ours
+        f"SELECT starts_at, '{EVERYBODY}', {columns} FROM telemetry_total_{step}) AS windows"
+    )
 
 
 LEVELS = (
@@ -51,6 +69,10 @@ LEVELS = (
     _Level("total_6h", 21600, "telemetry_total_6h", "telemetry_total_1h", "total_1h"),
     _Level("window_15m", 900, "telemetry_window_15m", "telemetry_window_1m", "total_1m", _ALONE),
     _Level("window_6h", 21600, "telemetry_window_6h", "telemetry_window_1h", "windows", _ALONE),
+    _Level("tenant_15m", 900, "telemetry_tenant_15m", _of_whole_tenants("15m"), "window_15m", ("tenant",), "total_15m"),
+    _Level("tenant_3h", 10800, "telemetry_tenant_3h", _of_whole_tenants("1h"), "windows", ("tenant",), "total_1h"),
+    _Level("tenant_6h", 21600, "telemetry_tenant_6h", "telemetry_tenant_3h", "tenant_3h", ("tenant",)),
+    _Level("tenant_1d", 86400, "telemetry_tenant_1d", "telemetry_tenant_6h", "tenant_6h", ("tenant",)),
 )
 
 
@@ -66,15 +88,14 @@ def climb(*, now: datetime, kept_since: datetime) -> int:
         late = [(minute, minute + timedelta(minutes=1)) for minute in _take_late() if minute >= kept_since]
         touched: dict[str, list[Interval]] = {}
         for level in LEVELS:
-            closed = floor(
-                now - SETTLED if not level.source_mark else marks.get(level.source_mark, kept_since), level.step_s
-            )
+            complete = [marks.get(mark, kept_since) for mark in level.marks]
+            closed = floor(min(complete, default=now - SETTLED), level.step_s)
             start = marks.get(level.mark) or _first(level, kept_since)
             if start is None:
                 continue
             ends = max(start, min(closed, start + timedelta(seconds=level.step_s * MOST_WINDOWS[level.step_s])))
-            again = [*late, *touched.get(level.source_mark, [])]
-            if not level.source_mark:
+            again = [*late, *(each for mark in level.marks for each in touched.get(mark, []))]
+            if not level.marks:
                 again.append((start - AGAIN, start))
             intervals = whole_windows(level.step_s, [(start, ends), *again], ends)
             for begins, over in intervals:

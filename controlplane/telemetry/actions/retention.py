@@ -24,13 +24,14 @@ SPANS = Partitioned("telemetry_span", "starts_at")
 MESSAGES = Partitioned("telemetry_message", "starts_at")
 LOGS = Partitioned("telemetry_log", "at")
 POINTS = Partitioned("telemetry_point", "at")
+POINT_QUARTERS = Partitioned("telemetry_point_15m", "at")
 POINT_HOURS = Partitioned("telemetry_point_1h", "at", monthly=True)
 FINE_SUMS = tuple(Partitioned(f"telemetry_{kind}_10s", "starts_at") for kind in ("traces", "mesh"))
 SPAN_SUMS = (
     *(Partitioned(f"telemetry_{kind}_{step}", "starts_at") for kind in ("traces", "mesh") for step in ("15m", "6h")),
     Partitioned("telemetry_session_day", "starts_at"),
 )
-ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_HOURS, *FINE_SUMS, *SPAN_SUMS)
+ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_QUARTERS, POINT_HOURS, *FINE_SUMS, *SPAN_SUMS)
 
 
 def _midnight(day: date) -> datetime:
@@ -112,6 +113,9 @@ def delete_windows(*, now: datetime, keep: Keep) -> int:
     deleted = 0
     kept = {"10s": keep.fine, "1m": keep.minutes, "15m": keep.minutes, "1h": keep.hours, "6h": keep.hours}
     ages = {f"telemetry_{kind}_{name}": age for name, age in kept.items() for kind in ("window", "total")}
+    ages |= {
+        f"telemetry_tenant_{name}": keep.minutes if name == "15m" else keep.hours for name in ("15m", "3h", "6h", "1d")
+    }
     with connection.cursor() as cursor:
         for table, age in ages.items():
             cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - age])  # noqa: S608

@@ -14,9 +14,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from controlplane.telemetry.resolutions import Interval, floor, whole_windows
+from controlplane.telemetry.resolutions import EVERYBODY, Interval, floor, whole_windows
 from controlplane.telemetry.spansums import (
-    ALL,
     FINE_S,
     FIRST_SPANS,
     MARK,
@@ -134,7 +133,7 @@ def _sum_traces(begins: datetime, ends: datetime) -> None:
     _clear(table, begins, ends)
     first = FIRST_SPANS.format(clause="AND r.starts_at < %s", order="")
     sql = f"""INSERT INTO {table} (starts_at, tenant, traces, errors)
-              SELECT date_bin(%s, starts_at, {_EPOCH}), CASE WHEN grouping(tenant) = 0 THEN tenant ELSE '{ALL}' END, count(*),
+              SELECT date_bin(%s, starts_at, {_EPOCH}), CASE WHEN grouping(tenant) = 0 THEN tenant ELSE '{EVERYBODY}' END, count(*),
                      count(*) FILTER (WHERE status = 2)
               FROM ({first}) AS first GROUP BY GROUPING SETS ((1, tenant), (1))"""  # noqa: S608 - names of ours
     _run(sql, _FINE, begins, ends, begins, ends)
@@ -144,10 +143,10 @@ def _sum_mesh(begins: datetime, ends: datetime) -> None:
     table = f"{OF_MESH.prefix}_{STEPS[0][1]}"
     _clear(table, begins, ends)
     sql = f"""INSERT INTO {table} (starts_at, {", ".join((*OF_MESH.names, *OF_MESH.sums))})
-              SELECT date_bin(%s, starts_at, {_EPOCH}), CASE WHEN grouping(tenant) = 0 THEN tenant ELSE '{ALL}' END,
-                     CASE WHEN grouping(tenant) = 0 THEN from_tenant ELSE '{ALL}' END, from_kind, from_name, to_kind, to_name,
-                     count(*), count(*) FILTER (WHERE status = 2), sum(tokens)::bigint, sum(cost_nusd)::bigint,
-                     sum(duration_us)::bigint
+              SELECT date_bin(%s, starts_at, {_EPOCH}), CASE WHEN grouping(tenant) = 0 THEN tenant ELSE '{EVERYBODY}' END,
+                     CASE WHEN grouping(tenant) = 0 THEN from_tenant ELSE '{EVERYBODY}' END, from_kind, from_name, to_kind, to_name,
+                     count(*), count(*) FILTER (WHERE status = 2), tg_whole(sum(tokens)), tg_whole(sum(cost_nusd)),
+                     tg_whole(sum(duration_us))
               FROM ({calls_between()}) AS call
               GROUP BY GROUPING SETS ((1, tenant, from_tenant, 4, 5, 6, 7), (1, 4, 5, 6, 7))"""  # noqa: S608 - names of ours
     _run(sql, _FINE, begins, ends, begins, ends)
@@ -156,7 +155,7 @@ def _sum_mesh(begins: datetime, ends: datetime) -> None:
 def _sum_windows(kept: Kept, source: str, name: str, begins: datetime, ends: datetime) -> None:
     target = f"{kept.prefix}_{name}"
     step = timedelta(seconds={each: step_s for step_s, each in STEPS}[name])
-    sums = ", ".join(f"sum({each})::bigint" for each in kept.sums)
+    sums = ", ".join(f"tg_whole(sum({each}))" for each in kept.sums)
     names = ", ".join(kept.names)
     _clear(target, begins, ends)
     sql = f"""INSERT INTO {target} (starts_at, {names}, {", ".join(kept.sums)})

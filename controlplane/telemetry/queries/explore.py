@@ -8,18 +8,31 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.queries import whole
 from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Source, course_of
 from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric
 from controlplane.telemetry.queries.reading import slugs_read, where
+from controlplane.telemetry.resolutions import floor
 from controlplane.tenancy.queries import Asker
 
 MOST_EXEMPLARS = 60
 _LONG = timedelta(hours=26)
-# Hours as far as they are folded, points since.
-_POINTS = """(SELECT * FROM telemetry_point_1h WHERE at < (SELECT until FROM telemetry_fold WHERE kind = 'points')
-              UNION ALL SELECT * FROM telemetry_point
-              WHERE at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'points'), '-infinity'))"""
+_QUARTER_S = 900
+
+
+def _points(since: datetime, until: datetime, step_s: int, *, distributed: bool) -> str:
+    """Return a table of points: hours for long ranges, quarters of distributions where they lie within steps, as far as they are folded;
+    points since."""
+    if until - since > _LONG:
+        folded, kind = "telemetry_point_1h", "points"
+    elif distributed and step_s % _QUARTER_S == 0 and floor(since, _QUARTER_S) == since:
+        folded, kind = "telemetry_point_15m", "quarters"
+    else:
+        return "telemetry_point"
+    mark = f"coalesce((SELECT until FROM telemetry_fold WHERE kind = '{kind}'), '-infinity')"  # noqa: S608 - names of ours
+    return f"""(SELECT * FROM {folded} WHERE at < {mark} UNION ALL
+                SELECT * FROM telemetry_point WHERE at >= {mark})"""  # noqa: S608 - names of ours
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,9 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
 
 def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
+    if not (asked.route or asked.model) and whole.holds("tenant", [], asked.step_s):
+        found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, MOST_LINES))
+        return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
     weight = f"coalesce({metric.column}[2], 0)" if metric.column else metric.amount
     sql = f"""SELECT tenant, count(*) OVER () FROM {table_of(asked.since, asked.until)}
@@ -92,12 +108,18 @@ def _select(name: str, at: str, **columns: str) -> str:
     """Return the head of a source: all its columns, those that are not given empty."""
     every = {
         "amount": "0", "part": "0", "whole": "0", "samples": "0", "total": "0", "least": "NULL::float8", "most": "NULL::float8",
-        "weight": "1", "entries": "NULL::bigint[]", "bounds": "'{}'::float8[]", **columns,
+        "weight": "1", "entries": "NULL::bigint[]", "bounds": "'{}'::float8[]", "tails": "NULL::bigint[]", **columns,
     }  # fmt: skip
     return f"SELECT {name} AS name, {at} AS at, " + ", ".join(f"{sql} AS {label}" for label, sql in every.items())
 
 
 def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Source:
+    if not (asked.route or asked.model) and whole.holds(asked.by, slugs, asked.step_s):
+        told = [
+            whole.statement(_select, metric, asked.by, slugs, asked.since, asked.until, step_s)
+            for step_s in (asked.step_s, None)
+        ]
+        return Source(*told[0], metric.spread, packed=metric.spread, whole=told[1])
     clause, values = where(slugs, route=asked.route, model=asked.model)
     name = asked.by if asked.by in ("tenant", "route", "model") else "''"
     columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
@@ -165,7 +187,7 @@ def _of_points(slugs: list[str] | None, metric: Metric, asked: Question) -> Sour
         ahead = [timedelta(seconds=asked.step_s), asked.since] * 2
     if metric.spread:
         columns |= {"entries": "point.buckets", "bounds": "series.bounds"}
-    table = _POINTS if asked.until - asked.since > _LONG else "telemetry_point"
+    table = _points(asked.since, asked.until, asked.step_s, distributed=distributed)
     sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
               WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
               AND point.at >= %s AND point.at < %s"""  # noqa: S608 - names of ours

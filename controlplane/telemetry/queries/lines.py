@@ -1,16 +1,19 @@
 """Lines of a metric over time: one per name, each in steps, with percentiles out of merged buckets.
 
-A source is SQL for rows ``(name, at, amount, part, whole, samples, total, least, most, weight, entries, bounds)``: what adds up, a
+A source is SQL for rows ``(name, at, amount, part, whole, samples, total, least, most, weight, entries, bounds, tails)``: what adds up, a
 share's part and whole, the samples of a distribution with their sum and extremes, what ranks names, and buckets: packed ones or,
-with ``bounds``, one count per bucket of an explicit histogram.
+with ``bounds``, one count per bucket of an explicit histogram. With ``tails``, the buckets that the quantiles lie in, a row is all that there
+is of its name and step, and has no buckets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 from controlplane.telemetry.patience import patient_rows
@@ -33,6 +36,7 @@ class Source(NamedTuple):
     values: list[Any]
     spread: bool = True
     packed: bool = False
+    whole: tuple[str, list[Any]] | None = None  # the same range in rows that are fewer, with all their buckets
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def _index(value: str) -> str:
 
 
 # An explicit bucket counts at its middle. The first has no beginning, the last no end but the greatest value that there was.
-_BUCKET = f"""CASE WHEN cardinality(bounds) = 0 THEN entry >> 40
+_BUCKET = f"""CASE WHEN cardinality(bounds) = 0 THEN packed
     WHEN place > cardinality(bounds) THEN {_index("greatest(bounds[place - 1], coalesce(most, bounds[place - 1]))")}
     WHEN place = 1 OR bounds[place - 1] <= 0 THEN {_index("bounds[place] / 2")}
     ELSE {_index("sqrt(bounds[place - 1] * bounds[place])")} END"""
@@ -89,9 +93,14 @@ _COUNTED = "CASE WHEN cardinality(bounds) = 0 THEN entry & ((1::bigint << 40) - 
 _TAILS = ", ".join(
     f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
 )
-_SPREAD = f""", spread AS (
-        SELECT name, slot, {_BUCKET} AS bucket, tg_whole(sum({_COUNTED})) AS amount
-        FROM kept, unnest(entries) WITH ORDINALITY AS each (entry, place)
+# Equal buckets of equal bounds are added up before it is told which of ours they are; the last one ends at what was the most.
+_SPREAD = f""", added AS (
+        SELECT name, slot, bounds, CASE WHEN cardinality(bounds) = 0 THEN 0 ELSE place END AS place,
+               CASE WHEN cardinality(bounds) = 0 THEN entry >> 40 END AS packed,
+               CASE WHEN cardinality(bounds) > 0 AND place > cardinality(bounds) THEN most END AS most, tg_whole(sum({_COUNTED})) AS amount
+        FROM kept, unnest(entries) WITH ORDINALITY AS each (entry, place) GROUP BY 1, 2, 3, 4, 5, 6),
+    spread AS (
+        SELECT name, slot, bucket, tg_whole(sum(amount)) AS amount FROM (SELECT name, slot, {_BUCKET} AS bucket, amount FROM added) AS told
         GROUP BY GROUPING SETS ((name, slot, bucket), (name, bucket))),
     ranked AS (
         SELECT name, coalesce(slot, '0001-01-01Z') AS slot, bucket,
@@ -123,13 +132,16 @@ def _statement(source: Source, *, named: bool) -> str:
 class Merged:
     """What rows of one name in one step add up to."""
 
-    __slots__ = ("buckets", "figures", "least", "most")
+    __slots__ = ("entries", "figures", "known", "least", "most")
 
     def __init__(self) -> None:
         self.figures = [0.0] * 5  # amount, part, whole, samples, total
         self.least: float | None = None
         self.most: float | None = None
-        self.buckets: dict[int, int] = {}
+        self.entries: list[Sequence[int]] = []  # packed buckets, in their order, of each row
+        self.known: list[int | None] | None = (
+            None  # the buckets of the quantiles, where somebody merged all that there is
+        )
 
     def add(self, figures: Sequence[Any], least: float | None, most: float | None) -> None:
         own = self.figures
@@ -140,20 +152,13 @@ class Merged:
         if most is not None and (self.most is None or most > self.most):
             self.most = most
 
-    def spread(self, entries: Iterable[int]) -> None:
+    def spread(self, entries: Sequence[int]) -> None:
         """Add packed buckets."""
-        own = self.buckets
-        get = own.get
-        for entry in entries:
-            bucket = entry >> _SHIFT
-            own[bucket] = get(bucket, 0) + (entry & _COUNT)
+        self.entries.append(entries)
 
     def merge(self, other: Merged) -> None:
         self.add(other.figures, other.least, other.most)
-        own = self.buckets
-        get = own.get
-        for bucket, count in other.buckets.items():
-            own[bucket] = get(bucket, 0) + count
+        self.entries += other.entries
 
     def step(self) -> Step:
         amount, part, whole, samples, total = self.figures
@@ -161,15 +166,14 @@ class Merged:
         return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
 
     def tails(self) -> list[int | None]:
-        """Return the buckets that the quantiles lie in."""
-        ranks = [math.ceil(sum(self.buckets.values()) * share) for share in QUANTILES]
-        found: list[int | None] = []
-        seen = 0
-        for bucket in sorted(self.buckets):
-            seen += self.buckets[bucket]
-            while len(found) < len(ranks) and seen >= ranks[len(found)]:
-                found.append(bucket)
-        return found + [None] * (len(ranks) - len(found))
+        """Return the buckets that the quantiles lie in. To sort them all is quicker than to add up equal ones."""
+        if self.known:
+            return self.known
+        ordered = self.entries[0] if len(self.entries) == 1 else sorted(chain.from_iterable(self.entries))
+        if not ordered:
+            return [None] * len(QUANTILES)
+        seen = list(accumulate([entry & _COUNT for entry in ordered]))
+        return [ordered[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
 
 
 def _merged(source: Source, course: Course, names: Sequence[str] | None) -> Course:
@@ -180,28 +184,44 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None) -> Cour
         weighed AS (
             SELECT name, row_number() OVER (ORDER BY sum(weight) DESC, name) AS rank, count(*) OVER () AS names FROM hit GROUP BY name)
         SELECT name, rank, names, date_bin(%s, at, %s), amount::float, part::float, whole::float, samples, total::float,
-               least::float, most::float, entries FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
+               least::float, most::float, entries, tails FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
     values = [*source.values, timedelta(seconds=course.step_s), course.since]
     found: dict[tuple[int, str], dict[datetime, Merged]] = {}
     count = 0
-    for name, rank, count, slot, *rest in patient_rows(sql, [*values, list(names)] if names is not None else values):  # noqa: B007
-        *figures, least, most, entries = rest
+    for name, rank, count, slot, *rest in patient_rows(  # noqa: B007
+        sql, [*values, list(names)] if names is not None else values, binary=True
+    ):
+        *figures, least, most, entries, tails = rest
         slots = found.setdefault((rank, name), {})
         sums = slots.get(slot)
         if sums is None:
             sums = slots[slot] = Merged()
         sums.add(figures, least, most)
-        if entries:
+        if tails:
+            sums.known = tails
+        elif entries:
             sums.spread(entries)
+    buckets = _buckets(source.whole, [name for _, name in found]) if source.whole else {}
     lines = []
     times = course.times
     for (_, name), slots in sorted(found.items()):
         every = Merged()
         for sums in slots.values():
             every.merge(sums)
+        every.entries = buckets.get(name, every.entries)
         steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
         lines.append(Line(name, steps, every.step()))
     return replace(course, lines=lines, names=count)
+
+
+def _buckets(source: tuple[str, list[Any]], names: Sequence[str]) -> dict[str, list[Sequence[int]]]:
+    """Return the packed buckets of all rows of some names."""
+    sql, values = source
+    found: dict[str, list[Sequence[int]]] = {}
+    sql = f"SELECT name, entries FROM ({sql}) AS hit WHERE name = ANY(%s) AND entries IS NOT NULL"  # noqa: S608 - sources of ours
+    for name, entries in patient_rows(sql, [*values, list(names)], binary=True):
+        found.setdefault(name, []).append(entries)
+    return found
 
 
 def course_of(

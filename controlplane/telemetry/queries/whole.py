@@ -1,0 +1,86 @@
+"""Lines of whole tenants, and of all together, from windows that hold their percentiles: nothing has to be merged to tell a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.metrics import Metric
+from controlplane.telemetry.queries.reading import rows, where
+from controlplane.telemetry.resolutions import EVERYBODY, WHOLE_TENANTS, Piece, Rung, pieces
+
+_NEWEST = "newest"  # what is not in them yet is read as if they were not there
+_RUNGS = (*WHOLE_TENANTS, Rung(10, _NEWEST))
+Select = Callable[..., str]
+Statement = tuple[str, list[Any]]
+
+
+def _cut(since: datetime, until: datetime, step_s: int | None) -> list[Piece]:
+    marks = dict(rows("SELECT kind, until FROM telemetry_fold", []))
+    return pieces(since, until, _RUNGS, marks, step_s=step_s, finest_s=10)
+
+
+def holds(by: str, slugs: Sequence[str] | None, step_s: int) -> bool:
+    """Return whether they answer a question in such steps: of tenants apart, of one of them or of all."""
+    apart = by == "tenant" and slugs is not None
+    together = by == "" and (slugs is None or len(slugs) == 1)
+    return step_s % WHOLE_TENANTS[-1].step_s == 0 and (apart or together)
+
+
+def heaviest(metric: Metric, since: datetime, until: datetime, limit: int) -> Statement:
+    """Return SQL for the tenants that weigh most, and how many there are."""
+    parts, values = [], list[Any]()
+    for piece in _cut(since, until, None):
+        old = piece.table != _NEWEST
+        held = f"{metric.column}_told" if old and metric.spread else metric.column
+        weight = f"coalesce({held}[2], 0)" if metric.column else metric.amount
+        table = piece.table if old else table_of(piece.since, piece.until)
+        parts.append(
+            f"SELECT tenant, sum({weight}) AS weight FROM {table} WHERE starts_at >= %s AND starts_at < %s "  # noqa: S608 - names of ours
+            f"AND tenant <> '{EVERYBODY}' GROUP BY tenant"
+        )
+        values += [piece.since, piece.until]
+    sql = f"""SELECT tenant, count(*) OVER () FROM ({" UNION ALL ".join(parts)}) AS part
+              GROUP BY tenant ORDER BY sum(weight) DESC, tenant LIMIT {limit}"""  # noqa: S608 - names of ours
+    return sql, values
+
+
+def statement(
+    select: Select,
+    metric: Metric,
+    by: str,
+    slugs: Sequence[str] | None,
+    since: datetime,
+    until: datetime,
+    step_s: int | None,
+) -> Statement:
+    """Return a source's SQL for steps of ``step_s``; without it for the range as a whole, from as few long windows as there are."""
+    parts, values = [], list[Any]()
+    for piece in _cut(since, until, step_s):
+        clause, named = where(list(slugs) if slugs is not None else None)
+        if piece.table != _NEWEST and slugs is None:
+            clause, named = "AND tenant = %s", [EVERYBODY]
+        table = piece.table
+        if table == _NEWEST:
+            table = table_of(piece.since, piece.until, step_s=step_s, together=slugs is None)
+        ready = metric.spread and any(rung.step_s == step_s and rung.table == table for rung in WHOLE_TENANTS)
+        columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
+        if metric.column:
+            columns |= _distribution(metric.column, ready=ready, spread=metric.spread)
+        head = select("tenant" if by == "tenant" else "''", "starts_at", **columns)
+        parts.append(f"{head} FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}")
+        values += [piece.since, piece.until, *named]
+    return " UNION ALL ".join(parts), values
+
+
+def _distribution(column: str, *, ready: bool, spread: bool) -> dict[str, str]:
+    held = f"{column}_told" if ready else column
+    columns = {label: f"{held}[{place}]" for place, label in enumerate(("samples", "total", "least", "most"), 1)}
+    columns["weight"] = f"coalesce({held}[2], 0)"
+    if ready:
+        columns["tails"] = f"{held}[5:]"
+    elif spread:
+        columns["entries"] = f"{column}[5:]"
+    return columns
