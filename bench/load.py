@@ -296,12 +296,14 @@ def asked_at(url: str) -> datetime:
 
 
 def sums(url: str) -> None:
-    """Fold spans as the worker does, until ten seconds before the time that is asked for: as long ago as it may have been."""
+    """Fold spans as the worker does, until ten seconds before the time that is asked for: as long ago as it may have been; and points."""
+    from controlplane.telemetry.actions.folding import fold_hours
     from controlplane.telemetry.actions.span_sums import fold_spans
 
     now, began = asked_at(url) - timedelta(seconds=10), time.monotonic()
     while fold_spans(now=now, kept_since=now - timedelta(days=13)) > 3 * 60:
         pass
+    fold_hours("quarters", now=now, kept_since=now - timedelta(days=13))
     print(f"spans are folded, in {time.monotonic() - began:,.0f} s", flush=True)
 
 
