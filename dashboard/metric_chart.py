@@ -118,7 +118,7 @@ def _layout(view: View, traces: int, changes: Sequence[Revision]) -> dict[str, A
         "dragmode": "zoom",
         "xaxis": {
             "type": "date", "range": [view.asked.since.isoformat(), view.asked.until.isoformat()],
-            "tickformat": "%H:%M" if view.asked.until - view.asked.since <= timedelta(hours=26) else "%-d %b",
+            "tickformat": _ticks(view.asked.until - view.asked.since),
             "hoverformat": "%-d %b %H:%M:%S",
         },
         "yaxis": axis,
@@ -133,6 +133,12 @@ def _layout(view: View, traces: int, changes: Sequence[Revision]) -> dict[str, A
             for at, text in groups
         ],
     }  # fmt: skip
+
+
+def _ticks(length: timedelta) -> str:
+    if length <= timedelta(minutes=8):
+        return "%H:%M:%S"
+    return "%H:%M" if length <= timedelta(hours=26) else "%-d %b"
 
 
 def _grouped(changes: Sequence[Revision], near: timedelta) -> list[tuple[datetime, str]]:
