@@ -135,6 +135,17 @@ def test_decode__what_an_inference_costs__is_what_it_says_or_what_the_price_list
     assert (b"tidegate.cost.estimated" in row.attributes) == (cost == 77)
 
 
+@pytest.mark.parametrize(
+    "said", [{"tidegate.cost_nusd": 10**15}, {"gen_ai.usage.cost": 1e6}, {"gen_ai.usage.input_tokens": 2**53 - 1}]
+)
+def test_decode__absurd_cost_told_or_priced__is_no_cost(said: dict[str, object]) -> None:
+    reading = PLAIN._replace(price_of=lambda _, given, cached, out: 2500 * (given + out) if given > 120 else None)
+
+    (row,) = decoded({**GENERATIONS[1], **said}, reading=reading).rows
+
+    assert row.cost_nusd is None
+
+
 SAID: dict[str, object] = {
     "gen_ai.prompt.0.content": "my mail is a@b.example",
     "gen_ai.input.messages": '[{"role": "user"}]',

@@ -23,6 +23,7 @@ from controlplane.telemetry.otlp.vocabulary import (
 
 BY_NOBODY, BY_INSTRUMENTATION, BY_SDK = 0, 1, 2
 _MOST = 2**53
+MOST_NUSD = 10**15  # a million dollars for one inference: what is told or priced beyond is no cost but a mistake
 
 
 class Usage(NamedTuple):
@@ -50,7 +51,7 @@ def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Price
     if given is not None and cached is not None and cached > given:
         given += cached  # who writes it that way counts what was cached apart
     if cost is None and (given or out):
-        cost = price_of(str(said.get(MODEL, "")), given or 0, cached or 0, out or 0)
+        cost = _believable(price_of(str(said.get(MODEL, "")), given or 0, cached or 0, out or 0))
         estimated = cost is not None
     first = said.get(TTFT_S)
     return Usage(
@@ -78,7 +79,7 @@ def _count(value: Any) -> int | None:
 
 
 def _cost(said: Mapping[int, Any]) -> int | None:
-    exact = _count(said.get(COST_NUSD))
+    exact = _believable(_count(said.get(COST_NUSD)))
     if exact is not None:
         return exact
     usd = said.get(COST_USD)
@@ -88,4 +89,8 @@ def _cost(said: Mapping[int, Any]) -> int | None:
         amount = float(usd) if usd is not None else math.nan
     except (TypeError, ValueError):
         return None
-    return round(amount * 1e9) if 0 <= amount < 1e6 else None
+    return round(amount * 1e9) if 0 <= amount < MOST_NUSD / 1e9 else None
+
+
+def _believable(cost_nusd: int | None) -> int | None:
+    return cost_nusd if cost_nusd is None or cost_nusd < MOST_NUSD else None
