@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.load import load, slug
 from bench.warehouse import warehouse
 from controlplane.problems import Unavailable
+from controlplane.telemetry.resolutions import floor
 
 GOAL_MS, TRACE_GOAL_MS = 50.0, 5.0
 
@@ -142,15 +143,23 @@ def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
             f"traces {name}, a day",
             lambda n, made=made: queries.traces_seen_by(asker, queries.TraceFilter(**made(n)), day),
         )
-    for name in ("of all", "of a tenant", "with errors", "of a tenant by route", "by session"):
+    for name in (
+        "of all",
+        "of a tenant",
+        "with errors",
+        "of a tenant by route",
+        "by session",
+    ):  # steps begin as pages begin them
         made = filters[name]
         yield Asked(
             f"histogram {name}, an hour",
-            lambda n, made=made: queries.trace_slots(asker, queries.TraceFilter(**made(n)), hour, now, 60),
+            lambda n, made=made: queries.trace_slots(asker, queries.TraceFilter(**made(n)), floor(hour, 60), now, 60),
         )
         yield Asked(
             f"histogram {name}, a day",
-            lambda n, made=made: queries.trace_slots(asker, queries.TraceFilter(**made(n)), day, now, 1800),
+            lambda n, made=made: queries.trace_slots(
+                asker, queries.TraceFilter(**made(n)), floor(day, 1800), now, 1800
+            ),
         )
     for length, since in (("5 min", now - timedelta(minutes=5)), ("an hour", hour), ("a day", day)):
         yield Asked(f"mesh of all, {length}", lambda n, since=since: queries.mesh(asker, since, now))

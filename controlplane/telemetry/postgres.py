@@ -13,7 +13,7 @@ from controlplane.telemetry.spansums import FIRST_SPANS
 from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter, Wanted
 
 MOST_EDGES = 400
-MANY = 2000
+MANY = 1000
 _ANY_SPAN = ("route", "model", "release", "session", "user", "agent", "tool", "operation")
 _TOKENS = "coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)"
 
@@ -45,14 +45,15 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _clauses(wanted: Wanted) -> _Clauses:
+def _clauses(wanted: Wanted, *, page: bool = False) -> _Clauses:
+    """``page``: only the newest are wanted, so that traces are looked at one by one until there are enough."""
     found = _Clauses()
     if wanted.slugs is not None:
         found.add("r.tenant = ANY(%s)", list(wanted.slugs))
     if wanted.until is not None:
         found.add("r.starts_at < %s", wanted.until)
     _of_root(wanted.filter, found)
-    _of_any_span(wanted, found)
+    _of_any_span(wanted, found, page=page)
     _of_sums(wanted.filter, found)
     at, _, trace_id = wanted.cursor.partition("~")
     if trace_id:
@@ -73,22 +74,25 @@ def _of_root(wanted: TraceFilter, found: _Clauses) -> None:
             found.add(f"r.duration_us {sign} %s", limit * 1000)
 
 
-def _of_any_span(wanted: Wanted, found: _Clauses) -> None:
-    inside = "r.trace_id IN (SELECT c.trace_id FROM telemetry_span AS c WHERE c.starts_at >= %s AND {})"
-    exists = "EXISTS (SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id AND {})"
+_INSIDE = "r.trace_id IN (SELECT c.trace_id FROM telemetry_span AS c WHERE c.starts_at >= %s AND {})"
+_EXISTS = "EXISTS (SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id AND {})"
+
+
+def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool) -> None:
+    inside, exists = (
+        _INSIDE,
+        _EXISTS.replace("{}", "{} OFFSET 0") if page else _EXISTS,
+    )  # with an OFFSET it is not joined
     since = wanted.since - timedelta(hours=1)  # a span may begin a little before what is called the first
     for column in _ANY_SPAN:
         value = getattr(wanted.filter, column)
         if value:
             clause = f'c."{column}" = %s'
-            if column == "session" or (column == "user" and _is_rare(value, wanted)):
+            if column == "session" or (column == "user" and _is_rare(clause, [value], wanted)):
                 found.add(inside.format(clause), since, value)
             else:
                 found.add(exists.format(clause), value)
-    if wanted.filter.status == "error":
-        found.add(inside.format("c.status = 2"), since)
-    elif wanted.filter.status == "ok":
-        found.add("NOT " + exists.format("c.status = 2"))
+    _of_status(wanted, found, exists, page=page)
     key, equals, value = wanted.filter.attribute.partition("=")
     if equals:
         clause = "(c.attributes ->> %s = %s OR c.resource ->> %s = %s)"
@@ -97,11 +101,25 @@ def _of_any_span(wanted: Wanted, found: _Clauses) -> None:
         found.add(exists.format("(c.attributes ? %s OR c.resource ? %s)"), key.strip(), key.strip())
 
 
-def _is_rare(user: str, wanted: Wanted) -> bool:
-    """Return whether a user has so few spans that it is better to begin with them than with traces, of which many are the user's."""
-    scope, values = ("", []) if wanted.slugs is None else ("AND tenant = ANY(%s)", [list(wanted.slugs)])
-    sql = f"""SELECT count(*) FROM (SELECT 1 FROM telemetry_span WHERE "user" = %s AND starts_at >= %s {scope} LIMIT {MANY}) AS found"""  # noqa: S608
-    ((count,),) = patient_rows(sql, [user, wanted.since - timedelta(hours=1), *values])
+def _of_status(wanted: Wanted, found: _Clauses, exists: str, *, page: bool) -> None:
+    if wanted.filter.status == "error":
+        failed, values = "c.status = 2", list[Any]()
+        if wanted.slugs is not None:
+            failed, values = f"{failed} AND c.tenant = ANY(%s)", [list(wanted.slugs)]
+        if page and not _is_rare("c.status = 2", [], wanted):
+            found.add(exists.format(failed), *values)
+        else:
+            found.add(_INSIDE.format(failed), wanted.since - timedelta(hours=1), *values)
+    elif wanted.filter.status == "ok":
+        found.add("NOT " + exists.format("c.status = 2"))
+
+
+def _is_rare(clause: str, of_clause: Sequence[Any], wanted: Wanted) -> bool:
+    """Return whether so few spans fit that it is better to begin with them than with traces, of which many have one."""
+    scope, values = ("", []) if wanted.slugs is None else ("AND c.tenant = ANY(%s)", [list(wanted.slugs)])
+    sql = f"""SELECT count(*) FROM (
+                  SELECT 1 FROM telemetry_span AS c WHERE {clause} AND c.starts_at >= %s {scope} LIMIT {MANY}) AS found"""  # noqa: S608
+    ((count,),) = patient_rows(sql, [*of_clause, wanted.since - timedelta(hours=1), *values])
     return int(count) < MANY
 
 
@@ -130,7 +148,7 @@ class PostgresSpans:
     def traces(self, wanted: Wanted, limit: int) -> list[Trace]:
         if wanted.cursor:
             datetime.fromisoformat(wanted.cursor.partition("~")[0])
-        clauses = _clauses(wanted)
+        clauses = _clauses(wanted, page=True)
         first = FIRST_SPANS.format(clause=clauses.text, order="ORDER BY r.starts_at DESC, r.trace_id DESC LIMIT %s")
         once = [wanted.since, *clauses.values, limit]
         sql = f"""

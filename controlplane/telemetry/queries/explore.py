@@ -130,9 +130,15 @@ def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Sou
         columns |= held | {"weight": f"coalesce({metric.column}[2], 0)"}
     if metric.spread:
         columns["entries"] = f"{metric.column}[5:]"
-    sql = f"""{_select(name, "starts_at", **columns)} FROM {table_of(asked.since, asked.until, step_s=asked.step_s, together=slugs is None)}
-              WHERE starts_at >= %s AND starts_at < %s {clause}"""
-    return Source(sql, [asked.since, asked.until, *values], metric.spread, packed=metric.spread)
+    head = _select(name, "starts_at", **columns)
+
+    def of(step_s: int | None) -> str:
+        table = table_of(asked.since, asked.until, step_s=step_s, together=slugs is None)
+        return f"{head} FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
+
+    values = [asked.since, asked.until, *values]
+    coarse = (of(None), values) if metric.spread and asked.step_s <= _QUARTER_S else None
+    return Source(of(asked.step_s), values, metric.spread, packed=metric.spread, whole=coarse)
 
 
 _BUCKET_OF = (
