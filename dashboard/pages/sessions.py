@@ -14,11 +14,9 @@ from controlplane.telemetry.queries import Session, Trace, TraceFilter
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
-MOST, MOST_TURNS, MOST_USERS, MOST_GROUPS = 50, 50, 12, 7
-ACTIVE_S, SETTLED_S = (
-    60,
-    10,
-)  # active sessions are the mean of a minute, which ended some seconds ago so that all have reported
+MOST, MOST_PAGES, MOST_TURNS, MOST_USERS, MOST_GROUPS = 50, 20, 50, 12, 7
+# Active sessions are the mean of a minute, which ended some seconds ago so that all have reported.
+ACTIVE_S, SETTLED_S = 60, 10
 SINCE = {"1h": ("last hour", 3600), "24h": ("last 24 h", 86400), "7d": ("last 7 days", 7 * 86400)}
 
 
@@ -75,9 +73,10 @@ def build(asking: Asking, params: Params) -> Context:
     words, seconds = SINCE.get(params.value("since"), SINCE["24h"])
     since = asking.now - timedelta(seconds=seconds)
     wanted = TraceFilter(tenant=params.value("tenant"), user=params.value("user"), session=params.value("q"))
+    page = _page(params)
     found, dear = list[Session](), ""
     try:
-        found = telemetry.sessions_seen_by(asking.asker, wanted, since, MOST + 1)
+        found = telemetry.sessions_seen_by(asking.asker, wanted, since, (page + 1) * MOST + 1)[page * MOST :]
     except TooDear as problem:
         dear = problem.detail
     if params.value("session"):
@@ -106,7 +105,8 @@ def build(asking: Asking, params: Params) -> Context:
             )
             for each in found[:MOST]
         ],
-        "more": len(found) > MOST,
+        "older": page + 1 if len(found) > MOST and page + 1 < MOST_PAGES else None,
+        "hidden": len(found) > MOST and page + 1 == MOST_PAGES,
         "dear": dear,
         "words": words,
         "since_choices": [(name, label) for name, (label, _) in SINCE.items()],
@@ -121,6 +121,12 @@ def build(asking: Asking, params: Params) -> Context:
             asking.asker, "user", params.value("tenant") or None, days=7, today=asking.now.date(), limit=MOST_USERS
         ),
     }
+
+
+def _page(params: Params) -> int:
+    """Return which fifty sessions are shown, from 0; what is no such number is the first."""
+    text = params.value("page")
+    return min(int(text), MOST_PAGES - 1) if text.isascii() and text.isdecimal() and len(text) < 4 else 0
 
 
 def _alive(alive: dict[tuple[str, str], AliveSession], chosen: str, turns: list[Turn]) -> AliveSession | None:
@@ -163,5 +169,5 @@ PAGE = Page(
         "session_users": "sessions/users.html",
     },
     build=build,
-    params=frozenset({"tenant", "user", "q", "session", "of", "since"}),
+    params=frozenset({"tenant", "user", "q", "session", "of", "since", "page"}),
 )
