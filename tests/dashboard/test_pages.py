@@ -34,7 +34,7 @@ MOST_QUERIES = {
     "/rollouts/new/": 18,
     "/rollouts/deployments/new/": 14,
     "/explore/": 26,
-    "/explore/?by=tenant&compare=1&metric=cost_usd": 34,
+    "/explore/?by=tenant&compare=1&metric=cost_usd": 41,
     "/traces/": 24,
     "/traces/compare/": 14,
     "/mesh/": 19,
