@@ -124,7 +124,7 @@ async def test_move__killed_twice_anywhere__ends_with_every_key_once(first: int,
                 expected[key] = number
         done = await attempt(world, old, new, steps=steps)
         assert len(serving(old, new)) <= 1
-        if done:
+        if done or world.owner == NEW:  # where the map says so, no mover looks at the slot again
             break
 
     assert world.owner == NEW

@@ -4,7 +4,7 @@
 2. Everything is copied to the new node, which does not serve it yet; leftovers of an earlier attempt are deleted before.
 3. The old node lets go, for good, and names its heir. It only does so while the frost of this very attempt holds.
 4. The new node serves. An edge that was sent there by the old one may do this step as well.
-5. The map says so. 6. The old node deletes what it had.
+5. The old node deletes what it had. 6. The map says so: from here on no mover looks at the slot again.
 
 Each step can be repeated. Until 3 the old node has everything, from 3 on the new one has, and no write is lost in between.
 """
@@ -86,8 +86,8 @@ async def move(slot: int, old: End, new: End, *, to: int, settle: Callable[[int]
     else:
         raise Moved(held.to if held is not None else None)
     await new.adopt(slot, epoch)
-    await settle(copied)
     await old.clear(slot)
+    await settle(copied)
 
 
 @contextlib.asynccontextmanager
