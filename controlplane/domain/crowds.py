@@ -17,6 +17,8 @@ FRESH_FOR = timedelta(milliseconds=500)
 TIGHT = 64
 # Who was short of something counts as wanting it for so long after the last report.
 WANTS_FOR = timedelta(seconds=5)
+# Who has not been heard of for longer is not waited for: what it holds comes back when it reports, or not at all.
+GIVES_BACK_WITHIN = timedelta(seconds=5)
 # An account that denied somebody within this time is scarce: what others hold idle is called back.
 SCARCE_FOR = timedelta(seconds=3)
 

@@ -118,6 +118,15 @@ def test_merge__denied_what_another_may_still_spend__is_told_that_it_is_called_b
     assert (second.denied, second.recalling) == ("exhausted", False)
 
 
+def test_merge__denied_what_somebody_silent_may_still_spend__is_not_waited_for(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "chat", 1000)]
+    sync(report(uuid4(), path, want=1000, min_useful=1000, waiting=1000))
+
+    (answer,) = sync(report(me, path, want=100, min_useful=100, waiting=100), now=NOW + timedelta(seconds=10))
+
+    assert (answer.denied, answer.recalling) == ("exhausted", False)
+
+
 def test_merge__a_budget_that_warns__is_accounted_and_never_denies(acme: Tenant, me: UUID) -> None:
     path = [budget(acme, "chat", 10, on_exhausted="warn")]
 

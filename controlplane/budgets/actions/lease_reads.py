@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from controlplane.budgets.schemas import Told
 from controlplane.columns import plain
 from controlplane.domain.carry import CarryRule, Past, brought
-from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
+from controlplane.domain.crowds import GIVES_BACK_WITHIN, SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
 from controlplane.domain.leases import BudgetTerms, Crowd, LeaseKey, OpenAccount, OpenLease, Report, Stood
 from controlplane.domain.periods import PeriodRule, leaves_window, rolling_cutoff
@@ -191,7 +191,10 @@ async def count_holders(
     now: datetime,
     ttl_ms: int,
 ) -> None:
-    """Count who holds leases on the accounts whose last is to be divided, unless that was done a moment ago."""
+    """Count who holds leases on the accounts whose last is to be divided, unless that was done a moment ago.
+
+    What is left to holders counts as long as they were heard of a moment ago: the others may be gone, and give nothing back soon.
+    """
     most = gather(reports, leases, accounts)
     due = [key for key, missing in most.items() if is_due(accounts[key], missing, now)]
     if not due:
@@ -200,14 +203,14 @@ async def count_holders(
         connection,
         """
         SELECT account_id, count(*) AS live, count(*) FILTER (WHERE short_nusd > 0 AND seen_at > %s) AS wanting,
-               sum(greatest(0, granted_nusd - returned_nusd - settled_nusd)) AS left_over
+               coalesce(sum(greatest(0, granted_nusd - returned_nusd - settled_nusd)) FILTER (WHERE seen_at > %s), 0) AS left_over
         FROM (
             SELECT unnest(path) AS account_id, short_nusd, seen_at, granted_nusd, returned_nusd, settled_nusd
             FROM budgets_lease WHERE NOT closed AND NOT revoked AND seen_at > %s AND path && %s::bigint[]
         ) AS lease
         WHERE account_id = ANY(%s) GROUP BY account_id
         """,
-        [now - WANTS_FOR, now - timedelta(milliseconds=ttl_ms), due, due],
+        [now - WANTS_FOR, now - GIVES_BACK_WITHIN, now - timedelta(milliseconds=ttl_ms), due, due],
     )
     crowds = {row["account_id"]: Crowd(row["live"], row["wanting"], int(row["left_over"])) for row in found}
     for key in due:
