@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
 import socket
@@ -41,7 +42,8 @@ class MailServer:
         self.mails: list[tuple[bool, list[str], str]] = []  # encrypted, to whom, what
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -93,6 +95,10 @@ class MailServer:
                 stream.write(b"221 bye\r\n" if verb == "QUIT" else b"250 well\r\n")
 
     def close(self) -> None:
+        """Listen no more: a socket that is only closed goes on accepting as long as a thread waits for it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         self._socket.close()
 
 
