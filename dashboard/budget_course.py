@@ -9,17 +9,14 @@ from datetime import UTC, datetime, time, timedelta
 from django.db.models import Q
 
 from controlplane.budgets.queries import Standing
-from controlplane.policy import queries as policy
-from controlplane.policy.models import Revision
 from controlplane.telemetry import queries as telemetry
 from dashboard import figures
 from dashboard.asking import Asking
+from dashboard.bending import changes_since
 from dashboard.courses import FIRST_ROW, Mark, events_of, nice_top
 
 WIDTH, FLOOR, HEAD = 560.0, 172.0, 30.0
 MOST_DAYS = 92
-MOST_CHANGES = 200
-_BENDING = ("price", "policy", "deployment")
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,9 @@ def course_of(asking: Asking, standing: Standing) -> BudgetCourse | None:
     """Return the drawing of a budget; ``None`` when it has no amount."""
     if not standing.amount_nusd:
         return None
-    now = asking.now
+    budget, now = standing.budget, asking.now
     starts, ends = _span(standing, now)
+    changes = changes_since(asking, budget.tenant, starts, Q(kind="budget", subject=budget.name))
     steps = [(min(at, now), cost) for at, cost in _steps(asking, standing, starts) if at > starts]
     top = max(standing.amount_nusd, standing.spent_nusd) * 1.04
 
@@ -115,19 +113,8 @@ def course_of(asking: Asking, standing: Standing) -> BudgetCourse | None:
         pace=standing.pace is not None,
         grid=_grid(standing, y),
         times=_times(starts, ends, now, x),
-        events=events_of(_changes(asking, standing, starts), starts, ends, WIDTH, (FIRST_ROW,)),
+        events=events_of(changes, starts, ends, WIDTH, (FIRST_ROW,)),
     )
-
-
-def _changes(asking: Asking, standing: Standing, since: datetime) -> list[Revision]:
-    """Return what people changed that may bend the course: the budget itself, prices, policies and releases of whose calls it covers."""
-    budget = standing.budget
-    own = Q(kind="budget", subject=budget.name)
-    found = policy.revisions_seen_by(asking.asker).filter(own | Q(kind__in=_BENDING), at__gte=since, at__lt=asking.now)
-    if budget.tenant is not None:
-        above_or_below = Q(tenant_id__in=budget.tenant.lineage) | Q(tenant__lineage__contains=[budget.tenant.pk])
-        found = found.filter(own | Q(tenant=None) | above_or_below)
-    return list(found[:MOST_CHANGES])
 
 
 def _grid(standing: Standing, y: Callable[[float], float]) -> list[Mark]:

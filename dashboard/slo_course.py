@@ -8,20 +8,22 @@ from datetime import datetime, timedelta
 
 from controlplane.alerting.standings import BurnPoint, PairPoint
 from controlplane.domain.slo import Burn
-from dashboard.courses import Mark, nice_top
+from controlplane.policy.models import Revision
+from dashboard.courses import FIRST_ROW, Mark, events_of, nice_top
 
 WIDTH, FLOOR, HEAD, FOOT = 560.0, 150.0, 12.0, 166.0
 
 
 @dataclass(frozen=True)
 class BudgetLeft:
-    """Coordinates of what was left, 1 at the top; ``zero_y`` is where it is gone. ``bars`` are the bad calls of each step."""
+    """Coordinates of what was left, 1 at the top; ``zero_y`` is where it is gone."""
 
     line: str
     area: str
     zero_y: float
     grid: Sequence[Mark]
     times: Sequence[Mark]
+    events: Sequence[Mark]
     points: Sequence[BurnPoint]
     tone: str
 
@@ -35,12 +37,13 @@ class BurnLines:
     factor_y: float
     grid: Sequence[Mark]
     times: Sequence[Mark]
+    events: Sequence[Mark]
     spans: Sequence[tuple[float, float]]
     points: Sequence[PairPoint]
 
 
-def budget_course_of(points: Sequence[BurnPoint]) -> BudgetLeft | None:
-    """Return the drawing of what was left; ``None`` without calls."""
+def budget_course_of(points: Sequence[BurnPoint], changes: Sequence[Revision] = ()) -> BudgetLeft | None:
+    """Return the drawing of what was left, with what people changed meanwhile; ``None`` without calls."""
     known = [(each.at, each.left) for each in points if each.left is not None]
     if len(known) < 2 or not any(each.count.total for each in points):
         return None
@@ -57,11 +60,13 @@ def budget_course_of(points: Sequence[BurnPoint]) -> BudgetLeft | None:
     grid = [Mark(2, y(value), f"{value * 100:,.0f} %", "start") for value in marks]
     last = drawn[-1][1]
     tone = "trouble" if last <= 0 else "watch" if last < 0.25 else "s1"
-    return BudgetLeft(line, area, y(0.0), grid, _times(points[0].at, points[-1].at), list(points), tone)
+    starts, ends = points[0].at, points[-1].at
+    events = events_of(changes, starts, ends, WIDTH, (FIRST_ROW,))
+    return BudgetLeft(line, area, y(0.0), grid, _times(starts, ends), events, list(points), tone)
 
 
-def pair_course_of(points: Sequence[PairPoint], burn: Burn) -> BurnLines | None:
-    """Return the drawing of both windows; ``None`` without calls."""
+def pair_course_of(points: Sequence[PairPoint], burn: Burn, changes: Sequence[Revision] = ()) -> BurnLines | None:
+    """Return the drawing of both windows, with what people changed meanwhile; ``None`` without calls."""
     known = [rate for each in points for rate in (each.long, each.short) if rate is not None]
     if not known:
         return None
@@ -74,6 +79,7 @@ def pair_course_of(points: Sequence[PairPoint], burn: Burn) -> BurnLines | None:
         factor_y=y(burn.factor),
         grid=grid,
         times=_times(points[0].at, points[-1].at),
+        events=events_of(changes, points[0].at, points[-1].at, WIDTH, (FIRST_ROW,)),
         spans=_spans(points, burn, x),
         points=list(points),
     )

@@ -17,6 +17,7 @@ from controlplane.domain.slo import BURNS, Burn, can_fire
 from controlplane.tenancy.models import Role
 from dashboard import figures
 from dashboard.asking import Asking
+from dashboard.bending import changes_since
 from dashboard.kept import kept
 from dashboard.page import Context, Page, Params
 from dashboard.slo_course import budget_course_of, pair_course_of
@@ -132,13 +133,16 @@ def _detail(asking: Asking, chosen: Standing, params: Params) -> Context:
     by = params.value("by") if params.value("by") in BY else "route"
     course = kept(("course", *_key(slo)), now, lambda: burn_course(slo, now))
     burning = kept(("pair", pair, *_key(slo)), now, lambda: pair_course(slo, pair, now))
+    changes = changes_since(
+        asking, slo.tenant, min(now, *(each.at for each in course[:1]), *(each.at for each in burning[:1]))
+    )
     return {
         "goal": goal_of(slo),
         "row": _row(chosen),
         "pair": pair,
         "pairs": [_pair(chosen, burn) for burn in BURNS],
-        "budget_course": budget_course_of(course),
-        "burn_course": pair_course_of(burning, pair),
+        "budget_course": budget_course_of(course, changes),
+        "burn_course": pair_course_of(burning, pair, changes),
         "offenders": _offenders(chosen, now, by),
         "by": by,
         "bys": BY,

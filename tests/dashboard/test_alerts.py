@@ -13,6 +13,7 @@ from django.test import Client
 from controlplane.alerting.courses import Sample, Tried, track_of
 from controlplane.alerting.models import Alert, Channel, Delivery, Rule, Silence, Slo
 from controlplane.domain.alerts import Timing
+from controlplane.policy.models import Revision
 from dashboard.past_course import WIDTH, course_of
 from dashboard.rule_forms import FIELDS, number
 from tests.dashboard.world import World
@@ -237,6 +238,20 @@ def test_slos__every_kind__stands_where_its_calls_put_it(sign_in: SignIn, world:
     assert "Overspent" in html
     assert re.search(r'href="/traces/\?route=chat&amp;tenant=acme&amp;status=error&amp;since=7d"', html)
     assert "The service level of chat burns" in html
+
+
+@pytest.mark.parametrize(("whose", "drawn"), [("acme", True), ("globex", False)])
+def test_slos__policy_changed_meanwhile__is_marked_on_the_charts_of_those_it_governs(
+    whose: str, drawn: bool, sign_in: SignIn, world: World
+) -> None:
+    revision = Revision.objects.create(
+        at=world.now - timedelta(minutes=30), actor="x", kind="policy", subject=f"{whose}/chat", summary="",
+        tenant=world.tenants[whose],
+    )  # fmt: skip
+
+    html = sign_in("anna").get("/slos/", {"slo": "acme/chat"}).content.decode()
+
+    assert (f"r{revision.pk}</text>" in html) is drawn
 
 
 def test_slos__the_offenders_of_a_slow_one__link_to_traces_that_took_longer(sign_in: SignIn, world: World) -> None:
