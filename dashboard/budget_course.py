@@ -12,7 +12,7 @@ from controlplane.budgets.queries import Standing
 from controlplane.telemetry import queries as telemetry
 from dashboard import figures
 from dashboard.asking import Asking
-from dashboard.bending import changes_since
+from dashboard.changes import changes_since
 from dashboard.courses import FIRST_ROW, Mark, events_of, nice_top
 
 WIDTH, FLOOR, HEAD = 560.0, 172.0, 30.0

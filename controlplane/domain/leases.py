@@ -47,22 +47,9 @@ class Stood(NamedTuple):
 NEVER = Stood()
 
 
-class Report(Protocol):
-    """What an SDK says of one lease (docs/protocol.md, "Leases"), and who says it. Amounts are nano-USD.
+class Line(Protocol):
+    """What a report says of a lease. Amounts are nano-USD."""
 
-    ``allowed`` are the slugs of the tenants whose budgets the key may touch; ``None``: all.
-    """
-
-    @property
-    def incarnation(self) -> UUID: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def allowed(self) -> frozenset[str] | None: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def budgets(self) -> tuple[int, ...]: ...
     @property
     def settled(self) -> int: ...
     @property
@@ -81,6 +68,24 @@ class Report(Protocol):
     def waiting(self) -> int | None: ...
     @property
     def final(self) -> bool: ...
+
+
+class Report(Line, Protocol):
+    """What an SDK says of one lease (docs/protocol.md, "Leases"), and who says it. Amounts are nano-USD.
+
+    ``allowed`` are the slugs of the tenants whose budgets the key may touch; ``None``: all.
+    """
+
+    @property
+    def incarnation(self) -> UUID: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def allowed(self) -> frozenset[str] | None: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def budgets(self) -> tuple[int, ...]: ...
 
 
 class Answer(NamedTuple):

@@ -9,39 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from controlplane.domain.crowds import TIGHT
-from controlplane.domain.leases import MOST_NUSD, OpenAccount
+from controlplane.domain.leases import MOST_NUSD, Line, OpenAccount
 
 # A lease as its row has it: place (from 1) among those asked for, id, path, granted, settled, returned, corrected, held,
 # denied, seq, closed, opened at, presumed, falsely denied, overage, revoked, short.
 LeaseRow = tuple[
     int, int, list[int], int, int, int, int, int, int, int, bool, datetime, int, int, int, bool, int
 ]  # fmt: skip
-
-
-class Line(Protocol):
-    """What a report says of a lease, as far as it is looked at here. Amounts are nano-USD."""
-
-    @property
-    def settled(self) -> int: ...
-    @property
-    def returned(self) -> int: ...
-    @property
-    def corrected(self) -> int: ...
-    @property
-    def held(self) -> int: ...
-    @property
-    def want(self) -> int: ...
-    @property
-    def min_useful(self) -> int: ...
-    @property
-    def denied(self) -> int: ...
-    @property
-    def waiting(self) -> int | None: ...
-    @property
-    def final(self) -> bool: ...
 
 
 Asked = tuple[Line, int, frozenset[str] | None, LeaseRow]  # a line, its seq, whose budgets its key may touch, the lease

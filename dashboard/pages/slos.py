@@ -17,7 +17,7 @@ from controlplane.domain.slo import BURNS, Burn, can_fire
 from controlplane.tenancy.models import Role
 from dashboard import figures
 from dashboard.asking import Asking
-from dashboard.bending import changes_since
+from dashboard.changes import changes_since
 from dashboard.kept import kept
 from dashboard.page import Context, Page, Params
 from dashboard.slo_course import budget_course_of, pair_course_of
