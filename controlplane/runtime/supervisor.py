@@ -22,6 +22,15 @@ from controlplane.runtime.console import Console
 
 _PR_SET_PDEATHSIG = 1
 _LINE_LIMIT = 1 << 20
+# What Celery says of a worker that root runs, and that it stops: nobody can do anything about it.
+CELERY_SMALL_TALK = (
+    "superuser privileges",
+    "absolutely not recommended",
+    "--uid option",
+    "_warn_or_raise",
+    "User information: uid=0",
+    "Warm shut",
+)
 FIRST_DELAY_S, LAST_DELAY_S, STEADY_S = 0.1, 10.0, 20.0
 
 

@@ -26,7 +26,7 @@ from controlplane.runtime.engines import (
     wait_for_orphans,
 )
 from controlplane.runtime.locks import DataLock
-from controlplane.runtime.supervisor import Child, Supervisor
+from controlplane.runtime.supervisor import CELERY_SMALL_TALK, Child, Supervisor
 
 ENGINE_START_S, READY_S = 60.0, 120.0
 HOPELESS_DEATHS = 5
@@ -223,14 +223,7 @@ class _Up:
                 "worker",
                 *(*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "warning"),
                 *("--without-gossip", "--without-mingle"),
-                unsaid=(
-                    "superuser privileges",
-                    "absolutely not recommended",
-                    "--uid option",
-                    "_warn_or_raise",
-                    "User information: uid=0",
-                    "Warm shut",
-                ),
+                unsaid=CELERY_SMALL_TALK,
             ),
             self._python(
                 "beat", *celery, "beat", "--schedule", beat_schedule, "--pidfile", "", "--loglevel", "warning"

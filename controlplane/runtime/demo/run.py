@@ -20,7 +20,7 @@ from django.utils import timezone
 from controlplane.runtime.console import Console
 from controlplane.runtime.demo import incidents, releases, seed, timeline, wire, world
 from controlplane.runtime.engines import free_port
-from controlplane.runtime.supervisor import Child, Supervisor
+from controlplane.runtime.supervisor import CELERY_SMALL_TALK, Child, Supervisor
 
 LOOK_EVERY_S = 2.0
 SERVICE = "controlplane.runtime.demo.service"
@@ -97,6 +97,7 @@ def _patterns(env: dict[str, str], provider_port: int) -> list[Child]:
         sys.executable,
         "-m",
         "celery",
+        "--quiet",
         "-A",
         "mesh_worker",
         "worker",
@@ -110,7 +111,10 @@ def _patterns(env: dict[str, str], provider_port: int) -> list[Child]:
     quiet = ["--loglevel", "warning", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     commands = {Path(one.script).stem: [sys.executable, one.script, *one.arguments] for one in world.PATTERNS}
     commands["mesh-worker"] = [*worker, *quiet]
-    return [Child(name, command, env=env, cwd=str(EXAMPLES), stop_s=7.0) for name, command in commands.items()]
+    return [
+        Child(name, command, env=env, cwd=str(EXAMPLES), stop_s=7.0, unsaid=CELERY_SMALL_TALK)
+        for name, command in commands.items()
+    ]
 
 
 async def _live(console: Console, stopped: asyncio.Event, port: int, began_at: float, *, incidents_on: bool) -> None:
