@@ -33,13 +33,14 @@ def _limit(part: dict[str, Any]) -> str:
     burst = f", burst {part['burst']:,}" if part.get("burst") else ""
     scope = {"fleet": "among all clients", "instance": "per client"}.get(str(part.get("scope", "fleet")), "")
     watched = ", watched only" if part.get("enforcement") == "shadow" else ""
-    return f"{part.get('amount', 0):,} {part.get('unit', '')} per {part.get('per_s', 1):g} s{burst}, {scope}{watched}"
+    return f"{part.get('amount', 0):,} {part.get('unit', '')} per {part.get('per_s', 60):g} s{burst}, {scope}{watched}"
 
 
 def _queue(part: dict[str, Any]) -> str:
     text = f"{part.get('max_concurrent')} at once"
-    if part.get("max_waiting"):
-        text += f", {part['max_waiting']} wait up to {part.get('max_wait_ms', 0) / 1000:g} s"
+    waiting = part.get("max_waiting", 64)
+    if waiting:
+        text += f", {waiting} wait up to {part.get('max_wait_ms', 2000) / 1000:g} s"
     if part.get("scope") == "fleet":
         text += ", among all clients"
     if part.get("adaptive"):
@@ -56,10 +57,10 @@ def _breaker(part: dict[str, Any]) -> str:
     text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {window}"
     if part.get("slow_call_ms"):
         text += f", or {part.get('slow_call_rate', 0.8):.0%} slower than {part['slow_call_ms'] / 1000:g} s"
-    return f"{text}, for {part['open_s']:g} s" if part.get("open_s") else text
+    return f"{text}, for {part.get('open_s', 20):g} s"
 
 
 def _retry(part: dict[str, Any]) -> str:
-    attempts = part.get("max_attempts")
+    attempts = part.get("max_attempts", 3)
     text = "one attempt" if attempts == 1 else f"up to {attempts} attempts"
     return f"{text}, hedged after {part['hedge_ms'] / 1000:g} s" if part.get("hedge_ms") else text

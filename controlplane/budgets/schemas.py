@@ -79,3 +79,4 @@ class LeaseAnswer(msgspec.Struct, frozen=True):
     blocked_by: str | None = None
     retry_after_ms: int | None = None
     recalling: bool = False
+    warned_by: str | None = None

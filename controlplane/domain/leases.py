@@ -91,7 +91,8 @@ class Report(Line, Protocol):
 class Answer(NamedTuple):
     """What the SDK hears of a lease. ``period_ms`` is ``None`` when no period on the path ends.
 
-    ``recalling``: it was denied what others may still spend; what they hold idle is called back.
+    ``recalling``: it was denied what others may still spend; what they hold idle is called back. ``warned_by``: a budget that
+    only warns, and would refuse the next call if it did not.
     """
 
     granted: int
@@ -103,6 +104,7 @@ class Answer(NamedTuple):
     blocked_by: str | None = None
     retry_after_ms: int | None = None
     recalling: bool = False
+    warned_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -346,8 +348,20 @@ def _answer(
             denied, name, retry_after_ms = "exhausted", blocker.budget.name, blocker.retry_after_ms(now)
             recalling = _comes_back(ask, path, own)
             blocker.deny()
-    kept = 0 if over else cap(ask, [account.state for account in path])
-    return Answer(lease.counters.granted, kept, ttl_ms, period_ms, over, denied, name, retry_after_ms, recalling)
+    # Less than the next call needs is of no use to whom is denied it, and may be what another lacks.
+    kept = 0 if over or denied == "exhausted" else cap(ask, [account.state for account in path])
+    granted, warned_by = lease.counters.granted, _warned_by(ask, path)
+    return Answer(granted, kept, ttl_ms, period_ms, over, denied, name, retry_after_ms, recalling, warned_by)
+
+
+def _warned_by(ask: Ask, path: list[OpenAccount]) -> str | None:
+    """Return the budget that would refuse the next call if it did not only warn, by what was spent and what the asking holder holds."""
+    need = ask.held + max(1, ask.min_useful)
+    for account in path:
+        state = account.state
+        if not state.blocks and not account.budget.archived and state.amount - state.settled < need:
+            return account.budget.name
+    return None
 
 
 def _comes_back(ask: Ask, path: list[OpenAccount], own: int) -> bool:

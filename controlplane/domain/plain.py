@@ -184,7 +184,7 @@ def _has_room(account: OpenAccount, load: _Load) -> bool:
     if account.to_lease(most=MOST_NUSD) < load.total:
         return False
     if not account.state.blocks:
-        return True
+        return account.state.room - load.total > load.floor  # else somebody is warned
     crowd = account.crowd
     holders = TIGHT * max(1, crowd.live, load.reports) + max(crowd.wanting, load.reports)
     return account.state.room - load.total > max(load.floor, holders * load.most)

@@ -158,6 +158,7 @@ def test_budgets__created_and_lowered__stand_as_told(admin: Program, acme: Tenan
         ({"amount_usd": "1e3"}, "amount_usd"),
         ({"period": {"kind": "calendar", "unit": "age"}}, "period.unit"),
         ({"match": {"planet": "mars"}}, "match.planet"),
+        ({"match": {"route": "not a route"}}, "match.route"),
         ({"on_exhausted": "panic"}, "on_exhausted"),
         ({"thresholds": [0]}, "thresholds"),
         ({"slug": "-"}, "slug"),

@@ -136,6 +136,30 @@ def test_merge__a_budget_that_warns__is_accounted_and_never_denies(acme: Tenant,
     assert account_of(path[0]).outstanding_nusd == 500
 
 
+def test_merge__a_budget_that_warns_is_spent__says_so_until_there_is_more(acme: Tenant, me: UUID) -> None:
+    item = budget(acme, "chat", 1000, on_exhausted="warn")
+    path = [item, budget(acme, "all", 100_000)]
+    (before,) = sync(report(me, path, want=500, min_useful=100))
+    (near,) = sync(report(me, path, seq=2, want=500, min_useful=100, settled=850))
+    (spent,) = sync(report(me, path, seq=3, want=500, min_useful=100, settled=950))
+    change_amount(by=SYSTEM, budget=item, amount_nusd=5000, now=NOW)
+
+    (raised,) = sync(report(me, path, seq=4, want=500, min_useful=100, settled=950))
+
+    assert [each.warned_by for each in (before, near, spent, raised)] == [None, None, "acme/chat", None]
+    assert (spent.denied, spent.granted) == (None, 1450)
+
+
+def test_merge__denied_with_too_little_for_a_call__is_told_to_give_it_back(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "chat", 1000)]
+    sync(report(me, path, want=300, min_useful=300, waiting=300))
+    sync(report(uuid4(), path, want=700, min_useful=700, waiting=700))
+
+    (answer,) = sync(report(me, path, seq=2, want=300, min_useful=300, waiting=300, settled=100))
+
+    assert (answer.denied, answer.cap) == ("exhausted", 0)
+
+
 def test_merge__a_final_report__frees_what_was_left_and_closes_for_good(acme: Tenant, me: UUID) -> None:
     path = [budget(acme, "chat", 1000)]
     sync(report(me, path, want=200))

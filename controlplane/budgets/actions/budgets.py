@@ -17,6 +17,7 @@ from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.actions.tenants import slug_fault
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
+from tidegate.core.policy import route_fault
 from tidegate.core.price import MAX_USD, NUSD_PER_USD, format_usd
 
 MATCHES = ("route", "category", "model", "user", "session")
@@ -271,6 +272,8 @@ def _faults(slug: str, amount_nusd: int, match: Any, thresholds: Any) -> dict[st
                 faults[f"match.{part}"] = f"is not known; known are {', '.join(MATCHES)}"
             elif not isinstance(value, str) or not 1 <= len(value) <= 120:
                 faults[f"match.{part}"] = "must be text of 1 to 120 characters"
+            elif part == "route":
+                faults["match.route"] = route_fault(value)  # no call is ever on such a route
     return {field: fault for field, fault in faults.items() if fault} | _threshold_faults(thresholds)
 
 

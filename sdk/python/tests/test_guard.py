@@ -8,6 +8,8 @@ import tidegate
 from sdk.python.tests.bench import Bench
 from sdk.python.tests.guard.spending import BOUND, COST, PRICED, Turned, fail, spend
 from tidegate.caller import Caller
+from tidegate.core.price import compile_price_book
+from tidegate.testing import DEFAULT_PRICES
 
 
 def test_budget__never_asked__waits_and_asks_at_once(bench: Bench) -> None:
@@ -85,6 +87,59 @@ def test_budget__exhausted__refused_by_its_name_and_at_once_for_a_while(bench: B
     assert refused.value.blocked_by == "acme/all"
     assert refused.value.retry_after_s == pytest.approx(60)
     assert bench.sync()[0]["leases"][0]["denied"] == 2
+
+
+FREE = compile_price_book({"format": 1, "models": {**DEFAULT_PRICES, "small": {"input": 0, "output": 0}}})
+
+
+def exhausted(bench: Bench) -> None:
+    """Have the budget of all calls be used up, and the free model known."""
+    bench.book = FREE
+    bench.budget("all")
+    call = bench.call(**PRICED)
+    bench.guard.advance(call)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all", retry_after_ms=60_000)
+    with pytest.raises(tidegate.BudgetExhausted):
+        bench.guard.advance(call)
+
+
+def test_budget__exhausted__calls_of_a_model_that_the_book_has_for_nothing_pass(bench: Bench) -> None:
+    exhausted(bench)
+
+    with bench.call(model="small", input_tokens=400) as call:
+        call.record(input_tokens=400, output_tokens=100)
+    with pytest.raises(tidegate.BudgetExhausted):
+        bench.guard.advance(bench.call(**PRICED))
+
+    line = bench.sync()[0]["leases"][0]
+    assert (line["settled"], line["held"], line["denied"]) == (0, 0, 2)
+
+
+def test_budget__exhausted_and_the_model_unknown__refused_also_where_such_calls_cost_nothing(bench: Bench) -> None:
+    bench.book = compile_price_book({"format": 1, "models": DEFAULT_PRICES, "unknown": {"policy": "allow"}})
+    bench.budget("all")
+    call = bench.call(model="never-heard-of", input_tokens=400)
+    bench.guard.advance(call)
+    bench.sync(grant=0, denied="exhausted", blocked_by="acme/all")
+
+    with pytest.raises(tidegate.BudgetExhausted):
+        bench.guard.advance(call)
+
+
+def test_budget__free_call_that_another_model_has_answered__is_charged_what_that_costs(bench: Bench) -> None:
+    exhausted(bench)
+
+    with bench.call(model="small", input_tokens=400) as call:
+        call.record(input_tokens=400, output_tokens=100, model="gpt-4o-mini")
+
+    assert bench.sync()[0]["leases"][0]["settled"] == COST
+
+
+def test_budget__never_funded__a_free_call_does_not_wait(bench: Bench) -> None:
+    bench.book = FREE
+    bench.budget("all")
+
+    assert bench.guard.advance(bench.call(model="small", input_tokens=400)) is None
 
 
 def test_budget__exhausted_but_others_give_back__asks_again_in_a_while_and_is_served(bench: Bench) -> None:

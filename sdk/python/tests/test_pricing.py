@@ -9,6 +9,7 @@ import pytest
 from sdk.python.tests.bench import Bench
 from tidegate import Unpriced
 from tidegate.core.price import compile_price_book
+from tidegate.describing import nusd_of
 
 CATALOG: dict[str, Any] = {
     "rates": [
@@ -121,3 +122,16 @@ def test_unknown_model__with_a_budget__held_at_the_default_price(priced: Bench) 
 
     with priced.call(model="nobody-knows", input_tokens=10, max_output_tokens=100) as call:
         assert call.bound == 30_000 + 400_000
+
+
+@pytest.mark.parametrize(
+    ("said", "nusd"), [("5e-05", 50_000), ("1.5E-3", 1_500_000), (5e-05, 50_000), ("0.25", 250_000_000)], ids=repr
+)
+def test_cost__as_python_writes_small_numbers__is_what_it_says(said: Any, nusd: int) -> None:
+    assert nusd_of(said) == nusd
+
+
+@pytest.mark.parametrize("said", ["1e400", "1e30", "-1e-3", "e5", "1e", "nan", float("inf"), "5e-10e"], ids=repr)
+def test_cost__that_is_none__is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match="dollars"):
+        nusd_of(said)

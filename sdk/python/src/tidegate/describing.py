@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import TypedDict
 
@@ -9,6 +10,8 @@ from tidegate.core.price import parse_usd
 from tidegate.wire import clean
 
 MAX_TOKENS = 10**9
+
+_SCIENTIFIC = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?[eE][-+]?[0-9]{1,3}", re.ASCII)  # as str() writes small floats
 
 Usd = str | int | float | Decimal
 
@@ -39,10 +42,10 @@ class CallOptions(TypedDict, total=False):
 
 def nusd_of(value: Usd) -> int:
     """Return dollars as nano-USD, fractions of one rounded half up; ``ValueError`` says what is wrong."""
-    if isinstance(value, str):
+    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value.strip()) is None:
         return parse_usd(value)
     try:
-        exact = Decimal(str(value)).quantize(Decimal("1e-9"))
+        exact = Decimal(str(value).strip()).quantize(Decimal("1e-9"))
     except InvalidOperation:
         raise ValueError(f"{value!r} is not an amount of dollars.") from None
     return parse_usd(f"{exact:f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidegate.core.adaptive import Signal
-from tidegate.core.outcome import Failure
+from tidegate.core.outcome import Failure, described
 from tidegate.lanes import Lane
 from tidegate.ticket import Ticket
 
@@ -20,7 +20,7 @@ def tell_breaker(ticket: Ticket, now: float, error: BaseException | None, failur
     elif failure is None:  # cancelled, or refused further in
         circuit.finish(leave, now=now, took_ms=took_ms, fault="caller")
     else:
-        why, after_s = failure.kind.replace("_", " "), failure.retry_after_s
+        why, after_s = described(error, failure), failure.retry_after_s
         circuit.finish(leave, now=now, took_ms=took_ms, fault=failure.fault, why=why, retry_after_s=after_s)
 
 

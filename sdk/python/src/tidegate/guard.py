@@ -30,7 +30,7 @@ from tidegate.lanes import Lane
 from tidegate.leasing import Path, Slip, denied
 from tidegate.lending import Lending
 from tidegate.report import RowKey
-from tidegate.reserving import lenient
+from tidegate.reserving import costs_nothing, lenient
 from tidegate.ticket import Ticket
 from tidegate.waiting import Waiter
 
@@ -162,7 +162,7 @@ class Guard(Lending):
         policy, lane = ticket.policy, ticket.lane
         if not policy.limits or policy.enforcement == "off" or lane is None:
             return
-        self._mind_shares(lane, now)
+        self.mind_shares(lane, now)
         for number, limit in enumerate(policy.limits):
             amount = 1.0
             if limit.scope == "fleet" and limit.unit not in lane.shares and limit.unit not in lane.unmet:
@@ -190,7 +190,7 @@ class Guard(Lending):
         if rule is None:
             ticket.entry = lane.line.push_in(ticket, now=now)
             return self._pass_budgets(ticket, now)
-        self._mind_shares(lane, now)
+        self.mind_shares(lane, now)
         slots = lane.slots(rule)
         if rule.scope == "fleet" and "calls" not in lane.shares and not lane.line.peak:
             self._poke()
@@ -204,11 +204,6 @@ class Guard(Lending):
         if lane.line.running > slots + rule.max_waiting:
             self._object(ticket, now, QueueFull(""))
         return self._pass_budgets(ticket, now)
-
-    def _mind_shares(self, lane: Lane, now: float) -> None:
-        """Stop using shares that have expired."""
-        if lane.shares_until < math.inf and (boot := self.clock.boot()) >= lane.shares_until:
-            lane.share_out(lane.shares, now=now, boot=boot)
 
     def _stand_in_line(self, ticket: Ticket, lane: Lane, rule: QueueRule, slots: int, now: float) -> Waiter | None:
         line, name = lane.line, f"{ticket.key.tenant}/{ticket.route} queue"
@@ -263,26 +258,28 @@ class Guard(Lending):
         enforcement = ticket.policy.enforcement
         boot = self.clock.boot()
         ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot, force=enforcement == "off")
-        if ticket.slip is None and self.active and self._call_in(path):
+        if ticket.slip is None and self.active and self.call_in(path):
             ticket.slip = self.leases.hold(path, ticket.bound, now=now, boot=boot)
-        if ticket.slip is None and (enforcement == "shadow" or path.only_warns):
+        if ticket.slip is None:
             ticket.slip = self._overdraw(ticket, path, now=now, boot=boot)
         if ticket.slip is not None:
             if not path.slip.live(boot):
                 self._poke()
+            if path.warned_by is not None and enforcement != "off":
+                self._watch(ticket, BudgetExhausted.reason)
             self._let_through(ticket, now)
             return None
         return self._wait_for_funding(ticket, path, now)
 
-    def _call_in(self, path: Path) -> bool:
-        """Call back what is lent on a path that has no room; whether there was anything."""
-        cells = [cell for cell in self.active if cell.path is path]
-        self.call_back(cells)
-        return bool(cells)
-
     def _overdraw(self, ticket: Ticket, path: Path, *, now: float, boot: float) -> Slip | None:
-        if path.denial is not None and not path.only_warns:
-            self._object(ticket, now, BudgetExhausted(""))
+        """Hold what the lease has no room for, where budgets or the policy only watch, and for a call that costs nothing."""
+        if costs_nothing(self.book, ticket):
+            ticket.bound = 0
+        elif not path.only_warns:
+            if ticket.policy.enforcement != "shadow":
+                return None
+            if path.denial is not None:
+                self._object(ticket, now, BudgetExhausted(""))
         return self.leases.hold(path, ticket.bound, now=now, boot=boot, force=True)
 
     def _wait_for_funding(self, ticket: Ticket, path: Path, now: float) -> Waiter:

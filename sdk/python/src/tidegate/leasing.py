@@ -89,6 +89,7 @@ class Path:
         "typical",
         "used_at",
         "waiting",
+        "warned_by",
         "wish",
     )  # fmt: skip
 
@@ -106,6 +107,7 @@ class Path:
         self.used_at = -math.inf
         self.denial: Denial | None = None
         self.scarce = False  # others are denied what is held idle here
+        self.warned_by: str | None = None  # a budget that only warns, and is spent
         self.waiting: dict[Any, int] = {}  # tickets that wait for funding, with their bounds
 
     def asks_again_at(self, now: float) -> float | None:
@@ -303,6 +305,7 @@ class Leases:
             period_ms = answer["period_ms"]
             slip.ends = math.inf if period_ms is None else sent_boot + period_ms / 1000
         path.denial = self._denial(line, answer, now)
+        path.warned_by = answer["warned_by"]
         before = slip.lease.returned
         path.scarce = answer["cap"] < path.typical
         if not slip.retiring:

@@ -19,6 +19,7 @@ from tidegate.ticket import Ticket
 
 if TYPE_CHECKING:
     from tidegate.guard import Guard
+    from tidegate.leasing import Path
 
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
@@ -54,6 +55,8 @@ class Lending(Harvest):
             return False
         if self.snapshot.rules(lane.tenant).personal:
             return False  # who calls decides which budgets are touched
+        if ticket.path is not None and ticket.path.warned_by is not None:
+            return False  # each call is counted that would have been refused
         if ticket.assignment is not None and not self._is_everybodys(ticket, lane):
             return False  # each call gets a release of its own
         if policy.queue is not None and (policy.queue.adaptive is not None or policy.queue.scope == "fleet"):
@@ -191,6 +194,17 @@ class Lending(Harvest):
             if len(lane.cells) > 1:
                 room = (room + 1) // 2
         return min(reserve, room)
+
+    def mind_shares(self, lane: Lane, now: float) -> None:
+        """Stop using shares that have expired."""
+        if lane.shares_until < math.inf and (boot := self.clock.boot()) >= lane.shares_until:
+            lane.share_out(lane.shares, now=now, boot=boot)
+
+    def call_in(self, path: Path) -> bool:
+        """Call back what is lent on a path that has no room; whether there was anything."""
+        cells = [cell for cell in self.active if cell.path is path]
+        self.call_back(cells)
+        return bool(cells)
 
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""

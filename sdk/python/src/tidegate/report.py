@@ -262,6 +262,11 @@ class Report:
             self.skew_ms = seen
 
 
+_UNSAID = {
+    "denied": None, "blocked_by": None, "retry_after_ms": None, "period_ms": None, "recalling": False, "warned_by": None
+}  # fmt: skip
+
+
 def checked_leases(answers: Iterable[Any]) -> list[dict[str, Any]]:
     """Return lease answers of the right shape; ``ValueError`` when the server talks nonsense."""
     checked = []
@@ -273,8 +278,7 @@ def checked_leases(answers: Iterable[Any]) -> list[dict[str, Any]]:
         for name in ("period_ms", "retry_after_ms"):
             if answer.get(name) is not None:
                 _whole(answer[name], name)
-        kept = {"denied": None, "blocked_by": None, "retry_after_ms": None, "period_ms": None, "recalling": False}
-        checked.append({**kept, **answer})
+        checked.append({**_UNSAID, **answer})
     return checked
 
 

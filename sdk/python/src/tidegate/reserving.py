@@ -56,6 +56,12 @@ def lenient(refs: Sequence[BudgetRef]) -> bool:
     return bool(refs) and not any(ref.strict for ref in refs)
 
 
+def costs_nothing(book: PriceBook, ticket: Ticket) -> bool:
+    """Return whether calls of a model are free, because the book says so: not because it does not know the model."""
+    priced = book.priced(ticket.model) if ticket.model and ticket.declared_nusd is None else None
+    return priced is not None and priced.free
+
+
 class Hold(NamedTuple):
     """What a running call holds, in output tokens: up to ``covers`` it may go without asking, at ``asks`` it asks for more."""
 

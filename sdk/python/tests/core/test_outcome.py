@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tidegate.core.fallback import in_order
-from tidegate.core.outcome import Failure, http_date, read
+from tidegate.core.outcome import Failure, described, http_date, read
 from tidegate.core.policy import Fallback
 
 
@@ -72,6 +72,16 @@ class ReadTimeout(Exception):
 )
 def test_read__error__what_it_says(error: Exception, expected: Failure) -> None:
     assert read(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ApiError(status_code=503), "server"), (ApiError(status_code=429), "rate limited"), (TimeoutError(), "timeout"),
+     (ApiError(status_code=401), "HTTP 401"), (ConnectionResetError(), "ConnectionResetError")],
+    ids=repr,
+)  # fmt: skip
+def test_described__error__its_kind_or_what_else_is_known(error: Exception, words: str) -> None:
+    assert described(error, read(error)) == words
 
 
 def test_read__property_that_raises__as_if_it_were_not_there() -> None:

@@ -73,6 +73,35 @@ def test_shadow__call_is_tried_again__counted_once(bench: Bench) -> None:
     assert bench.row().kinds["shadow.rate_limited"] == bench.row().kinds["shadow.calls"] == 1
 
 
+def test_warning_budget__spent__calls_pass_and_are_counted_with_what_they_cost(bench: Bench) -> None:
+    bench.budget("all", on_exhausted="warn")
+    spend(bench)
+    bench.sync()
+    spend(bench)
+    assert "shadow.calls" not in bench.row().kinds
+
+    bench.sync(warned_by="acme/all")
+    spend(bench)
+    spend(bench)
+
+    kinds = bench.row().kinds
+    assert (kinds["shadow.budget_exhausted"], kinds["shadow.calls"], kinds["shadow.cost_nusd"]) == (2, 2, 2 * COST)
+    bench.sync()
+    spend(bench)
+    assert "shadow.calls" not in bench.row().kinds
+
+
+def test_warning_budget__spent_and_the_policy_off__nothing_is_counted(bench: Bench) -> None:
+    bench.policy({"enforcement": "off"})
+    bench.budget("all", on_exhausted="warn")
+    spend(bench)
+    bench.sync(warned_by="acme/all")
+
+    spend(bench)
+
+    assert bench.row().kinds == {}
+
+
 def test_shadow__everything_would_refuse__passes_and_is_counted(bench: Bench) -> None:
     bench.budget("all")
     limits = [{"unit": "requests", "amount": 1, "per_s": 1000, "scope": "instance"}]

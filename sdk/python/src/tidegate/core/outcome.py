@@ -17,6 +17,7 @@ _OWN_FAULTS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError, SyntaxError,
     TypeError, ValueError,
 )  # fmt: skip
+MAX_NAME = 40
 _PASSING = frozenset({408, 409, 425, 429})
 _CREDENTIAL = frozenset({401, 402, 403})
 _HTTP_DATE = re.compile(
@@ -52,6 +53,14 @@ def read(error: BaseException, *, wall_s: float | None = None) -> Failure:
     return Failure(
         _kind(status), _fault(status), not turned_down or status == 408, passing, _retry_after_s(error, wall_s)
     )
+
+
+def described(error: BaseException, failure: Failure) -> str:
+    """Return in a few words what an error was, as evidence: its kind, else its HTTP status, else its class."""
+    if failure.kind != "other":
+        return failure.kind.replace("_", " ")
+    status = _status(error)
+    return type(error).__name__[:MAX_NAME] if status is None else f"HTTP {status}"
 
 
 def _fault(status: int) -> Fault:

@@ -55,6 +55,12 @@ class Priced(NamedTuple):
     least: Mapping[str, int]
     hourly: bool = False  # other weights hold at other times of the day
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing costs anything, at any time of the day."""
+        weights = [self.flat, *(higher for _, higher in self.tiers)]
+        return not self.hourly and all(not any(each.of.values()) and each.plus == each.unit // 2 for each in weights)
+
     def at(self, input_tokens: int) -> Weights:
         weights = self.flat
         for threshold, higher in self.tiers:
