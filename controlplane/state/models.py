@@ -88,6 +88,11 @@ class Rebalancing(models.Model):
     def percent(self) -> int:
         return round(100 * self.slots_done / max(1, self.slots_total))
 
+    @property
+    def least_s(self) -> float:
+        """How long what is left takes at least, in seconds."""
+        return (self.slots_total - self.slots_done) / self.slots_per_s
+
 
 class Rule(models.Model):
     """What a tenant and those below it may keep, and how; without a tenant, the installation's. ``None``: no limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
@@ -49,11 +50,15 @@ def remove_node(request: HttpRequest) -> HttpResponse:
     return submit(request, do, page="state", form="node_form")
 
 
-def _pace(form: Form) -> float:
+def _pace(form: Form, *, when_empty: str = "50") -> float:
+    """Return slots per second; whether that is a pace is for the actions to say."""
     try:
-        return float(form.text("slots_per_s") or 50)
+        pace = float(form.text("slots_per_s") or when_empty)
     except ValueError:
-        raise Invalid("The pace is not readable.", errors={"slots_per_s": "must be a number"}) from None
+        pace = nan
+    if not isfinite(pace):
+        raise Invalid("The pace is not readable.", errors={"slots_per_s": "must be a number"})
+    return pace
 
 
 def _what(form: Form) -> tuple[str, list[str]]:
@@ -94,15 +99,21 @@ def rebalance(request: HttpRequest) -> HttpResponse:
 
 @acting
 def steer(request: HttpRequest) -> HttpResponse:
+    """``job`` is ``12/paused`` or ``12/running``, or ``12`` alone with a new pace."""
     asker = asker_behind(request)
 
-    def do(_form: Form) -> str:
-        number, _, phase = request.POST.get("job", "").partition("/")
-        job = nodes.steer_rebalancing(by=asker, job=int(number) if number.isdecimal() else 0, phase=phase)
-        say(request, f"The rebalancing is {job.phase}.")
+    def do(form: Form) -> str:
+        number, _, phase = form.text("job").partition("/")
+        job = nodes.steer_rebalancing(
+            by=asker,
+            job=int(number) if number.isdecimal() else 0,
+            phase=phase or None,
+            slots_per_s=None if phase else _pace(form, when_empty=""),
+        )
+        say(request, f"The rebalancing is {job.phase}, at most {job.slots_per_s:g} slots a second.")
         return reverse("state")
 
-    return submit(request, do, page="state", form="move_form")
+    return submit(request, do, page="state", form="steer_form")
 
 
 @acting

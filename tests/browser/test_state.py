@@ -1,4 +1,4 @@
-"""State by clicks: a user looked up with what each value was before, a rebalancing previewed, started and paused."""
+"""State by clicks: a user looked up with what each value was before, a rebalancing previewed, started, slowed and paused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tiers__of_the_last_minutes__have_their_hit_rates(signed_in: Open) -> No
     assert all(rate.endswith("%") for rate in rates[:3])
 
 
-def test_rebalancing__previewed_and_started__runs_and_can_be_paused(signed_in: Open) -> None:
+def test_rebalancing__previewed_and_started__runs_and_can_be_slowed_and_paused(signed_in: Open) -> None:
     watched = signed_in("anna")
     page = watched.page
     page.goto("/state/")
@@ -59,12 +59,16 @@ def test_rebalancing__previewed_and_started__runs_and_can_be_paused(signed_in: O
     expect(preview.locator("tr", has_text="cache-2")).to_have_text("cache-20512")
 
     page.get_by_label("What").select_option(label="Sessions: deal evenly")
-    page.get_by_label("At most, slots per second").fill("20")
+    page.locator("#f_slots_per_s").fill("20")
     page.get_by_role("button", name="Start rebalancing").click()
     page.wait_for_load_state()
 
     running = work.locator("section", has_text="Rebalancing of sessions")
     expect(running).to_contain_text("0 of 512 slots are moved")
+    running.get_by_label("At most, slots per second").fill("2")
+    running.get_by_role("button", name="Change the pace").click()
+    page.wait_for_load_state()
+    expect(running).to_contain_text("at most 2 a second")
     running.get_by_role("button", name="Pause").click()
     page.wait_for_load_state()
     expect(running).to_contain_text("paused")

@@ -42,6 +42,29 @@ def test_rebalance__paused_and_on_again__is_what_the_mover_finds(sign_in: SignIn
     assert (paused, job.phase) == (Phase.PAUSED, Phase.RUNNING)
 
 
+def test_rebalance__given_another_pace__keeps_going_at_it(sign_in: SignIn, world: World) -> None:
+    client = sign_in("anna")
+    job = Rebalancing.objects.get(phase=Phase.RUNNING)
+
+    client.post("/state/rebalance/steer/", {"job": f"{job.pk}", "slots_per_s": "0.5"})
+    html = client.get("/state/").content.decode()
+
+    job.refresh_from_db()
+    assert (job.phase, job.slots_per_s) == (Phase.RUNNING, 0.5)
+    assert "at most 0.5 a second, so at least 11 min more" in html
+
+
+@pytest.mark.parametrize("pace", ["", "fast", "0", "1e9", "nan"])
+def test_rebalance__given_no_pace__goes_on_as_before_and_says_why(pace: str, sign_in: SignIn, world: World) -> None:
+    job = Rebalancing.objects.get(phase=Phase.RUNNING)
+
+    response = sign_in("anna").post("/state/rebalance/steer/", {"job": f"{job.pk}", "slots_per_s": pace})
+
+    job.refresh_from_db()
+    assert (response.status_code, job.slots_per_s) == (422, 50.0)
+    assert "must be " in response.content.decode()
+
+
 def test_rebalance__started_for_the_other_ring__has_its_targets(sign_in: SignIn, world: World) -> None:
     response = sign_in("anna").post("/state/rebalance/", {"what": "cache", "slots_per_s": "20"})
 
@@ -130,6 +153,13 @@ def test_preview__of_what_is_not_there__says_so(what: str, sign_in: SignIn, worl
 
     assert response.status_code == 200
     assert 'role="alert">There is no' in response.content.decode()
+
+
+@pytest.mark.parametrize("pace", ["fast", "nan", "inf"])
+def test_preview__at_no_pace__says_so(pace: str, sign_in: SignIn, world: World) -> None:
+    html = sign_in("anna").get("/state/rebalance/preview/", {"what": "cache", "slots_per_s": pace}).content.decode()
+
+    assert "The pace is not readable." in html
 
 
 def test_preview__somebody_of_one_tenant__is_not_told(sign_in: SignIn, world: World) -> None:
