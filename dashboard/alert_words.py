@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from controlplane.alerting.conditions import SIGNS, figure_text
+from controlplane.alerting.conditions import figure_text
+from controlplane.alerting.findings import SIGNS
 from controlplane.alerting.models import Alert, Rule
+from controlplane.alerting.sent import DEVIATIONS
 from controlplane.domain.alerts import ON, State
 from controlplane.domain.slo import BURNS
 from dashboard import figures
@@ -23,6 +25,7 @@ KINDS = {
     "budget": "Budget",
     "anomaly": "Anomaly",
     "fleet": "Fleet",
+    "metric": "Any metric",
 }
 METRICS = {
     "calls": "Calls",
@@ -102,8 +105,18 @@ def limit_text(kind: str, spec: dict[str, Any]) -> str:
             return f"≥ {spec['used'] * 100:g} %" if spec.get("used") else "its thresholds"
         case "anomaly":
             return f"score ≥ {spec.get('score', 4.0):g}"
+        case "metric":
+            return _metric_limit(spec)
         case _:
             return f"{SIGNS[spec.get('op', 'at_least')]} {spec.get('value', 1):g}"
+
+
+def _metric_limit(spec: dict[str, Any]) -> str:
+    op = spec.get("op", "above")
+    if op == "absent":
+        return f"none in {_window(spec.get('window_s', 300))}"
+    value = spec.get("value", 0.0)
+    return f"score ≥ {value or DEVIATIONS:g}" if op == "unusual" else f"{SIGNS[op]} {value:,.4g}"
 
 
 def value_text(kind: str, spec: dict[str, Any], value: float | None) -> str:
@@ -123,6 +136,8 @@ def value_text(kind: str, spec: dict[str, Any], value: float | None) -> str:
             return f"in {value:.1f} h"
         case "budget":
             return f"{value * 100:.0f} %"
+        case "metric":
+            return f"{value:,.4g}"
         case _:
             return f"{value:,.0f}"
 
@@ -135,6 +150,12 @@ def _subject(kind: str, spec: dict[str, Any]) -> str:
             return f"{COUNTED[spec['numerator']]} per {COUNTED[spec['denominator']].lower()}"
         case "absence":
             return "Calls"
+        case "metric":
+            return (
+                f"{spec['metric']} per {spec['per']}"
+                if spec.get("per")
+                else f"{spec['metric']} {spec.get('stat', '')}".strip()
+            )
         case "burn_rate":
             return f"Error budget of {spec['slo']} burns"
         case "forecast":
@@ -149,13 +170,13 @@ def condition_text(rule: Rule) -> str:
     """Return a rule in one line: ``Share of calls that fail > 10.0 % over 5 min, per route, for 2 min``."""
     spec = rule.spec
     words = [f"{_subject(rule.kind, spec)} {limit_text(rule.kind, spec)}"]
-    if rule.kind in ("threshold", "ratio"):
+    if rule.kind in ("threshold", "ratio") or (rule.kind == "metric" and spec.get("op", "above") in SIGNS):
         words[0] += f" over {_window(spec.get('window_s', 300))}"
     if rule.kind == "anomaly":
         words[0] += f" ({spec.get('direction', 'up')}) against the same hour of the weeks before"
     if spec.get("by"):
         words.append(f"per {spec['by']}")
-    words += [f"{name} {spec[name]}" for name in ("tenant", "route", "model") if spec.get(name)]
+    words += [f"{name} {spec[name]}" for name in ("tenant", "route", "model", "release") if spec.get(name)]
     if rule.for_s:
         words.append(f"for {_window(rule.for_s)}")
     return ", ".join(words)
@@ -203,7 +224,10 @@ def evidence_of(alert: Alert) -> tuple[str, str]:
     if rule.kind == "fleet":
         name = {"breakers": "breakers", "rollouts": "rollouts"}.get(spec["what"].partition("_")[0], "clients")
         return reverse(name), f"See {name}"
-    narrowed = {name: str(spec[name]) for name in ("tenant", "route", "model") if spec.get(name)}
+    narrowed = {name: str(spec[name]) for name in ("tenant", "route", "model", "release") if spec.get(name)}
+    if rule.kind == "metric":
+        asked = {name: str(spec[name]) for name in ("metric", "stat", "by") if spec.get(name)}
+        return f"{reverse('metrics')}?{urlencode({**asked, **narrowed, 'since': '6h'})}", "See metric"
     if spec.get("by") and alert.label:
         narrowed[spec["by"]] = alert.label
     if rule.tenant and "tenant" not in narrowed:

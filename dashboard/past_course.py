@@ -72,6 +72,8 @@ def text_of(unit: str, value: float) -> str:
         "burn": f"{value:.1f} ×",
         "hours": f"{value:.1f} h",
         "ingest_lag_s": f"{value:.0f} s",
+        "sent": f"{value:,.4g}",
+        "values": f"{value:,.0f}",
     }
     if unit in plain:
         return plain[unit]

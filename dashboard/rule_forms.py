@@ -14,6 +14,12 @@ from dashboard.forms import Form
 Choices = Sequence[tuple[str, str]]
 OPS: Choices = (("above", "is above"), ("below", "is below"), ("at_least", "is at least"), ("at_most", "is at most"))
 BYS: Choices = (("", "All together"), ("tenant", "Each tenant"), ("route", "Each route"), ("model", "Each model"))
+SENT_OPS: Choices = (*OPS, ("absent", "is not sent at all"), ("unusual", "is unusual for the hour of the week"))
+SENT_BYS: Choices = (*BYS, ("release", "Each release"), ("service", "Each service"), ("instance", "Each instance"))
+STATS: Choices = (
+    ("", "What tells most"), ("p50", "p50"), ("p90", "p90"), ("p95", "p95"), ("p99", "p99"), ("mean", "Mean"), ("max", "Greatest"),
+    ("sum", "Total"), ("rate", "Per second"), ("per_hour", "Per hour"), ("share", "Share"), ("active", "Active"), ("level", "Level"),
+)  # fmt: skip
 DIRECTIONS: Choices = (("up", "Unusually high"), ("down", "Unusually low"), ("both", "Either"))
 SEVERITIES: Choices = (("page", "Page somebody"), ("ticket", "A ticket"), ("info", "For information"))
 NO_DATA: Choices = (("ok", "It does not hold"), ("alert", "Tell people"), ("keep", "Whatever was before"))
@@ -112,6 +118,22 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("spec.model", "Only breakers of model", placeholder="any"),
     ),
 }  # fmt: skip
+FIELDS["metric"] = (
+    Field(
+        "spec.metric",
+        "Metric",
+        initial="",
+        hint="any that applications send, that the server measures of itself, or one of the seven",
+    ),
+    Field("spec.stat", "Of it", choices=STATS),
+    Field("spec.op", "Compared", choices=SENT_OPS),
+    Field("spec.value", "Limit", "number", "0", hint="in the metric’s own unit; deviations where it is unusual"),
+    Field("spec.window_s", "Over the last", "whole", "300", _WINDOWS),
+    Field("spec.by", "For", choices=SENT_BYS, hint="one alert for each"),
+    Field("spec.per", "Divided by another metric", placeholder="not divided"),
+    *_NARROW,
+    Field("spec.release", "Only of release", placeholder="any"),
+)
 TIMING = (
     ("for_s", "Held for", "0"),
     ("keep_firing_s", "Fires on after it is over", "0"),
@@ -127,7 +149,8 @@ def initial_of(rule: Rule | None, field: Field) -> str:
     if value is None:
         return field.initial if field.choices else ""
     metric = str(rule.spec.get("metric", ""))
-    if field.name == "spec.used" or (field.name == "spec.value" and metric.endswith("rate")):
+    shared = rule.kind != "metric" and metric.endswith("rate")
+    if field.name == "spec.used" or (field.name == "spec.value" and shared):
         return f"{value * 100:g} %"
     return f"{value:g}" if isinstance(value, float) else str(value)
 

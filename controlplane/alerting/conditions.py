@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import Q
 
+from controlplane.alerting.findings import WEEKS, Finding, leans, said
 from controlplane.alerting.levels import asker_for, burn_rates, slo_named
 from controlplane.alerting.models import Rule
 from controlplane.alerting.schemas import (
@@ -17,10 +18,12 @@ from controlplane.alerting.schemas import (
     BurnRateSpec,
     FleetSpec,
     ForecastSpec,
+    MetricSpec,
     RatioSpec,
     ThresholdSpec,
     spec_of,
 )
+from controlplane.alerting.sent import look_at_metric
 from controlplane.budgets import queries as budgets
 from controlplane.domain.alerts import Comparison, compares, usual
 from controlplane.domain.presence import presence_of
@@ -33,17 +36,6 @@ from controlplane.telemetry.queries import Measured
 from controlplane.tenancy.queries import Asker
 
 NANO = 1e9
-WEEKS = 5
-SIGNS = {"above": ">", "below": "<", "at_least": "≥", "at_most": "≤"}
-
-
-class Finding(NamedTuple):
-    """``holds`` is ``None`` when there was nothing to measure."""
-
-    label: str
-    value: float | None
-    holds: bool | None
-    summary: str
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -103,31 +95,17 @@ def holds_ratio(spec: RatioSpec, measured: Measured) -> tuple[float | None, bool
     return value, None if value is None else compares(value, Comparison(spec.op), spec.value)
 
 
-def leans(score: float, direction: str) -> float:
-    """Return a score in the direction that a rule looks: what is low counts when it looks down, either when at both."""
-    return {"up": score, "down": -score}.get(direction, abs(score))
-
-
 def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dict[str, Measured]:
     since = now - timedelta(seconds=spec.window_s)
     found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
     return found if spec.by or found else {"": Measured(spec.window_s)}
 
 
-def _said(what: str, value: str, op: str, limit: str, holds: bool | None) -> str:
-    """Return ``error_rate 12.0 % > 10.0 %``, or ``error_rate 1.0 %, not > 10.0 %``."""
-    if holds is None:
-        return f"{what}: nothing to measure, limit {SIGNS[op]} {limit}"
-    return f"{what} {value}{'' if holds else ', not'} {SIGNS[op]} {limit}"
-
-
 def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding]:
     findings = []
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_threshold(spec, measured)
-        words = _said(
-            spec.metric, figure_text(spec.metric, value), spec.op, figure_text(spec.metric, spec.value), holds
-        )
+        words = said(spec.metric, figure_text(spec.metric, value), spec.op, figure_text(spec.metric, spec.value), holds)
         findings.append(Finding(label, value, holds, words))
     return findings
 
@@ -140,8 +118,8 @@ def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
     findings = []
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_ratio(spec, measured)
-        said = "" if value is None else f"{value:.4g}"
-        words = _said(f"{spec.numerator} ÷ {spec.denominator}", said, spec.op, f"{spec.value:.4g}", holds)
+        text = "" if value is None else f"{value:.4g}"
+        words = said(f"{spec.numerator} ÷ {spec.denominator}", text, spec.op, f"{spec.value:.4g}", holds)
         findings.append(Finding(label, value, holds, words))
     return findings
 
@@ -302,4 +280,5 @@ _LOOKS: dict[type[Any], Callable[[Asker, Any, datetime], list[Finding]]] = {
     BudgetSpec: _budget,
     AnomalySpec: _anomaly,
     FleetSpec: _fleet,
+    MetricSpec: look_at_metric,
 }

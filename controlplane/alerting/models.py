@@ -62,6 +62,7 @@ class RuleKind(models.TextChoices):
     BUDGET = "budget"
     ANOMALY = "anomaly"
     FLEET = "fleet"
+    METRIC = "metric"
 
 
 class Severity(models.TextChoices):

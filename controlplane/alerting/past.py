@@ -11,6 +11,7 @@ from controlplane.alerting.levels import slo_named, slo_steps
 from controlplane.alerting.past_calls import absence_tracks, anomaly_tracks, ratio_tracks, threshold_tracks
 from controlplane.alerting.past_fleet import NOTES, fleet_tracks
 from controlplane.alerting.past_money import budget_tracks, forecast_tracks
+from controlplane.alerting.past_sent import coarse, metric_tracks
 from controlplane.alerting.schemas import (
     AbsenceSpec,
     AnomalySpec,
@@ -18,10 +19,12 @@ from controlplane.alerting.schemas import (
     BurnRateSpec,
     FleetSpec,
     ForecastSpec,
+    MetricSpec,
     RatioSpec,
     ThresholdSpec,
     spec_of,
 )
+from controlplane.alerting.sent import DEVIATIONS, metric_of
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.domain.slo import BURNS, Count, burn_rate, burns, closeness
 from controlplane.tenancy.models import Role, Tenant
@@ -41,9 +44,17 @@ def try_on_past(asker: Asker, kind: str, document: Any, timing: Timing, now: dat
     look = _PAST[type(spec)]
     until = now.replace(minute=now.minute - now.minute % 5, second=0, microsecond=0)
     held, limit, unit = look(asker, spec, until - timedelta(days=days), until)
-    coarse = timing._replace(no_data=NoData.OK)
-    note = NOTES.get(spec.what, "") if isinstance(spec, FleetSpec) else ""
-    return Tried([track_of(label, samples, coarse) for label, samples in held.items()], limit, unit, note)
+    plain = timing._replace(no_data=NoData.OK)
+    return Tried([track_of(label, samples, plain) for label, samples in held.items()], limit, unit, _note(asker, spec))
+
+
+def _note(asker: Asker, spec: Any) -> str:
+    if isinstance(spec, FleetSpec):
+        return NOTES.get(spec.what, "")
+    if isinstance(spec, MetricSpec) and spec.op not in ("absent", "unusual"):
+        metric = metric_of(asker, spec)
+        return "By quarters of an hour." if metric is not None and coarse(metric, spec) else ""
+    return ""
 
 
 Looked = tuple[Held, float | None, str]
@@ -99,6 +110,12 @@ def _fleet(asker: Asker, spec: FleetSpec, since: datetime, until: datetime) -> L
     return fleet_tracks(asker, spec, since, until), spec.value, spec.what
 
 
+def _metric(asker: Asker, spec: MetricSpec, since: datetime, until: datetime) -> Looked:
+    limit = {"absent": None, "unusual": spec.value or DEVIATIONS}.get(spec.op, spec.value)
+    unit = {"absent": "values", "unusual": "score"}.get(spec.op, "sent")
+    return metric_tracks(asker, spec, since, until), limit, unit
+
+
 _PAST: dict[type[Any], Callable[[Asker, Any, datetime, datetime], Looked]] = {
     ThresholdSpec: _threshold,
     RatioSpec: _ratio,
@@ -108,4 +125,5 @@ _PAST: dict[type[Any], Callable[[Asker, Any, datetime, datetime], Looked]] = {
     ForecastSpec: _forecast,
     BudgetSpec: _budget,
     FleetSpec: _fleet,
+    MetricSpec: _metric,
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from controlplane.alerting.conditions import FIGURES, WEEKS, holds_ratio, holds_threshold, leans
+from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold
 from controlplane.alerting.courses import STEP_S, Held, Sample
+from controlplane.alerting.findings import WEEKS, leans
 from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
 from controlplane.domain.alerts import usual
 from controlplane.telemetry import queries as telemetry

@@ -29,6 +29,9 @@ Counted = Literal[
     "cost_usd",
 ]
 By = Literal["", "tenant", "route", "model"]
+SentBy = Literal["", "tenant", "route", "model", "release", "service", "instance"]
+Stat = Literal["", "p50", "p90", "p95", "p99", "mean", "max", "sum", "rate", "per_hour", "share", "active", "level"]
+MetricName = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,8 +115,26 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     value: float = 1
 
 
+class MetricSpec(_Spec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Any metric of the page Metrics: of those that applications send, or one of the seven.
+
+    ``stat`` is what is told of it, the metric's own first choice when empty; with ``per``, what it comes to is divided by what that
+    metric comes to instead. It is held against ``value``; or it is ``absent``: nothing was sent for ``window_s``; or ``unusual``: the last
+    whole hour is ``value`` robust deviations from the same hours of the weeks before, up or down.
+    """
+
+    metric: MetricName
+    stat: Stat = ""
+    per: Annotated[str, Meta(max_length=255)] = ""
+    op: Literal["above", "below", "at_least", "at_most", "absent", "unusual"] = "above"
+    value: float = 0.0
+    window_s: Seconds = 300
+    by: SentBy = ""
+    release: Name = ""
+
+
 Spec = (
-    ThresholdSpec | RatioSpec | AbsenceSpec | BurnRateSpec | ForecastSpec | BudgetSpec | AnomalySpec | FleetSpec
+    ThresholdSpec | RatioSpec | AbsenceSpec | BurnRateSpec | ForecastSpec | BudgetSpec | AnomalySpec | FleetSpec | MetricSpec
 )  # fmt: skip
 _SPECS: dict[str, Any] = {
     "threshold": ThresholdSpec,
@@ -124,6 +145,7 @@ _SPECS: dict[str, Any] = {
     "budget": BudgetSpec,
     "anomaly": AnomalySpec,
     "fleet": FleetSpec,
+    "metric": MetricSpec,
 }
 
 

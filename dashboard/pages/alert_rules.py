@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlplane.alerting import queries
 from controlplane.alerting.models import Rule
 from controlplane.domain.alerts import ON, State
+from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy.models import Role
 from dashboard.alert_words import KINDS, SEVERITIES
 from dashboard.asking import Asking
@@ -24,6 +25,7 @@ ABOUT = {
     "budget": "A budget of which a share is spent.",
     "anomaly": "The last hour is unlike the same hour of the weeks before.",
     "fleet": "Breakers, clients, rollouts and the intake of telemetry.",
+    "metric": "Any metric of the page Metrics: against a limit or another metric, missing, or unlike the same hour of the weeks before.",
 }
 
 
@@ -121,6 +123,10 @@ def _drawn(rule: Rule | None, field: Field, asking: Asking) -> Drawn:
     if field.name == "spec.slo":
         found = [(slo.slug, slo.full_name) for slo in queries.slos_seen_by(asking.asker)[:100]]
         choices = found or [("", "There is none yet: make one first")]
+    elif field.name == "spec.metric" and not choices:
+        sent = telemetry.metrics_seen_by(asking.asker)
+        named = {each.name: each.name for each in sent} | {name: each.title for name, each in telemetry.SEVEN.items()}
+        choices = tuple((named | ({initial: initial} if initial else {})).items())
     elif field.form == "whole" and choices and initial:
         choices = times(*(int(value) for value, _ in choices), more=int(initial))
     return Drawn(field.name, field.label, initial, choices, field.hint, field.placeholder, field.required)

@@ -115,7 +115,8 @@ def view_of(asking: Asking, params: Params) -> View:
     since = floor(since, step_s) if brushed else until - timedelta(seconds=SINCE[name][1])
     until = max(until, since + timedelta(seconds=step_s))
     words = f"{since:%d %b %H:%M} to {until:%d %b %H:%M} UTC" if brushed else SINCE[name][0]
-    asked = Question(since, until, step_s, by, **{each: params.value(each) for each in NAMES})
+    tenant, route, model, release = (params.value(each) for each in NAMES)
+    asked = Question(since, until, step_s, by, tenant, route, model, release)
     known = asking.now.replace(microsecond=0) - timedelta(seconds=TOLD_S)
     return View(metric, stat, asked, known, words, name, params.value("compare") == "1", brushed)
 

@@ -14,6 +14,7 @@ from controlplane.alerting.courses import Sample, Tried, track_of
 from controlplane.alerting.models import Alert, Channel, Delivery, Rule, Silence, Slo
 from controlplane.domain.alerts import Timing
 from controlplane.policy.models import Revision
+from controlplane.telemetry.models import Series
 from dashboard.past_course import WIDTH, course_of
 from dashboard.rule_forms import FIELDS, number
 from tests.dashboard.world import World
@@ -138,6 +139,33 @@ def test_try__what_can_not_be_tried__says_why(change: dict[str, str], says: str,
 
     assert answer.status_code == 200
     assert says in answer.content.decode()
+
+
+def test_editor__any_metric__offers_those_that_are_sent_tries_and_keeps_one(sign_in: SignIn, world: World) -> None:
+    named = {
+        "name": "orders.placed",
+        "tenant": "acme",
+        "unit": "",
+        "kind": "sum",
+        "monotonic": True,
+        "digest": b"o" * 16,
+    }
+    Series.objects.create(**named, service="", instance="", route="", model="", release="")
+    client = sign_in("otto")
+    typed = {"kind": "metric", "tenant": "acme", "name": "Orders", "slug": "orders", "severity": "ticket", "no_data": "ok",
+             "spec.metric": "orders.placed", "spec.stat": "sum", "spec.op": "absent", "spec.window_s": "600"}  # fmt: skip
+
+    form = client.get("/alerts/rules/edit/", {"kind": "metric"}).content.decode()
+    tried = client.get("/alerts/rules/try/", typed).content.decode()
+    kept = client.post("/alerts/rules/put/", typed)
+    wrong = client.post("/alerts/rules/put/", {**typed, "slug": "more", "spec.stat": "p99"})
+
+    assert '<option value="orders.placed">' in form
+    assert '<option value="cost_usd">Cost' in form
+    assert "It would have fired <strong>" in tried
+    assert kept.status_code == 302
+    assert "orders.placed sum none in 10 min" in client.get("/alerts/rules/").content.decode()
+    assert "must be one of rate, sum, or empty" in wrong.content.decode()
 
 
 def test_try__viewer_and_outsider__are_refused(sign_in: SignIn, world: World) -> None:

@@ -24,7 +24,8 @@ from controlplane.alerting.models import (
     Slo,
     SloKind,
 )
-from controlplane.alerting.schemas import spec_of
+from controlplane.alerting.schemas import MetricSpec, spec_of
+from controlplane.alerting.sent import metric_of
 from controlplane.domain.alert_mutes import REPEATS
 from controlplane.domain.alerts import ON, NoData, State
 from controlplane.problems import Conflict, Forbidden, Invalid
@@ -110,7 +111,9 @@ def put_rule(
     fires for the same thing, nobody is told of this one.
     """
     _owned(by, tenant)
-    spec_of(_one_of(kind, RuleKind.values, "kind"), spec)
+    checked = spec_of(_one_of(kind, RuleKind.values, "kind"), spec)
+    if isinstance(checked, MetricSpec):
+        metric_of(Asker(name=by.name, role=by.role, tenant=tenant or by.tenant), checked)
     _checked_timing(for_s, keep_firing_s, every_s, escalate_after_s)
     fields = {
         "name": name.strip()[:120] or slug,

@@ -11,7 +11,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from controlplane import live
 from controlplane.alerting import conditions
 from controlplane.alerting.actions import grouping
-from controlplane.alerting.conditions import Finding
+from controlplane.alerting.findings import Finding
 from controlplane.alerting.messages import body_of
 from controlplane.alerting.models import Alert, Change, Channel, Rule
 from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force

@@ -4,7 +4,7 @@ from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, b
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
 from controlplane.telemetry.queries.explore import Exemplar, Question, course_seen_by, exemplars_seen_by
 from controlplane.telemetry.queries.kinds import kinds
-from controlplane.telemetry.queries.lines import Course, Line, Step
+from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
 from controlplane.telemetry.queries.shadow import Watched, watched
@@ -32,6 +32,7 @@ from controlplane.telemetry.queries.traces import (
 from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter
 
 __all__ = [
+    "MOST_LINES",
     "MOST_SPANS",
     "SEVEN",
     "Cost",

@@ -21,12 +21,12 @@ _LONG = timedelta(hours=26)
 _QUARTER_S = 900
 
 
-def _points(since: datetime, until: datetime, step_s: int, *, distributed: bool) -> str:
+def _points(asked: Question, *, distributed: bool) -> str:
     """Return a table of points: hours for long ranges, quarters of distributions where they lie within steps, as far as they are folded;
     points since."""
-    if until - since > _LONG:
+    if asked.grain == "hours" or (asked.until - asked.since > _LONG and not asked.grain):
         folded, kind = "telemetry_point_1h", "points"
-    elif distributed and step_s % _QUARTER_S == 0 and floor(since, _QUARTER_S) == since:
+    elif distributed and asked.step_s % _QUARTER_S == 0 and floor(asked.since, _QUARTER_S) == asked.since:
         folded, kind = "telemetry_point_15m", "quarters"
     else:
         return "telemetry_point"
@@ -37,7 +37,11 @@ def _points(since: datetime, until: datetime, step_s: int, *, distributed: bool)
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: from ``since`` to ``until`` in steps, by one dimension or as one line, where the rest is as named."""
+    """What is asked: from ``since`` to ``until`` in steps, by one dimension or as one line, where the rest is as named.
+
+    ``most`` lines are told. ``grain``: ``fine`` tells steps shorter than an hour apart in long ranges, too; ``hours`` reads whole hours,
+    which are kept longest, in short ones.
+    """
 
     since: datetime
     until: datetime
@@ -47,6 +51,8 @@ class Question:
     route: str = ""
     model: str = ""
     release: str = ""
+    most: int = MOST_LINES
+    grain: str = ""
 
     @property
     def of_release(self) -> bool:
@@ -79,7 +85,7 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
         if slugs is None and asked.by == "tenant":  # of so many only the heaviest are read
             slugs, count = (list(names), 0) if names is not None else _heaviest_tenants(metric, asked)
         source = _of_windows(slugs, metric, asked)
-    course = course_of(source, asked.since, asked.until, asked.step_s, names)
+    course = course_of(source, asked.since, asked.until, asked.step_s, names, asked.most)
     course = replace(course, names=max(count, course.names))
     return replace(course, lines=[_levelled(line) for line in course.lines]) if "level" in metric.stats else course
 
@@ -87,13 +93,13 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
 def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
     if not (asked.route or asked.model) and whole.holds("tenant", [], asked.step_s):
-        found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, MOST_LINES))
+        found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, asked.most))
         return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
     weight = f"coalesce({metric.column}[2], 0)" if metric.column else metric.amount
     sql = f"""SELECT tenant, count(*) OVER () FROM {table_of(asked.since, asked.until)}
               WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY tenant ORDER BY sum({weight}) DESC, tenant
-              LIMIT {MOST_LINES}"""  # noqa: S608 - names of ours
+              LIMIT {asked.most}"""  # noqa: S608 - names of ours
     found = patient_rows(sql, [asked.since, asked.until, *values])
     return [row[0] for row in found], found[0][1] if found else 0
 
@@ -193,7 +199,7 @@ def _of_points(slugs: list[str] | None, metric: Metric, asked: Question) -> Sour
         ahead = [timedelta(seconds=asked.step_s), asked.since] * 2
     if metric.spread:
         columns |= {"entries": "point.buckets", "bounds": "series.bounds"}
-    table = _points(asked.since, asked.until, asked.step_s, distributed=distributed)
+    table = _points(asked, distributed=distributed)
     sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
               WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
               AND point.at >= %s AND point.at < %s"""  # noqa: S608 - names of ours

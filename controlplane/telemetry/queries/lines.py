@@ -109,9 +109,9 @@ _SPREAD = f""", added AS (
     tails AS (SELECT name, slot, {_TAILS} FROM ranked GROUP BY name, slot)"""  # noqa: S608 - names of ours
 
 
-def _statement(source: Source, *, named: bool) -> str:
+def _statement(source: Source, most: int, *, named: bool) -> str:
     """Return SQL whose parameters are those of the source, the step, the start, and the names when they are given."""
-    chosen = "name = ANY(%s)" if named else f"rank <= {MOST_LINES}"
+    chosen = "name = ANY(%s)" if named else f"rank <= {most}"
     tails = "t0, t1, t2, t3" if source.spread else "NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint"
     return f"""
         WITH hit AS MATERIALIZED ({source.sql}),
@@ -176,9 +176,9 @@ class Merged:
         return [ordered[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
 
 
-def _merged(source: Source, course: Course, names: Sequence[str] | None) -> Course:
+def _merged(source: Source, course: Course, names: Sequence[str] | None, most: int) -> Course:
     """Merge packed buckets here: where rows are few and long that is ten times as quick as in SQL."""
-    chosen = "name = ANY(%s)" if names is not None else f"rank <= {MOST_LINES}"
+    chosen = "name = ANY(%s)" if names is not None else f"rank <= {most}"
     sql = f"""
         WITH hit AS MATERIALIZED ({source.sql}),
         weighed AS (
@@ -225,18 +225,23 @@ def _buckets(source: tuple[str, list[Any]], names: Sequence[str]) -> dict[str, l
 
 
 def course_of(
-    source: Source, since: datetime, until: datetime, step_s: int, names: Sequence[str] | None = None
+    source: Source,
+    since: datetime,
+    until: datetime,
+    step_s: int,
+    names: Sequence[str] | None = None,
+    most: int = MOST_LINES,
 ) -> Course:
-    """Return the heaviest lines of a source, or those of ``names``; ``TooDear`` when that takes too long."""
+    """Return the ``most`` heaviest lines of a source, or those of ``names``; ``TooDear`` when that takes too long."""
     if source.packed:
-        return _merged(source, Course(since, until, step_s), names)
+        return _merged(source, Course(since, until, step_s), names, most)
     values = [*source.values, timedelta(seconds=step_s), since]
     if names is not None:
         values.append(list(names))
     found: dict[str, dict[datetime, Step]] = {}
     ranks: dict[str, int] = {}
     count = 0
-    for name, slot, *rest in patient_rows(_statement(source, named=names is not None), values):
+    for name, slot, *rest in patient_rows(_statement(source, most, named=names is not None), values):
         *figures, rank, count = rest
         ranks[name] = rank
         found.setdefault(name, {})[slot] = _step(figures)
