@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from tidegate.arms import ArmKey, ArmRow
-from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, CellKey
+from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Cells
 from tidegate.clock import Clock
 from tidegate.core import outcome
 from tidegate.core.catalog import DAY_S, Context
@@ -61,7 +61,7 @@ class Books:
         self.snapshot: Snapshot | None = None
         self.followers: list[Callable[[Snapshot], None]] = []  # told of every snapshot, outside of the lock
         self.book = PriceBook({})
-        self.cells: dict[CellKey, Cell] = {}  # read without the lock
+        self.cells = Cells()
         self.active: set[Cell] = set()  # those that hold credit or have calls in flight
         self.deadlines = Deadlines(clock)
         self.reborn()
@@ -88,7 +88,7 @@ class Books:
         self.early: list[tuple[Ticket, BaseException | None, Failure | None, float]] = []
         for cell in self.active:
             cell.credit = NONE
-        self.cells = {}
+        self.cells.keep(set())
         self.active = set()
 
     def gather(self) -> None:
@@ -344,7 +344,7 @@ class Books:
         since = self.clock.now() - LANE_IDLE_S
         busy = {k: v for k, v in self.lanes.items() if v.used_at >= since or v.line.running or v.line.waiting}
         self.lanes = busy
-        self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
+        self.cells.keep(self.active)
 
     # Changes from outside
 

@@ -39,7 +39,9 @@ LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled",
 LOAN_PART = 1 / 16  # of the time after which a call hangs: how well it is known since when it does
 NONE = -math.inf  # no credit; taking some off leaves it as it is
 
-CellKey = tuple[Any, ...]  # what the caller said, in an order that Gate.call knows
+CellKey = tuple[
+    str, Any
+]  # the route, and what else the caller said: the tenant alone, or a tuple in an order that Gate.call knows
 Told = tuple[str, str, int | None, int | None]  # user, session, input tokens, most output tokens
 Used = tuple[int, int | None, int, int | None, str | None]  # as ticket.Usage, of which it may be one
 NOTHING_TOLD: Told = ("", "", None, None)
@@ -119,6 +121,37 @@ class Loan:
     def in_flight(self) -> int:
         """Calls that have not ended. Right while there is no credit."""
         return self.begun - self.ended - len(self.times) - len(self.calls)
+
+
+class Cells:
+    """The cells of a guard. Who reads ``of`` needs no lock; it is ``of[route][…]``, by the two halves of a ``CellKey``, and
+    the same dictionary for good."""
+
+    __slots__ = ("count", "of")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.of: dict[str, dict[Any, Cell]] = {}
+
+    def get(self, key: CellKey) -> Cell | None:
+        route, said = key
+        cells = self.of.get(route)
+        return None if cells is None else cells.get(said)
+
+    def add(self, key: CellKey, cell: Cell) -> None:
+        """Have calls of ``key`` find ``cell`` from now on."""
+        route, said = key
+        cells = self.of.setdefault(route, {})
+        self.count += said not in cells
+        cells[said] = cell
+
+    def keep(self, kept: set[Cell]) -> None:
+        """Forget all but these."""
+        for route, cells in list(self.of.items()):
+            self.of[route] = {said: cell for said, cell in cells.items() if cell in kept}
+            if not self.of[route]:
+                del self.of[route]
+        self.count = sum(map(len, self.of.values()))
 
 
 class Cell:

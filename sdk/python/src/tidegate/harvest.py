@@ -145,10 +145,8 @@ class Harvest(Attempts):
         if calls:
             times += self._count_told(cell, row, calls, now)
         row.calls += ended
-        times.sort()
-        row.latency_us.add_seconds(times)
+        middle = row.latency_us.add_seconds(times) / ended
         self._enter(cell, row)
-        middle = sum(times) / ended
         for _ in range(min(ended, 20)):  # its average remembers no more
             cell.lane.line.took(middle)
         if cell.circuit is not None and cell.leave is not None:

@@ -99,10 +99,11 @@ class Lending(Harvest):
         lane.cells.add(cell)
 
     def _make(self, ticket: Ticket) -> Cell:
-        if len(self.cells) >= MAX_CELLS:
-            self.cells = {key: cell for key, cell in self.cells.items() if cell in self.active}
+        if self.cells.count >= MAX_CELLS:
+            self.cells.keep(self.active)
         assert ticket.cell_key is not None  # noqa: S101  lend has looked
-        cell = self.cells[ticket.cell_key] = Cell(ticket, cast("Guard", self), self.book, self.clock.now)
+        cell = Cell(ticket, cast("Guard", self), self.book, self.clock.now)
+        self.cells.add(ticket.cell_key, cell)
         return cell
 
     def _calls(self, cell: Cell | None, ticket: Ticket, now: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tidegate.core.circuit import Circuit, Pass
 from tidegate.core.policy import NOTHING, Policy
@@ -11,6 +11,7 @@ from tidegate.core.release import Assignment
 from tidegate.report import RowKey
 
 if TYPE_CHECKING:
+    from tidegate.cells import CellKey
     from tidegate.lanes import BucketKey, Lane
     from tidegate.leasing import Path, Slip
     from tidegate.reserving import Hold
@@ -54,7 +55,7 @@ class Ticket:
         self.max_output_tokens: int | None = None
         self.declared_nusd: int | None = None
         self.priority = 0
-        self.cell_key: tuple[Any, ...] | None = None  # which calls are like this one, where any may be
+        self.cell_key: CellKey | None = None  # which calls are like this one, where any may be
         self.fixed = False  # whether these have the same tokens, too
         self.epoch = 0
         self.lane: Lane | None = None

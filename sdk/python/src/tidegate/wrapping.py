@@ -43,7 +43,7 @@ class Wrapped:
         self.options = options
         self.key: CellKey | None = None
         if _ALIKE.issuperset(options):
-            self.key = ("guarded", route, *sorted(options.items(), key=lambda item: item[0]))
+            self.key = (route, ("guarded", *sorted(options.items(), key=lambda item: item[0])))
         self.plan = Plan(caller.guard, self.make, retry_on)
 
     def make(self, route: str) -> Call:
@@ -149,15 +149,15 @@ class Wrapped:
     def cell_with_credit(self) -> Cell:
         """Return the cell of the function's calls if there is credit to be had, else ``NO_CELL``."""
         guard = self.caller.guard
-        cell = guard.cells.get(self.key or (), NO_CELL)
-        if cell is not NO_CELL and cell.refusal is not None and not cell.policy.fallbacks:
+        cell = None if self.key is None else guard.cells.get(self.key)
+        if cell is None:
+            return NO_CELL
+        if cell.refusal is not None and not cell.policy.fallbacks:
             error = cell.refusal.again(cell.now())
             if error is not None:
                 cell.turned_away += 1  # ATOMIC
                 raise error
-        if cell is NO_CELL or not guard.top_up(cell):
-            return NO_CELL
-        return cell
+        return cell if guard.top_up(cell) else NO_CELL
 
 
 def caught(cell: Cell, loan: Loan, since: float) -> Call:

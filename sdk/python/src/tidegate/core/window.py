@@ -61,24 +61,25 @@ class Distribution:
             index = ceil(BUCKETS_PER_OCTAVE * log2(value)) if value > 1 else 0
             self.buckets[index] = self.buckets.get(index, 0) + times
 
-    def add_seconds(self, times: Sequence[float]) -> None:
-        """Add many durations as microseconds, without making a whole number of each."""
+    def add_seconds(self, times: list[float]) -> float:
+        """Add many durations as microseconds, without making a whole number of each. Sorts them; returns their sum."""
         if not times:
-            return
-        ordered = sorted(times)  # costs little when they are already
-        least, greatest, count = ordered[0], ordered[-1], len(ordered)
+            return 0.0
+        times.sort()
+        least, greatest, count, seconds = times[0], times[-1], len(times), sum(times)
         if least <= 0:  # a clock that stood still, or was moved by hand
             self.add_all([max(0, int(took * 1_000_000)) for took in times])
-            return
+            return seconds
         whole_least, whole_greatest = int(least * 1_000_000), int(greatest * 1_000_000)
-        total = min(whole_greatest * count, max(whole_least * count, int(sum(times) * 1_000_000)))
+        total = min(whole_greatest * count, max(whole_least * count, int(seconds * 1_000_000)))
         self._widen(count, total, whole_least, whole_greatest)
         begins = 0
         while begins < count:  # a bucket at a time
-            place = max(0, math.ceil(BUCKETS_PER_OCTAVE * math.log2(ordered[begins] * 1_000_000)))
-            ends = bisect_right(ordered, 2.0 ** (place / BUCKETS_PER_OCTAVE) / 1_000_000, begins + 1)
+            place = max(0, math.ceil(BUCKETS_PER_OCTAVE * math.log2(times[begins] * 1_000_000)))
+            ends = bisect_right(times, 2.0 ** (place / BUCKETS_PER_OCTAVE) / 1_000_000, begins + 1)
             self.buckets[place] = self.buckets.get(place, 0) + ends - begins
             begins = ends
+        return seconds
 
     def _widen(self, count: int, total: int, least: int, greatest: int) -> None:
         self.least = min(self.least, least) if self.count else least
