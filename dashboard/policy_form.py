@@ -67,6 +67,7 @@ BREAKER = (
         ),
     ),
     Spec("window_s", "Window, seconds", "30"),
+    Spec("window", "The window", choices=(("sliding", "slides"), ("tumbling", "tumbles: begins anew when it is over"))),
     Spec("window_calls", "Or window of so many calls", "by time"),
     Spec("min_calls", "Judged from so many calls", "20"),
     Spec("failure_rate", "Opens at this share failed", "0.5", "0 to 1"),

@@ -54,6 +54,8 @@ def _breaker(part: dict[str, Any]) -> str:
     if part.get("mode") not in (None, "auto"):
         return str(part["mode"]).replace("_", " ")
     window = f"the last {part['window_calls']}" if part.get("window_calls") else f"{part.get('window_s', 30):g} s"
+    if part.get("window") == "tumbling" and not part.get("window_calls"):
+        window = f"each {window}"
     text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {window}"
     if part.get("slow_call_ms"):
         text += f", or {part.get('slow_call_rate', 0.8):.0%} slower than {part['slow_call_ms'] / 1000:g} s"

@@ -83,6 +83,8 @@ def _breaker() -> list[Case]:
         _case("half of the calls fail", *calls(1, good, good, bad, bad), ask(2, "x"), breaker=rule),
         _case("a success is the call that fills the window", *calls(1, bad, bad, bad, good), breaker=rule),
         _case("failures older than the window", *calls(1, bad, bad, bad), *calls(12, good, good, good, bad), breaker=rule),
+        _case("a tumbling window forgets all at once", *calls(1, good, bad), *calls(10.9, good), *calls(11, bad, good, bad, bad),
+              ask(12, "x"), breaker={**rule, "window": "tumbling"}),
         _case("neutral outcomes count for nothing", *calls(1, none, none, none, none, none, bad, bad, bad), breaker=rule),
         _case("a window of calls", *calls(1, bad, bad, bad, good), *calls(1000, bad, bad, bad, bad),
               breaker={**rule, "window_calls": 4, "failure_rate": 1.0}),

@@ -19,6 +19,7 @@ from dashboard.policy_words import parts_of
         ),
         ({"limits": [{"unit": "requests", "amount": 600}]}, "600 requests per 60 s, among all clients"),
         ({"queue": {"max_concurrent": 16}}, "16 at once, 64 wait up to 2 s"),
+        ({"breaker": {"min_calls": 5, "window": "tumbling"}}, "opens at 50% failed of 5+ in each 30 s, for 20 s"),
         ({"breaker": {"min_calls": 5}}, "opens at 50% failed of 5+ in 30 s, for 20 s"),
         ({"retry": {"base_ms": 100}}, "up to 3 attempts"),
         ({"queue": {"max_concurrent": 16, "max_waiting": 64, "max_wait_ms": 2000}}, "16 at once, 64 wait up to 2 s"),

@@ -39,7 +39,6 @@ class Gate(NamedTuple):
 
 class BreakerAdapter:
     excluded: ClassVar[dict[str, str]] = {
-        "window:tumbling": "A window slides: one that starts afresh forgets at its seam what just happened.",
         "half_open:consecutive_ok_sequential": "Probes go out side by side: one after the other takes as many times as long.",
     }
 
@@ -51,10 +50,14 @@ class BreakerAdapter:
         return _tagged(case, self.excluded)
 
     def new(self, config: Case) -> Breaker:
-        """Failures in a row are a window of as many calls that all failed. Counts are compared where both count a window."""
+        """Failures in a row are a window of as many calls that all failed. Counts are compared where both count a window.
+
+        gobreaker's tumbling windows count neutral calls in their total, and nothing once it is open: they are compared by phase.
+        """
         trip, window, half_open = config["trip"], config["window"], config["half_open"]
         in_a_row = trip["failures"] if trip["kind"] == "consecutive" else None
-        self.CAPS = set() if in_a_row else {"counts", "rates"}
+        tumbling = window["kind"] == "tumbling"
+        self.CAPS = set() if in_a_row or tumbling else {"counts", "rates"}
         slow_s = config.get("slow_s")
         self.rule = BreakerRule(
             window_s=window.get("s", 3600),
@@ -67,6 +70,7 @@ class BreakerAdapter:
             mode="auto",
             window_calls=in_a_row or window.get("size"),
             probing="strict" if half_open["decide"] == "consecutive_ok" else "rate",
+            window="tumbling" if tumbling else "sliding",
         )
         self.disabled = False
         return Breaker(since=self.now)

@@ -171,6 +171,21 @@ def test_finish__result_from_before_the_trip__counts_for_nothing() -> None:
     assert world.state.phase == "open"
 
 
+def test_window__tumbling__begins_with_its_first_call_and_forgets_all_at_once() -> None:
+    world = World(RULE._replace(window="tumbling", min_calls=5))
+    world.call("failure", times=2)
+    world.now += 9.5
+    world.call()
+    assert world.calls == 3
+
+    world.now += 0.5
+    assert world.calls == 0
+    world.now += 1
+    world.call("failure")
+    world.now += 9.5
+    assert world.calls == 1
+
+
 def test_finish__neutral__neither_success_nor_failure() -> None:
     world = World().opened()
     world.now += 5

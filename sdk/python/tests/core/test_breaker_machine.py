@@ -24,6 +24,7 @@ RULES = st.builds(
     mode=st.just("auto"),
     window_calls=st.sampled_from([None, 5]),
     probing=st.sampled_from(["rate", "strict"]),
+    window=st.sampled_from(["sliding", "tumbling"]),
 )
 
 
@@ -55,6 +56,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.since = self.now
         self.era = 0
         self.asked_until = 0.0
+        self.tumbled = -math.inf  # when the tumbling window began
         self.seen: list[Seen] = []
         self.flights: list[Flight] = []
         self.probes: list[tuple[Permit, float]] = []
@@ -66,7 +68,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.phase, self.since, self.era = phase, self.now, self.era + 1
         self.probes = []
         if phase != "open":
-            self.seen = []
+            self.seen, self.tumbled = [], -math.inf
         if phase == "closed":
             self.asked_until = 0.0
 
@@ -93,6 +95,8 @@ class BreakerMachine(RuleBasedStateMachine):
         seen = self.seen
         if self.rule.window_calls is not None:
             seen = seen[-self.rule.window_calls :]
+        elif self.phase == "closed" and self.rule.window == "tumbling":
+            seen = [call for call in seen if call.at >= self.tumbled > self.now - self.rule.window_s]
         elif self.phase == "closed":
             # a slot counts until half of the second after it would leave the window
             seen = [call for call in seen if math.floor(call.at) > math.floor(self.now) - self.rule.window_s + 0.5]
@@ -187,6 +191,8 @@ class BreakerMachine(RuleBasedStateMachine):
             flight.permit, self.rule, now=self.now, outcome=outcome, took_ms=took_ms, retry_after_s=asks_for
         )
 
+        if flight.era == self.era and self.now >= self.tumbled + self.rule.window_s:
+            self.tumbled = self.now
         if flight.era == self.era and outcome != "neutral":
             slow = self.rule.slow_call_ms is not None and took_ms > self.rule.slow_call_ms
             self.seen.append(Seen(self.now, outcome == "failure", slow))

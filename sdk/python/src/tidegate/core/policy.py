@@ -55,7 +55,10 @@ class QueueRule(NamedTuple):
 
 
 class BreakerRule(NamedTuple):
-    """With ``window_calls`` the window is that many calls, however old; else it is ``window_s`` seconds."""
+    """With ``window_calls`` the window is that many calls, however old; else it is ``window_s`` seconds.
+
+    A window of time slides, or is ``tumbling``: one after the other, each from the first call after the last one was over.
+    """
 
     window_s: float
     min_calls: int
@@ -68,6 +71,7 @@ class BreakerRule(NamedTuple):
     window_calls: int | None = None
     max_open_s: float = 300.0  # the longest that a provider's Retry-After keeps it open
     probing: str = "rate"  # "rate": all probes are judged by the rates; "strict": one failure opens again
+    window: str = "sliding"  # or "tumbling"
 
 
 class RetryRule(NamedTuple):
@@ -131,6 +135,7 @@ _BREAKER = {
     "window_calls": Field(or_null(whole(1, 10_000)), None),
     "max_open_s": Field(number(0, 86_400), 300),
     "probing": Field(one_of("rate", "strict"), "rate"),
+    "window": Field(one_of("sliding", "tumbling"), "sliding"),
 }
 _RETRY = {
     "max_attempts": Field(whole(1, 20), 3),

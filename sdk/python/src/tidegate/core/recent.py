@@ -27,13 +27,17 @@ class Tally(NamedTuple):
 
 
 class Recent:
-    """Counts of the window that a rule asks for. A slot is about a second long, so a window of time is that much too short at most."""
+    """Counts of the window that a rule asks for. A slot is about a second long, so a window of time is that much too short at most.
 
-    __slots__ = ("_ends", "_slots", "_window_calls", "_window_s", "calls", "failures", "neutral", "slow")
+    A tumbling window is one slot, which begins with its first call.
+    """
+
+    __slots__ = ("_ends", "_slots", "_tumbling", "_window_calls", "_window_s", "calls", "failures", "neutral", "slow")
 
     def __init__(self) -> None:
         self._window_calls: int | None = None
         self._window_s = 0.0
+        self._tumbling = False
         self.clear()
 
     def clear(self) -> None:
@@ -84,6 +88,8 @@ class Recent:
             return
         width = _width(rule.window_s)
         oldest = math.floor(now / width) * width - rule.window_s + width / 2
+        if self._tumbling:
+            oldest = now - rule.window_s
         slots = self._slots
         while slots and slots[0][0] <= oldest:
             _, calls, failures, slow, neutral = slots.popleft()
@@ -94,16 +100,18 @@ class Recent:
 
     def _follow(self, rule: BreakerRule) -> None:
         """Keep what was counted when a window only changed its length; begin anew when it changed its kind."""
-        if (rule.window_calls is None) is not (self._window_calls is None):
+        tumbling = rule.window == "tumbling"
+        if (rule.window_calls is None) is not (self._window_calls is None) or tumbling is not self._tumbling:
             self.clear()
+            self._tumbling = tumbling
         if rule.window_s != self._window_s:
             self._window_s, self._ends = rule.window_s, -math.inf
         self._window_calls = rule.window_calls
 
     def _slot(self, now: float) -> list[float]:
         if now >= self._ends:
-            width = _width(self._window_s)
-            start = math.floor(now / width) * width
+            width = self._window_s if self._tumbling else _width(self._window_s)
+            start = now if self._tumbling else math.floor(now / width) * width
             self._ends = start + width
             self._slots.append([start, 0, 0, 0, 0])
         return self._slots[-1]
