@@ -15,6 +15,11 @@ def plain(values: Iterable[float | str | UUID | date]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def ids(values: Iterable[UUID]) -> str:
+    """Return the literal of ids: without their dashes, which cost more to put in than all else."""
+    return "{" + ",".join([f"{value.int:032x}" for value in values]) + "}"
+
+
 def moments(values: Iterable[datetime | None]) -> str:
     """Return the literal of times, ``None`` as null."""
     return "{" + ",".join("null" if value is None else f'"{value.isoformat()}"' for value in values) + "}"

@@ -18,7 +18,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
-class LeaseLine(msgspec.Struct, frozen=True):
+class LeaseLine(msgspec.Struct, frozen=True, gc=False):
     """One lease in a sync request. Amounts are nano-USD; ``budgets`` are the ids of the path, leaf first."""
 
     number: Count
@@ -39,7 +39,7 @@ class LeaseLine(msgspec.Struct, frozen=True):
         return LeaseReport(*msgspec.structs.astuple(self), incarnation=incarnation, seq=seq, allowed=allowed)
 
 
-class LeaseReport(LeaseLine, frozen=True, kw_only=True):
+class LeaseReport(LeaseLine, frozen=True, kw_only=True, gc=False):
     """A line with its sender.
 
     ``allowed`` are the slugs of the tenants whose budgets the key may touch: those of its scope **and their ancestors**
@@ -66,7 +66,7 @@ class Told(NamedTuple):
         return self.line.reported_by(self.incarnation, seq=self.seq, allowed=self.allowed)
 
 
-class LeaseAnswer(msgspec.Struct, frozen=True):
+class LeaseAnswer(msgspec.Struct, frozen=True, gc=False):
     """One lease in a sync response, as it goes over the wire. ``period_ms`` is null when no period on the path ends."""
 
     number: int

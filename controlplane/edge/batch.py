@@ -9,7 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -17,12 +17,12 @@ import msgspec
 import psycopg
 import structlog
 from django.conf import settings
-from django.utils import timezone
 from psycopg import AsyncConnection
 
 from controlplane.budgets.actions import leases
 from controlplane.budgets.schemas import LeaseAnswer, Told
-from controlplane.edge.database import Gone, Line
+from controlplane.edge.database import Gone
+from controlplane.edge.line import Line
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest, SyncWindow
 from controlplane.fleet.actions import shares, sightings
@@ -108,7 +108,7 @@ class Batcher:
         """Return what became of a sync once it is durable; ``Unavailable`` when it can't be now, ``Invalid`` when never."""
         if len(self._queue) >= MAX_QUEUED:
             raise Unavailable("More syncs are waiting than can be written: try again.", retry_after_s=2)
-        waiting = _Waiting(Arrival(key, request, timezone.now()), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(Arrival(key, request, datetime.now(UTC)), asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._is_due:
             self._stirred.set()
@@ -156,10 +156,10 @@ class Batcher:
 
     def _next_group(self) -> list[_Waiting]:
         """Take the next group from the queue: in one transaction every incarnation comes at most once."""
-        group: dict[UUID, _Waiting] = {}
+        group: dict[int, _Waiting] = {}
         rest: list[_Waiting] = []
         for waiting in self._queue:
-            incarnation = waiting.arrival.request.incarnation
+            incarnation = waiting.arrival.request.incarnation.int  # a UUID hashes and compares in Python
             if len(group) < MAX_GROUP and incarnation not in group:
                 group[incarnation] = waiting
             else:
@@ -227,13 +227,13 @@ class Samples:
     """
 
     def __init__(self) -> None:
-        self._seconds: OrderedDict[UUID, int] = OrderedDict()
+        self._seconds: OrderedDict[int, int] = OrderedDict()
 
     def due(self, incarnation: UUID, at: datetime) -> int:
         """Return how many seconds have begun since the last report, 1 for the first one, at most ``MOST_SAMPLES``."""
         second = int(at.timestamp())
-        before = self._seconds.pop(incarnation, second - 1)
-        self._seconds[incarnation] = max(before, second)
+        before = self._seconds.pop(incarnation.int, second - 1)
+        self._seconds[incarnation.int] = max(before, second)
         if len(self._seconds) > MOST_SAMPLED:
             self._seconds.popitem(last=False)
         return min(MOST_SAMPLES, max(0, second - before))
@@ -250,7 +250,7 @@ async def write(
     Meant for a pipeline: statements wait until an answer is needed, and then go out together.
     ``accounts`` are those that budgets had when it was called last: it is kept up to date.
     """
-    now = timezone.now()
+    now = datetime.now(UTC)
     known = accounts if accounts is not None else {}
     seen = [_sighting(arrival) for arrival in arrivals]
     told = [each for arrival in arrivals for each in _told(arrival)]
@@ -268,7 +268,7 @@ async def write(
         Outcome(
             windows_acked=max(before, sighting.last_window),
             leases=[next(said) for _ in arrival.request.leases],
-            shares=divided.get(arrival.request.incarnation, []),
+            shares=divided.get(arrival.request.incarnation, []) if divided else [],
         )
         for arrival, sighting, before in zip(arrivals, seen, acked, strict=True)
     ]
@@ -299,11 +299,11 @@ def _sighting(arrival: Arrival) -> Sighting:
         seq=request.seq,
         skew_ms=request.sent_ms - int(arrival.at.timestamp() * 1000),
         config=request.config,
-        active_sessions=min(2**31 - 1, sum(line.active for line in request.sessions)),
+        active_sessions=min(2**31 - 1, sum([line.active for line in request.sessions])),
         gauges=request.gauges,
         final=request.final,
         breakers=request.breakers,
-        demand=tuple(line for line in request.demand if key.tenant_of(line.tenant) == line.tenant),
+        demand=tuple([line for line in request.demand if key.tenant_of(line.tenant) == line.tenant]),
         seen_at=arrival.at,
         last_window=max([window.number for window in request.windows], default=0),
     )

@@ -17,13 +17,13 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Said = Annotated[str, Meta(max_length=120)]
 
 
-class SyncWindow(Window, frozen=True, kw_only=True):
+class SyncWindow(Window, frozen=True, kw_only=True, gc=False):
     """A window with what it says of the arms of rollouts."""
 
     releases: Annotated[tuple[ArmLine, ...], Meta(max_length=1000)] = ()
 
 
-class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
+class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incarnation: UUID
     seq: Count
     sent_ms: Annotated[int, Meta(ge=0, le=2**43)]
@@ -41,7 +41,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     final: bool = False
 
 
-class SyncAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class SyncAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     windows_acked: int
     next_sync_ms: int

@@ -16,7 +16,7 @@ LongName = Annotated[str, Meta(max_length=120)]
 Etag = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")]
 
 
-class ConfigLine(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which snapshot runs, since how long, and which one was refused and why."""
 
     etag: Etag | None = None
@@ -25,7 +25,7 @@ class ConfigLine(msgspec.Struct, frozen=True, kw_only=True):
     refused_etag: Etag | None = None
 
 
-class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The state of one breaker of the instance, with the evidence in its window."""
 
     route: Name
@@ -42,7 +42,7 @@ class BreakerLine(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
 
 
-class DemandLine(msgspec.Struct, frozen=True, kw_only=True):
+class DemandLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the instance lately asked of a fleet-wide limit: units per second, or calls at once.
 
     ``capacity`` is the whole limit as the instance knows it, in the same measure; ``share`` the part of it that it uses now.
@@ -56,7 +56,7 @@ class DemandLine(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
-class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
+class ShareLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The part of a fleet-wide limit that the instance may use for ``ttl_ms`` after it sent the sync."""
 
     tenant: str
@@ -66,7 +66,7 @@ class ShareLine(msgspec.Struct, frozen=True, kw_only=True):
     ttl_ms: int
 
 
-class Gauges(msgspec.Struct, frozen=True, kw_only=True):
+class Gauges(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     queue_depth: Small = 0
     dropped_windows: Count = 0
     dropped_spans: Count = 0

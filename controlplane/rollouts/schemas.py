@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Packed = Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_length=4096)]
+Packed = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**63 - 1)], ...], Meta(max_length=4096)]
 
 SUMS = (
     "calls", "failed", "refused", "cost_nusd", "tokens", "exposed", "asked", "units", "bad", "refusing", "scored", "loss_ppm",
@@ -16,7 +16,7 @@ SUMS = (
 DISTRIBUTIONS = ("latency_us", "unit_latency_us", "unit_ttft_us", "unit_cost_nusd", "unit_tokens")
 
 
-class ArmLine(msgspec.Struct, frozen=True, kw_only=True):
+class ArmLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one arm came to in one window of one instance."""
 
     deployment: Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -36,8 +36,8 @@ class ArmLine(msgspec.Struct, frozen=True, kw_only=True):
     refusing: Count = 0
     scored: Count = 0
     loss_ppm: Count = 0
-    latency_us: Packed = []
-    unit_latency_us: Packed = []
-    unit_ttft_us: Packed = []
-    unit_cost_nusd: Packed = []
-    unit_tokens: Packed = []
+    latency_us: Packed = ()
+    unit_latency_us: Packed = ()
+    unit_ttft_us: Packed = ()
+    unit_cost_nusd: Packed = ()
+    unit_tokens: Packed = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -10,8 +12,9 @@ from msgspec import Meta
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(max_length=64)]
 LongName = Annotated[str, Meta(max_length=120)]
-Packed = Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_length=4096)]
-Kinds = Annotated[dict[Annotated[str, Meta(max_length=64, pattern=r"^[\w.:-]+$")], Count], Meta(max_length=64)]
+Packed = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**63 - 1)], ...], Meta(max_length=4096)]
+Kinds = Annotated[Mapping[Annotated[str, Meta(max_length=64, pattern=r"^[\w.:-]+$")], Count], Meta(max_length=64)]
+_NONE: Mapping[str, int] = MappingProxyType({})  # one for all: an empty dict would be made anew for every row
 
 SUMS = (
     "calls",
@@ -27,7 +30,7 @@ SUMS = (
 DISTRIBUTIONS = ("latency_us", "tokens", "call_cost_nusd", "queue_depth")
 
 
-class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
+class WindowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The calls of one tenant, route, model and category that ended in one window."""
 
     tenant: Name = ""
@@ -43,15 +46,15 @@ class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
     cached_input_tokens: Count = 0
     output_tokens: Count = 0
     cost_nusd: Count = 0
-    kinds: Kinds = {}
-    usage: Kinds = {}  # of classes that the three sums of tokens don't tell apart
-    latency_us: Packed = []
-    tokens: Packed = []
-    call_cost_nusd: Packed = []
-    queue_depth: Packed = []
+    kinds: Kinds = _NONE
+    usage: Kinds = _NONE  # of classes that the three sums of tokens don't tell apart
+    latency_us: Packed = ()
+    tokens: Packed = ()
+    call_cost_nusd: Packed = ()
+    queue_depth: Packed = ()
 
 
-class UserRow(msgspec.Struct, frozen=True, kw_only=True):
+class UserRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one user's calls came to in one window."""
 
     tenant: Name = ""
@@ -61,17 +64,17 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
     cost_nusd: Count = 0
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One numbered window of an incarnation; ``starts_ms`` is Unix time in milliseconds."""
 
     number: Annotated[int, Meta(ge=1, le=2**53)]
     starts_ms: Annotated[int, Meta(ge=0, le=2**43)]
     book: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$")] = ""  # the prices that costs were reckoned by
-    rows: Annotated[list[WindowRow], Meta(max_length=5000)] = []
-    users: Annotated[list[UserRow], Meta(max_length=5000)] = []
+    rows: Annotated[tuple[WindowRow, ...], Meta(max_length=5000)] = ()
+    users: Annotated[tuple[UserRow, ...], Meta(max_length=5000)] = ()
 
 
-class SessionsRow(msgspec.Struct, frozen=True, kw_only=True):
+class SessionsRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How many sessions an instance has seen lately."""
 
     tenant: Name = ""

@@ -64,13 +64,19 @@ class Caller:
 
 
 @pytest.fixture
-async def edge(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+def database_url(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the edge finds the database of the test."""
     named = connection.settings_dict
     url = psycopg.conninfo.make_conninfo(
         "", host=named["HOST"], port=named["PORT"], user=named["USER"], password=named["PASSWORD"], dbname=named["NAME"]
     )
     monkeypatch.setattr(settings, "DATABASE_URL", url)
-    await sync_to_async(forget_everything)(url)
+    return url
+
+
+@pytest.fixture
+async def edge(database_url: str) -> AsyncIterator[Edge]:
+    await sync_to_async(forget_everything)(database_url)
     made = Edge()
     await made.start()
     for _ in range(500):

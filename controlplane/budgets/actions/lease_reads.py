@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import dict_row
 
 from controlplane.budgets.schemas import Told
-from controlplane.columns import plain
+from controlplane.columns import ids, plain
 from controlplane.domain.carry import CarryRule, Past, brought
 from controlplane.domain.crowds import GIVES_BACK_WITHIN, SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.grants import Account, Counters
@@ -39,7 +39,7 @@ async def send_leases(connection: AsyncConnection[Any], told: Sequence[Told]) ->
         JOIN budgets_lease AS lease USING (incarnation, number)
         ORDER BY lease.id FOR UPDATE OF lease
         """,
-        [plain([each.incarnation for each in told]), plain([each.line.number for each in told])],
+        [ids([each.incarnation for each in told]), plain([each.line.number for each in told])],
     )
 
 

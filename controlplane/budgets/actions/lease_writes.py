@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from controlplane.columns import moments, optional, plain, texts
+from controlplane.columns import ids, moments, optional, plain, texts
 from controlplane.domain.leases import LeaseKey, OpenAccount, OpenLease
 from controlplane.domain.ledger import Entry, Stand, entry_of, slot_moves
 from controlplane.domain.periods import slot_of
@@ -169,7 +169,11 @@ async def store_slots(
         SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[])
         ON CONFLICT (account_id, starts_at) DO UPDATE SET settled_nusd = slot.settled_nusd + excluded.settled_nusd
         """,
-        [[account for (account, _), _ in moves], [at for (_, at), _ in moves], [amount for _, amount in moves]],
+        [
+            plain([account for (account, _), _ in moves]),
+            moments([at for (_, at), _ in moves]),
+            plain([amount for _, amount in moves]),
+        ],
     )
 
 
@@ -178,7 +182,7 @@ async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLe
     if not ordered:
         return
     columns = {
-        "incarnation": plain([lease.key[0] for lease in ordered]),
+        "incarnation": ids([lease.key[0] for lease in ordered]),
         "number": plain([lease.key[1] for lease in ordered]),
         "path": texts([plain(lease.path) for lease in ordered]),
         "granted_nusd": plain([lease.counters.granted for lease in ordered]),
@@ -201,7 +205,7 @@ async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLe
                                    held_nusd, denied_calls, seq, closed, presumed_nusd, false_denied_calls, overage_nusd,
                                    short_nusd, created_at, seen_at)
         SELECT incarnation, number, path::bigint[], granted, settled, returned, corrected, held, denied, seq, closed,
-               presumed, false_denied, overage, short, created_at, %s
+               presumed, false_denied, overage, short, created_at, %s::timestamptz
         FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
                     %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::bigint[],
                     %s::bigint[], %s::timestamptz[])
@@ -215,7 +219,7 @@ async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLe
             false_denied_calls = excluded.false_denied_calls, overage_nusd = excluded.overage_nusd,
             short_nusd = excluded.short_nusd, seen_at = excluded.seen_at
         """,
-        [now, *columns.values()],
+        [str(now), *columns.values()],
     )
 
 

@@ -102,7 +102,7 @@ async def _holdings(
         JOIN fleet_instance AS instance ON instance.incarnation = demand.instance_id
         WHERE demand.updated_at > %s AND instance.closed_at IS NULL
         """,
-        [*_columns(subjects), now - SHARE_LASTS],
+        [*_columns(subjects), str(now - SHARE_LASTS)],
     )
     known: dict[Subject, dict[UUID, Holding]] = {}
     for tenant, route, unit, incarnation, *holding in await cursor.fetchall():

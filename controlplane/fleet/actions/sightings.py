@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from controlplane.columns import moments, optional, plain, texts
+from controlplane.columns import ids, moments, optional, plain, texts
 from controlplane.fleet.schemas import Sighting
 
 _LONGEST_AGE_MS = 366 * 86_400_000
@@ -95,7 +95,7 @@ async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
         RETURNING seen.place, seen.windows_acked
         """,
         [
-            plain([seen.incarnation for seen in sightings]),
+            ids([seen.incarnation for seen in sightings]),
             plain([seen.key_id for seen in sightings]),
             optional([seen.scope_id for seen in sightings]),
             plain([seen.seq for seen in sightings]),
@@ -129,7 +129,7 @@ async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting
         ON CONFLICT (incarnation) DO NOTHING
         """,
         [
-            plain([seen.incarnation for seen in sightings]),
+            ids([seen.incarnation for seen in sightings]),
             plain([seen.key_id for seen in sightings]),
             optional([seen.scope_id for seen in sightings]),
             texts([seen.app for seen in sightings]),

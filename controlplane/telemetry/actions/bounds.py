@@ -20,7 +20,8 @@ def added(name: str) -> str:
 
 def bounded(amounts: Iterable[int]) -> str:
     """Return the array literal of sums."""
-    return plain([min(amount, MOST) for amount in amounts])
+    sums = list(amounts)
+    return plain(sums if max(sums, default=0) <= MOST else [min(amount, MOST) for amount in sums])
 
 
 def counts_json(counts: Mapping[str, int]) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from operator import attrgetter, itemgetter, le
+from operator import add, attrgetter, itemgetter, le
 from typing import Any, NamedTuple
 
+from msgspec.structs import astuple
 from psycopg import AsyncConnection
 
 from controlplane.columns import moments, plain, texts
@@ -35,8 +36,8 @@ _DAILY = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost
 _DAILY_PLACES = tuple(map(SUMS.index, _DAILY))
 _SHAPES = {"kinds": "jsonb", **dict.fromkeys((*DISTRIBUTIONS, "sessions"), "bigint[]")}
 _names_of: Callable[[WindowRow], Names] = attrgetter("tenant", "route", "model", "category")
-_columns_of: Callable[[WindowRow], tuple[Any, ...]] = attrgetter(*SUMS, "usage", "kinds", *DISTRIBUTIONS)
 _CALLS, _INPUT, _CACHED = map(SUMS.index, _DAILY[:3])
+_NAMES = 4  # columns of a row before its sums: ``Names``
 
 
 class Counted(NamedTuple):
@@ -60,7 +61,7 @@ class _Sums:
     distributions: dict[str, Distribution] = field(default_factory=dict)
 
     def add(self, more: _Sums) -> None:
-        _accumulate(self.amounts, more.amounts)
+        self.amounts = list(map(add, self.amounts, more.amounts))
         for kind, count in more.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for name, distribution in more.distributions.items():
@@ -79,8 +80,8 @@ class _Sums:
 
 def _sums_of(rows: Iterable[WindowRow]) -> tuple[_Sums, bool]:
     """Add up rows, column by column: most columns of most rows are empty. Tell, too, whether their usage is what its sums say."""
-    columns = list(zip(*map(_columns_of, rows), strict=True))
-    usage, kinds, *distributions = columns[len(SUMS) :]
+    columns = list(zip(*map(astuple, rows), strict=True))[_NAMES:]
+    kinds, usage, *distributions = columns[len(SUMS) :]
     sums = _Sums([sum(column) for column in columns[: len(SUMS)]])
     for counts in filter(None, kinds):
         for kind, count in counts.items():
