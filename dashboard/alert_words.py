@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.urls import reverse
 
 from controlplane.alerting.conditions import figure_text
-from controlplane.alerting.findings import SIGNS
+from controlplane.alerting.findings import SIGNS, number_text
 from controlplane.alerting.models import Alert, Rule
 from controlplane.alerting.sent import DEVIATIONS
 from controlplane.domain.alerts import ON, State
@@ -116,7 +116,7 @@ def _metric_limit(spec: dict[str, Any]) -> str:
     if op == "absent":
         return f"none in {_window(spec.get('window_s', 300))}"
     value = spec.get("value", 0.0)
-    return f"score ≥ {value or DEVIATIONS:g}" if op == "unusual" else f"{SIGNS[op]} {value:,.4g}"
+    return f"score ≥ {value or DEVIATIONS:g}" if op == "unusual" else f"{SIGNS[op]} {number_text(value)}"
 
 
 def value_text(kind: str, spec: dict[str, Any], value: float | None) -> str:
@@ -137,7 +137,7 @@ def value_text(kind: str, spec: dict[str, Any], value: float | None) -> str:
         case "budget":
             return f"{value * 100:.0f} %"
         case "metric":
-            return f"{value:,.4g}"
+            return number_text(value)
         case _:
             return f"{value:,.0f}"
 

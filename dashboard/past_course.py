@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from controlplane.alerting.conditions import figure_text
 from controlplane.alerting.courses import Sample, Track, Tried
+from controlplane.alerting.findings import number_text
 from dashboard import figures
 from dashboard.courses import Mark, nice_top
 
@@ -72,7 +73,7 @@ def text_of(unit: str, value: float) -> str:
         "burn": f"{value:.1f} ×",
         "hours": f"{value:.1f} h",
         "ingest_lag_s": f"{value:.0f} s",
-        "sent": f"{value:,.4g}",
+        "sent": number_text(value),
         "values": f"{value:,.0f}",
     }
     if unit in plain:

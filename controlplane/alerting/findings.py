@@ -27,3 +27,8 @@ def said(what: str, value: str, op: str, limit: str, holds: bool | None) -> str:
 def leans(score: float, direction: str) -> float:
     """Return a score in the direction that a rule looks: what is low counts when it looks down, either when at both."""
     return {"up": score, "down": -score}.get(direction, abs(score))
+
+
+def number_text(value: float) -> str:
+    """Return a number of any size as people read it: ``16,512,343``, ``0.0312``."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

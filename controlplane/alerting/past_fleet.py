@@ -15,10 +15,11 @@ from controlplane.domain.alerts import Comparison, compares
 from controlplane.domain.presence import LOST_AFTER_S
 from controlplane.domain.rollout import OPEN
 from controlplane.fleet import queries as fleet
-from controlplane.problems import Invalid
+from controlplane.problems import NotFound
 from controlplane.rollouts import queries as rollouts
 from controlplane.rollouts.models import RolloutEvent
 from controlplane.telemetry import queries as telemetry
+from controlplane.telemetry.queries import Question
 from controlplane.tenancy.queries import Asker
 
 _STEP = timedelta(seconds=STEP_S)
@@ -30,19 +31,16 @@ Values = list[float | None]  # of each step
 NOTES = {
     "breakers_open": "Counted where an open breaker refused calls, in each five minutes; an open breaker that nobody called is not seen.",
     "clients_lost": "By when each client was last heard of: one that fell silent and came back is not seen.",
+    "clients_refusing": "As counted once a minute.",
+    "clients_dropping": "As counted once a minute.",
     "ingest_lag_s": "To the minute.",
 }
-_NOT_KEPT = {
-    "clients_refusing": "which clients refused their config at a time is not kept: only which do now",
-    "clients_dropping": "when clients dropped telemetry is not kept: only how much since each began",
-}
+_COUNTED = {"clients_refusing": "tidegate.clients.refusing", "clients_dropping": "tidegate.clients.dropping"}
 
 
 def fleet_tracks(asker: Asker, spec: FleetSpec, since: datetime, until: datetime) -> Held:
-    """Return what a rule over the fleet would have seen at the end of each step; ``Invalid`` where that is not kept."""
-    look = _PAST.get(spec.what)
-    if look is None:
-        raise Invalid("This rule can't be tried on the past.", errors={"spec.what": _NOT_KEPT[spec.what]})
+    """Return what a rule over the fleet would have seen at the end of each step."""
+    look = _PAST[spec.what]
     ends = [since + _STEP * number for number in range(1, int((until - since) / _STEP) + 1)]
     held = [
         Sample(at, value, None if value is None else compares(value, Comparison(spec.op), spec.value))
@@ -121,9 +119,22 @@ def _ingest_lag(asker: Asker, _spec: FleetSpec, since: datetime, ends: Sequence[
     return [max((each for each in found if each is not None), default=None) for found in looks]
 
 
+def _clients_counted(asker: Asker, spec: FleetSpec, since: datetime, ends: Sequence[datetime]) -> Values:
+    """What the server counted once a minute; a step in which it was away is not known."""
+    try:
+        metric = telemetry.metric_seen_by(asker, _COUNTED[spec.what])
+    except NotFound:
+        return [None] * len(ends)
+    asked = Question(since, ends[-1], STEP_S, grain="fine")
+    lines = telemetry.course_seen_by(asker, metric, asked).lines
+    return [None if step is None else step.amount for step in lines[0].steps] if lines else [None] * len(ends)
+
+
 _PAST: dict[str, Callable[[Asker, FleetSpec, datetime, Sequence[datetime]], Values]] = {
     "breakers_open": _breakers_open,
     "clients_lost": _clients_lost,
+    "clients_refusing": _clients_counted,
+    "clients_dropping": _clients_counted,
     "rollouts_undone": _rollouts_undone,
     "rollouts_waiting": _rollouts_waiting,
     "ingest_lag_s": _ingest_lag,

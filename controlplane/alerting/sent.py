@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from controlplane.alerting.findings import WEEKS, Finding, said
+from controlplane.alerting.findings import WEEKS, Finding, number_text, said
 from controlplane.alerting.schemas import MetricSpec
 from controlplane.domain.alerts import Comparison, compares, usual
 from controlplane.problems import Invalid, NotFound
@@ -59,7 +59,7 @@ def figure_of(metric: Metric | None, spec: MetricSpec, value: float | None) -> s
         return "nothing"
     unit = "" if metric is None or spec.per or metric.unit in ("", "1") else f" {metric.unit.strip('{}')}"
     pace = {"rate": "/s", "per_hour": "/h"}.get(spec.stat or (metric.stats[0] if metric else ""), "")
-    return f"{value:,.4g}{unit}{'' if spec.per else pace}"
+    return f"{number_text(value)}{unit}{'' if spec.per else pace}"
 
 
 def subject_of(spec: MetricSpec) -> str:

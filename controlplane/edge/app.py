@@ -30,6 +30,7 @@ from controlplane.edge.ingest_figures import figures
 from controlplane.edge.mirror import Mirror
 from controlplane.edge.ofrep import Ofrep
 from controlplane.edge.otlp import Otlp
+from controlplane.edge.own_metrics import OwnMetrics
 from controlplane.edge.rules import Rules
 from controlplane.edge.sizes import Sizes
 from controlplane.edge.state import State
@@ -67,6 +68,7 @@ class Edge:
         self._sizes = Sizes(self._pool)
         self._tenants = TenantFigures(self._pool)
         self._otlp = Otlp(self._mirror, self._pool, self._announcer.tell, self._rules.reading_of)
+        self._own = OwnMetrics(self._pool, self._otlp, self._sizes)
         self._atlas, self._changes, counts = Atlas(self._pool), Changes(), Counts()
         self._keeper = Keeper(self._pool, self._atlas, counts, self._announcer.tell)
         state = State(self._mirror, self._atlas, self._changes, counts)
@@ -95,7 +97,7 @@ class Edge:
         await self._pool.open(wait=False)
         listen.on_change(self._mirror.note)
         works = (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run(), self._rules.run())
-        figures_kept = (self._sizes.run(), self._tenants.run())
+        figures_kept = (self._sizes.run(), self._tenants.run(), self._own.run())
         listen.on_change(self._atlas.note)
         state = (self._atlas.run(), self._keeper.run(), self._changes.hear(), self._changes.say())
         for work in (*works, *figures_kept, *state, *self._otlp.work()):

@@ -186,6 +186,7 @@ class Otlp:
             body = await read_body(request, limit=limit, unpacked=limit, take=hold.take)
             decoded = await self._stored(signal, body, key, as_json=as_json) if body else Decoded[Any]()
         except Problem as problem:
+            signal.writer.refused += isinstance(problem, Busy)
             return refusal(problem, as_json=as_json)
         finally:
             hold.give_back()

@@ -56,7 +56,7 @@ class Writer(Generic[Batch]):
         self.queued_bytes = 0
         self.records = 0
         self.groups = 0
-        self.refused = 0
+        self.refused = 0  # requests, for lack of room, wherever that was seen
         self.waited_s = 0.0  # from arrival to commit, summed over batches
         self.batches = 0
 
@@ -68,7 +68,6 @@ class Writer(Generic[Batch]):
     def check(self) -> None:
         """Raise ``Busy`` when there is no room, before anybody works on a batch in vain."""
         if self.queued_bytes >= MAX_QUEUED_BYTES:
-            self.refused += 1
             raise Busy("More arrives than can be written: send it again.", retry_after_s=RETRY_S)
 
     async def submit(self, batch: Batch, *, size: int, records: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
+from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy import queries as tenancy
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
@@ -18,6 +19,7 @@ def build(asking: Asking, _params: Params) -> Context:
         "tokens": list(tenancy.tokens_seen_by(asking.asker)[:MOST]),
         "keys": list(tenancy.keys_seen_by(asking.asker).filter(tenant=None)[:MOST]),
         "may_all": asking.asker.tenant is None,
+        "own": telemetry.own_figures(asking.now) if asking.asker.tenant is None else None,
         "span_days": settings.SPAN_RETENTION_DAYS,
         "window_hours": settings.WINDOW_RETENTION_HOURS,
         "sync_ms": settings.SYNC_INTERVAL_MS,
@@ -33,6 +35,7 @@ PAGE = Page(
         "operator_list": "settings/operators.html",
         "token_list": "settings/tokens.html",
         "key_list": "settings/keys.html",
+        "storage": "settings/storage.html",
     },
     build=build,
 )

@@ -286,7 +286,7 @@ def test_evaluate__no_longer_beyond__does_not_say_that_it_is(calls: Calls) -> No
 
 
 def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls) -> None:
-    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == len(configuring.USUAL)
+    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == len(configuring.USUAL + configuring.USUAL_OF_SERVER)
     assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == 0
     for one in Rule.objects.all():
         evaluation.evaluate(one.pk, now=NOW)

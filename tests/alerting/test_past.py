@@ -138,7 +138,6 @@ def test_forecast_and_budget__a_day_that_costs_too_much__fire_before_and_when_it
 @pytest.mark.parametrize(
     ("kind", "spec", "field"),
     [
-        ("fleet", {"what": "clients_dropping"}, "spec.what"),
         ("forecast", {"budget": "none"}, "spec.budget"),
         ("threshold", {"metric": "calls"}, "spec.value"),
         ("odd", {}, "kind"),

@@ -14,11 +14,10 @@ from controlplane.budgets.actions.budgets import create_budget
 from controlplane.budgets.models import Account, Budget, LedgerEntry
 from controlplane.domain.alerts import Timing
 from controlplane.fleet.models import Instance
-from controlplane.problems import Invalid
 from controlplane.rollouts.actions.deployments import Description, create_deployment, create_release
 from controlplane.rollouts.actions.rollouts import Wish, act, create_rollout
 from controlplane.rollouts.models import RolloutEvent
-from controlplane.telemetry.models import CallWindow1m
+from controlplane.telemetry.models import CallWindow1m, Point, Series
 from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import SYSTEM, Asker
@@ -101,12 +100,20 @@ def test_ingest_lag__silent_for_twenty_minutes__is_measured_and_fired() -> None:
     assert track.samples[0].value is None
 
 
-@pytest.mark.parametrize("what", ["clients_refusing", "clients_dropping"])
-def test_fleet__what_is_not_kept__says_so(what: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        tried(what)
+@pytest.mark.parametrize("what", ["refusing", "dropping"])
+def test_clients__counted_every_minute__fired_while_there_were_some(what: str, acme: Tenant) -> None:
+    for minute in range(60):
+        for tenant, count in (("acme", 2 if 20 <= minute < 40 else 0), ("globex", 5)):
+            key = {"name": f"tidegate.clients.{what}", "tenant": tenant, "kind": "gauge", "monotonic": False, "unit": "{client}",
+                   "service": "tidegate", "instance": "", "route": "", "model": "", "release": ""}  # fmt: skip
+            series, _ = Series.objects.get_or_create(digest=tenant.encode().ljust(16), defaults=key)
+            Point.objects.create(series=series, at=THEN + minute * MINUTE, samples=1, sum=count)
 
-    assert "is not kept" in refused.value.errors["spec.what"]
+    found = tried(f"clients_{what}", Asker("anna", Role.OPERATOR, acme))
+
+    assert spans(found) == [(THEN + 25 * MINUTE, THEN + 45 * MINUTE)]
+    assert found.measured == 12
+    assert found.note == "As counted once a minute."
 
 
 def test_budget__of_a_user__is_tried_by_the_ledger(acme: Tenant) -> None:

@@ -130,7 +130,7 @@ def test_try__a_rule_that_is_typed__is_drawn_and_nothing_is_saved(sign_in: SignI
     [
         ({"spec.value": "much"}, "must be a number"),
         ({"spec.value": ""}, "is missing"),
-        ({"kind": "fleet", "spec.what": "clients_dropping"}, "is not kept"),
+        ({"kind": "fleet", "spec.what": "clients_dropping"}, "nothing for this rule to measure"),
         ({"spec.route": "nobody-calls-this"}, "nothing for this rule to measure"),
     ],
 )

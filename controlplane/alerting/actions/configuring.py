@@ -360,10 +360,20 @@ USUAL: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
+# Of the installation alone: what the server measures of itself.
+USUAL_OF_SERVER: tuple[dict[str, Any], ...] = (
+    {"slug": "ingest-refused", "name": "Telemetry is refused for lack of room", "kind": "metric", "every_s": 30, "keep_firing_s": 300,
+     "spec": {"metric": "tidegate.ingest.refused", "stat": "sum", "op": "above", "value": 0, "window_s": 300, "by": "instance"}},
+    {"slug": "ingest-lag", "name": "Telemetry waits to be written", "kind": "metric", "every_s": 30, "for_s": 60,
+     "spec": {"metric": "tidegate.ingest.lag", "stat": "max", "op": "above", "value": 3, "window_s": 120, "by": "instance"}},
+)  # fmt: skip
+
+
 def add_usual_rules(*, by: Asker, tenant: Tenant | None, channels: Sequence[Channel] = ()) -> int:
     """Make the rules that nearly everybody wants and that are not there; return how many."""
     taken = set(Rule.objects.filter(tenant=tenant, archived_at=None).values_list("slug", flat=True))
-    missing = [rule for rule in USUAL if rule["slug"] not in taken]
+    usual = (*USUAL, *USUAL_OF_SERVER) if tenant is None else USUAL
+    missing = [rule for rule in usual if rule["slug"] not in taken]
     for rule in missing:
         put_rule(by=by, tenant=tenant, channels=channels, **rule)
     return len(missing)

@@ -7,6 +7,7 @@ from controlplane.telemetry.queries.kinds import kinds
 from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Step
 from controlplane.telemetry.queries.measures import Measured, beyond, measured
 from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by, metrics_seen_by, value_of
+from controlplane.telemetry.queries.own import own_figures
 from controlplane.telemetry.queries.shadow import Watched, watched
 from controlplane.telemetry.queries.signs import breakers_refusing, minutes_with_windows
 from controlplane.telemetry.queries.steps import (
@@ -76,6 +77,7 @@ __all__ = [
     "metrics_seen_by",
     "minutes_with_windows",
     "newest_window",
+    "own_figures",
     "series",
     "sessions_seen_by",
     "slots_of",
