@@ -44,6 +44,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("budgets/preview/", budgets.preview, name="budget-preview"),
     path("budgets/amount/", budgets.change_amount, name="budget-amount"),
     path("budgets/options/", budgets.change_options, name="budget-options"),
+    path("budgets/take-back/", budgets.take_back, name="budget-take-back"),
     path("budgets/revoke/", budgets.revoke, name="budget-revoke"),
     path("budgets/archive/", budgets.archive, name="budget-archive"),
     path("accuracy/", show("accuracy"), name="accuracy"),

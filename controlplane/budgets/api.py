@@ -11,6 +11,7 @@ from ninja import Field, Router, Schema, Status
 
 from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets, prices
+from controlplane.budgets.actions.corrections import take_back
 from controlplane.budgets.api_accuracy import as_nusd
 from controlplane.budgets.api_accuracy import router as accuracy_router
 from controlplane.budgets.api_prices import UPLOAD, UploadOut, told
@@ -51,6 +52,13 @@ class BudgetIn(Schema):
 class AmountIn(Schema):
     amount_usd: str
     reason: str = ""
+
+
+class TakeBackIn(Schema):
+    """What was charged by mistake, and why it is one."""
+
+    amount_usd: str
+    reason: str
 
 
 class BudgetOut(Schema):
@@ -172,6 +180,13 @@ def _change(who: Asker, slug: str | None, name: str, body: AmountIn) -> dict[str
     return _out(queries.standing_of(budget, now))
 
 
+def _take_back(who: Asker, slug: str | None, name: str, body: TakeBackIn) -> dict[str, Any]:
+    budget = queries.budget_seen_by(who, slug, name)
+    now = timezone.now()
+    take_back(by=who, budget=budget, amount_nusd=as_nusd(body.amount_usd), reason=body.reason, now=now)
+    return _out(queries.standing_of(budget, now))
+
+
 def _reserve(who: Asker, slug: str | None, name: str, body: ReservationIn) -> dict[str, Any]:
     budget = queries.budget_seen_by(who, slug, name)
     budgets.change_reservation(by=who, budget=budget, strict=body.strict, on_overrun=body.on_overrun)
@@ -238,6 +253,18 @@ def archive_budget(request: HttpRequest, slug: str, budget: str) -> Any:
 def change_amount(request: HttpRequest, slug: str, budget: str, body: AmountIn) -> Any:
     """Raise or lower a budget; callers obey with their next sync."""
     return _change(asker(request), slug, budget, body)
+
+
+@router.post("/tenants/{slug}/budgets/{budget}/take-back", response=BudgetOut)
+def take_back_charge(request: HttpRequest, slug: str, budget: str, body: TakeBackIn) -> Any:
+    """Take back what was charged by mistake in the present period, from every budget that was charged with it."""
+    return _take_back(asker(request), slug, budget, body)
+
+
+@router.post("/budgets/{budget}/take-back", response=BudgetOut)
+def take_back_installation_charge(request: HttpRequest, budget: str, body: TakeBackIn) -> Any:
+    """The same for one of the installation's own budgets."""
+    return _take_back(asker(request), None, budget, body)
 
 
 @router.put("/tenants/{slug}/budgets/{budget}/reservation", response=BudgetOut)

@@ -19,7 +19,8 @@ class Repriced:
     """One model's usage at the prices that it was charged at, and at those of another book.
 
     ``tiers``: the model has prices that depend on the size of a call, which days don't tell; the lowest tier was taken.
-    ``unpriced``: the book has no price for the model; what it says of unknown models was taken.
+    ``unpriced``: the book has no price for the model; what it says of unknown models was taken. Calls without a model said
+    themselves what they cost: that stays.
     """
 
     model: str
@@ -69,7 +70,9 @@ def reprice(
 
 def _repriced(prices: Prices, was: Charged) -> Repriced:
     priced = prices.priced(was.model)
-    if priced is None:
+    if not was.model:
+        cost, tiers = was.cost_nusd, False
+    elif priced is None:
         cost, tiers = prices.unknown.cost_nusd(was.model, was.usage), False
     else:
         cost, tiers = priced.cost_of_many_nusd(was.usage, calls=was.calls), bool(priced.tiers)
@@ -80,5 +83,5 @@ def _repriced(prices: Prices, was: Charged) -> Repriced:
         charged_nusd=was.cost_nusd,
         repriced_nusd=cost,
         tiers=tiers,
-        unpriced=priced is None,
+        unpriced=bool(was.model) and priced is None,
     )

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 
 from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets as actions
+from controlplane.budgets.actions import corrections
 from controlplane.budgets.actions.lease_acts import revoke_leases_of
 from controlplane.budgets.models import Budget, PeriodKind
 from controlplane.domain.carry import CarryRule
@@ -103,6 +104,26 @@ def change_options(request: HttpRequest) -> HttpResponse:
         return _address(budget)
 
     return submit(request, do, page="budgets", params={"budget": name}, form="options_form")
+
+
+@acting
+def take_back(request: HttpRequest) -> HttpResponse:
+    """Take back what was charged by mistake."""
+    asker = asker_behind(request)
+    name = request.POST.get("budget", "")
+
+    def do(form: Form) -> str:
+        budget, amount = _named(asker, name), form.nusd("amount_usd")
+        corrections.take_back(
+            by=asker, budget=budget, amount_nusd=amount, reason=form.text("reason"), now=timezone.now()
+        )
+        say(
+            request,
+            f"{figures.usd(amount)} that was charged to {budget.name} is taken back, from all budgets that it was charged to.",
+        )
+        return _address(budget)
+
+    return submit(request, do, page="budgets", params={"budget": name}, form="back_form")
 
 
 @acting

@@ -157,6 +157,15 @@ def test_reprice__model_with_tiers_and_one_with_a_price_per_request__said_and_co
     assert models["asked"].repriced_nusd == 7 * 5_000_000
 
 
+def test_reprice__calls_that_name_no_model__cost_what_they_said() -> None:
+    refresh_price_book()
+    used("", usage={"input": 1_000}, cost_nusd=7)
+
+    (told,) = reprice(SYSTEM, book="newest", today=TODAY).models
+
+    assert (told.repriced_nusd, told.difference_nusd, told.unpriced) == (7, 0, False)
+
+
 def test_reprice__somebody_of_another_tenant__sees_nothing_of_it() -> None:
     refresh_price_book()
     create_tenant(by=SYSTEM, slug="acme", name="Acme")

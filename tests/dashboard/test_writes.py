@@ -27,6 +27,7 @@ OPERATORS = [
     ("/budgets/create/", BUDGET),
     ("/budgets/amount/", {"budget": "acme/support", "amount_usd": "3000"}),
     ("/budgets/options/", {"budget": "acme/support", "on_exhausted": "warn"}),
+    ("/budgets/take-back/", {"budget": "acme/support", "amount_usd": "1.20", "reason": "counted twice"}),
     ("/budgets/revoke/", {"budget": "acme/support", "client": str(UUID(int=1)), "reason": "a loop"}),
     ("/budgets/archive/", {"budget": "acme/support"}),
     ("/limits/put/", {"tenant": "acme", "route": "chat", "document": "{}"}),
@@ -293,6 +294,27 @@ def test_resolve_lease__its_holder_is_lost__is_charged(sign_in: SignIn, world: W
 
     lease.refresh_from_db()
     assert (response.status_code, lease.closed, lease.presumed_nusd) == (302, True, 1_200_000_000)
+
+
+def test_take_back__what_was_charged__is_charged_no_more(sign_in: SignIn, world: World) -> None:
+    lease = _lease(world, silent=False)
+    Lease.objects.filter(pk=lease.pk).update(settled_nusd=lease.settled_nusd + 5 * USD)
+    typed = {"budget": "acme/support", "amount_usd": "1.20", "reason": "counted twice"}
+
+    response = sign_in("anna").post("/budgets/take-back/", typed)
+
+    taken = [each.corrected_nusd for each in Lease.objects.filter(corrected_nusd__gt=0)]
+    assert (response.status_code, taken) == (302, [1_200_000_000])
+    assert AuditEntry.objects.latest("id").reason == "counted twice"
+
+
+def test_take_back__more_than_was_charged__is_named_beside_the_field(sign_in: SignIn) -> None:
+    typed = {"budget": "acme/support", "amount_usd": "999999", "reason": "counted twice"}
+
+    response = sign_in("anna").post("/budgets/take-back/", typed)
+
+    assert response.status_code == 422
+    assert b"which is what was charged in this period" in response.content
 
 
 def test_create_budget__that_carries__is_kept_as_typed(sign_in: SignIn, world: World) -> None:

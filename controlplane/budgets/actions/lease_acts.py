@@ -38,13 +38,13 @@ def revoke_lease(*, by: Asker, incarnation: UUID, number: int, reason: str, now:
     Until then what it may spend stays exposed. The holder may open another lease: to keep it away, revoke its key.
     """
     lease = _locked(by, incarnation, number)
-    reason = _given(reason)
+    reason = given_reason(reason)
     if lease.closed or lease.revoked:
         raise Conflict("The lease is closed already.")
     lease.revoked = True
     lease.save(update_fields=["revoked"])
     entry = Entry("revoke", (incarnation, number), tuple(lease.path), now, lease.created_at, now)
-    _write([entry], by=by.name, reason=reason)
+    write_entries([entry], by=by.name, reason=reason)
     summary = f"Revoked lease {number} of {str(incarnation)[:8]} with {_usd(_left(lease))} left"
     _tell(by, lease, "lease.revoked", summary, reason)
     return lease
@@ -54,7 +54,7 @@ def revoke_lease(*, by: Asker, incarnation: UUID, number: int, reason: str, now:
 def revoke_leases_of(*, by: Asker, incarnation: UUID, reason: str, now: datetime) -> int:
     """Revoke every open lease of one client whose budgets the asker sees; return how many were still granting."""
     by.must(Role.OPERATOR)
-    reason = _given(reason)
+    reason = given_reason(reason)
     numbers = list(open_leases_of(by, incarnation).filter(revoked=False).values_list("number", flat=True))
     if not numbers:
         raise Conflict("This client holds no lease that is not revoked.")
@@ -73,7 +73,7 @@ def resolve_lease(
     replaces what was presumed. ``Conflict`` while the holder is heard of or may be.
     """
     lease = _locked(by, incarnation, number)
-    reason = _given(reason)
+    reason = given_reason(reason)
     left = _left(lease)
     if lease.closed:
         raise Conflict("The lease is closed already.")
@@ -154,8 +154,8 @@ def _end(
             account.updated_at = now
     Lease.objects.bulk_update(leases, ["closed", "presumed_nusd"])
     Account.objects.bulk_update(accounts.values(), ["outstanding_nusd", "settled_nusd", "presumed_nusd", "updated_at"])
-    _move_slots(entries, accounts)
-    _write(entries, by=by, reason=reason)
+    move_slots(entries, accounts)
+    write_entries(entries, by=by, reason=reason)
 
 
 def _presume(lease: Lease, spent: int, counts_at: datetime, now: datetime) -> Entry:
@@ -175,7 +175,8 @@ def _presume(lease: Lease, spent: int, counts_at: datetime, now: datetime) -> En
     return entry
 
 
-def _move_slots(entries: Sequence[Entry], accounts: dict[int, Account]) -> None:
+def move_slots(entries: Sequence[Entry], accounts: dict[int, Account]) -> None:
+    """Add to the slots of rolling windows what entries on these accounts say."""
     rolling = {
         key: account.budget.period_days or 1
         for key, account in accounts.items()
@@ -186,7 +187,8 @@ def _move_slots(entries: Sequence[Entry], accounts: dict[int, Account]) -> None:
         AccountSlot.objects.filter(pk=slot.pk).update(settled_nusd=F("settled_nusd") + amount)
 
 
-def _write(entries: Sequence[Entry], *, by: str, reason: str) -> None:
+def write_entries(entries: Sequence[Entry], *, by: str, reason: str) -> None:
+    """Enter in the ledger what an operator, or time (``by`` is "" then), has changed."""
     with connection.cursor() as cursor:
         cursor.execute(INSERT_ENTRIES, entry_columns(entries, by=by, reason=reason))
 
@@ -201,7 +203,8 @@ def _left(lease: Lease) -> int:
     return max(0, lease.granted_nusd - lease.returned_nusd - lease.settled_nusd)
 
 
-def _given(reason: str) -> str:
+def given_reason(reason: str) -> str:
+    """Return the reason that an operator gives; ``Invalid`` when it is none."""
     reason = reason.strip().replace("\0", "")
     if not 1 <= len(reason) <= MAX_REASON:
         raise Invalid("Say why.", errors={"reason": f"must be text of 1 to {MAX_REASON} characters"})

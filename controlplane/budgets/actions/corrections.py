@@ -1,0 +1,101 @@
+"""What was charged by mistake is taken back: a refund of the provider's, a call that was counted twice, a price that was wrong.
+
+Nothing that was entered before is changed: each lease that was charged gets an entry that says who took back how much, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+
+from controlplane import live
+from controlplane.budgets.actions.lease_acts import given_reason, move_slots, write_entries
+from controlplane.budgets.models import Account, Budget, Lease
+from controlplane.domain.ledger import Entry
+from controlplane.domain.periods import period_of
+from controlplane.problems import Conflict, Forbidden, Invalid
+from controlplane.tenancy.actions.audit import record
+from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import Asker
+from tidegate.core.price import format_usd
+
+MOST_LEASES = 1000
+
+
+@transaction.atomic
+def take_back(*, by: Asker, budget: Budget, amount_nusd: int, reason: str, now: datetime) -> list[Entry]:
+    """Take back ``amount_nusd`` of what was charged to a budget in its present period; return the entries that say so.
+
+    The money was not spent, so every budget that was charged with it has room for it again. It is taken from the leases that were
+    opened last. ``Invalid`` when that much was not charged; ``Forbidden`` where budgets were charged that the asker may not see.
+    """
+    by.must(Role.OPERATOR)
+    reason = given_reason(reason)
+    parts = _parts(budget, amount_nusd, now)
+    leases = list(Lease.objects.select_for_update().filter(pk__in=parts).order_by("pk"))
+    keys = {key for lease in leases for key in lease.path}
+    rows = Account.objects.select_for_update(of=("self",)).filter(pk__in=keys).select_related("budget__tenant")
+    accounts = {row.pk: row for row in rows.order_by("pk")}
+    _check_scope(by, accounts.values())
+    entries = []
+    for lease in leases:
+        part = parts[lease.pk]
+        if lease.settled_nusd - lease.corrected_nusd < part:
+            raise Conflict("Somebody else has just taken something back: look again.")
+        lease.corrected_nusd += part
+        key = lease.incarnation, lease.number
+        entries.append(Entry("correct", key, tuple(lease.path), now, lease.created_at, now, corrected=part))
+        for account in (accounts[key] for key in lease.path):
+            account.settled_nusd -= part
+            account.corrected_nusd += part
+            account.updated_at = now
+    Lease.objects.bulk_update(leases, ["corrected_nusd"])
+    Account.objects.bulk_update(accounts.values(), ["settled_nusd", "corrected_nusd", "updated_at"])
+    move_slots(entries, accounts)
+    write_entries(entries, by=by.name, reason=reason)
+    _tell(by, budget, amount_nusd, reason)
+    return entries
+
+
+def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
+    """Return how much is taken back from which leases."""
+    account = Account.objects.filter(budget=budget, period_key=period_of(budget.rule, now).key).first()
+    charged = F("settled_nusd") - F("corrected_nusd")
+    held = Lease.objects.filter(path__contains=[account.pk if account else 0]).annotate(charged=charged)
+    parts: dict[int, int] = {}
+    left = amount_nusd
+    for key, most in (
+        held.filter(charged__gt=0).order_by("-created_at", "-pk").values_list("pk", "charged")[:MOST_LEASES]
+    ):
+        if left <= 0:
+            break
+        parts[key] = min(left, most)
+        left -= parts[key]
+    if amount_nusd <= 0 or left > 0:
+        most = format_usd(max(0, amount_nusd - left))
+        fault = f"must be more than nothing and at most ${most}, which is what was charged in this period"
+        raise Invalid("So much can't be taken back.", errors={"amount_usd": fault})
+    return parts
+
+
+def _check_scope(by: Asker, accounts: Iterable[Account]) -> None:
+    """Refuse where budgets were charged that are not the asker's: who takes back gives all of them room."""
+    for tenant in [account.budget.tenant for account in accounts] if by.tenant is not None else ():
+        if tenant is None or by.tenant.pk not in tenant.lineage:  # type: ignore[union-attr]  # looked at above
+            raise Forbidden(f"The same calls were charged to budgets above {by.name}'s: ask who may see those.")
+
+
+def _tell(by: Asker, budget: Budget, amount_nusd: int, reason: str) -> None:
+    record(
+        by=by,
+        action="budget.taken_back",
+        target_kind="budget",
+        target=budget.name,
+        tenant=budget.tenant,
+        summary=f"Took back ${format_usd(amount_nusd)} that was charged to {budget.name}",
+        reason=reason,
+    )
+    live.changed("budgets")
