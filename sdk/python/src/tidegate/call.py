@@ -197,7 +197,10 @@ class Call(Ticket):
         self.use(Usage(fresh, out, cached, cost, model), beyond_plain(known))
 
     def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
-        """Take what was said as what the attempt used."""
+        """Take what was said as what the attempt used; once it is over it was charged what was known then, and stays so."""
+        if self.stage == "over":
+            _log.warning("tidegate: usage of a call on %s was ignored: it came after the call had ended", self.route)
+            return
         self.usage, self.beyond = usage, beyond
 
     def progress(self, *, output_tokens: int | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sdk.python.tests.bench import Bench
-from sdk.python.tests.guard.spending import BOUND, PRICED, Turned, fail, spend
+from sdk.python.tests.guard.spending import BOUND, COST, PRICED, Turned, fail, spend
 from tidegate.errors import Closed
 
 
@@ -120,3 +120,16 @@ def test_call__names_that_no_database_takes__cleaned_rather_than_lost(bench: Ben
         pass
 
     assert (call.user, call.category, call.model) == ("a\ufffdb", "?", "m" * 120)
+
+
+def test_record__after_the_call_has_ended__is_said_to_be_too_late(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.policy({})
+    with bench.call(**PRICED) as call:
+        call.record(input_tokens=400, output_tokens=100)
+
+    call.record(input_tokens=400, output_tokens=900)
+
+    assert "it came after the call had ended" in caplog.text
+    assert bench.row().cost_nusd == COST
