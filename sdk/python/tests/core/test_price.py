@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.core.price import PriceBook, compile_price_book, format_usd, parse_usd
-from tidegate.core.rates import Rate
+from tidegate.core.rates import Rate, multiply_out
 
 VECTORS = json.loads((Path(__file__).resolve().parents[3] / "conformance" / "price.json").read_text())
 CALLS = [
@@ -48,6 +48,24 @@ def test_usage_cost__vector_of_a_catalog__as_every_sdk(call: dict[str, Any]) -> 
     assert cost == call["cost_nusd"]
     if "unknown_nusd" in call:
         assert book.unknown.cost_nusd(call["model"], call["usage"]) == call["unknown_nusd"]
+
+
+@pytest.mark.parametrize("given", VECTORS["free"], ids=str)
+def test_free__vector__as_every_sdk(given: dict[str, Any]) -> None:
+    """Free is what the book says costs nothing, whatever is used of it, and not what it does not know."""
+    book = compile_price_book({"format": 1, "models": {}, "own": {"m": given["rates"]}, "unknown": {"policy": "allow"}})
+
+    priced = book.priced(given["model"])
+
+    assert (priced is not None and priced.free) is given["free"]
+
+
+def test_free__at_some_times_of_the_day_alone__is_not() -> None:
+    book = compile_price_book(VECTORS["catalog"]["book"])
+    owl = book.priced("owl")
+
+    assert owl is not None
+    assert not owl._replace(flat=multiply_out({}).flat).free
 
 
 def test_turn__the_hour_changes__what_was_found_is_looked_up_anew() -> None:
