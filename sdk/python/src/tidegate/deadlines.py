@@ -75,22 +75,24 @@ class Deadlines:
             task = _current_tasks[loop] if loop._thread_id == get_ident() else self._running()
         except KeyError:
             return None
-        if task is None:
-            return None
-        flight = Within(task) if task in self.flights else task
-        self.flights[flight] = until
+        flights = self.flights
+        flight = Within(task) if task in flights else task
+        flights[flight] = until
         if task.cancelling():
             self.marked[flight] = task.cancelling()
         if until < self._next:
             self._wake(until)
         return flight
 
-    def _running(self) -> Task | None:
-        """Return the running task, and remember its loop where that says which thread it runs in."""
+    def _running(self) -> Task:
+        """Return the running task, and remember its loop where that says which thread it runs in; ``KeyError``: there is none."""
         loop = asyncio.get_running_loop()
         if REMEMBERS and hasattr(loop, "_thread_id"):
             self._loop = loop
-        return asyncio.current_task(loop)
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise KeyError(loop)
+        return task
 
     def ended(self, flight: Flight, error: BaseException | None) -> TimeoutError | None:
         """End a flight, with what came of it; return what to raise instead when it was the deadline that ended it."""
