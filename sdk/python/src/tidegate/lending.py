@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
-LEAST, MOST = 4, 4096
+LEAST, MOST = 4, 8192
 WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
 MAX_CELLS = 20_000
 GIVES_WAY = 8  # times, before it queues for a lock

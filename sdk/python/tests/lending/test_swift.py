@@ -13,6 +13,7 @@ from tidegate.deadlines import Deadlines
 from tidegate.running import run
 from tidegate.swift import SwiftCall
 from tidegate.testing import FrozenClock
+from tidegate.waiting import DONE
 
 
 def test_swift__fails__counted_traced_and_raised_as_any_other(lender: Lender) -> None:
@@ -332,3 +333,42 @@ def test_other_builds__no_gil_to_rely_on__nothing_is_lent(lender: Lender, monkey
 
     assert not lender.guard.cells.of
     assert lender.row().calls == 3
+
+
+def test_cells__some_are_kept__the_others_are_found_no_more(lender: Lender) -> None:
+    lender.policy({})
+    kept, forgotten = lender.swift(tenant="acme").cell, lender.swift(tenant="acme", model="m").cell
+    elsewhere = lender.swift(route="small", tenant="acme").cell
+    cells = lender.guard.cells
+    assert kept is not None
+    assert elsewhere is not None
+    assert cells.count == 3
+
+    cells.keep({kept})
+
+    assert cells.of == {"chat": {"acme": kept}}
+    assert cells.count == 1
+    assert cells.get(kept.cell_key or ("", None)) is kept
+    assert forgotten is not None
+    assert cells.get(forgotten.cell_key or ("", None)) is None
+    assert cells.get(elsewhere.cell_key or ("", None)) is None
+
+
+@pytest.mark.parametrize("wrong", [{"tenant": ["acme"]}, {"tenant": 7}, {"model": {}, "tenant": "acme"}, {"route": []}])
+def test_call__something_that_is_no_text_where_others_have_credit__says_so(
+    lender: Lender, wrong: dict[str, object]
+) -> None:
+    lender.policy({})
+    lender.swift(tenant="acme")
+
+    with pytest.raises(ValueError, match=r"tenant|text|route"):
+        lender.call(**wrong)  # type: ignore[arg-type]
+
+
+def test_done__awaited_in_many_loops__is_over_each_time() -> None:
+    async def twice() -> None:
+        await DONE
+        await DONE
+
+    for _ in range(2):
+        asyncio.run(twice(), debug=True)
