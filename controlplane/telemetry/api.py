@@ -7,16 +7,19 @@ from typing import Any, Literal
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Query, Router, Schema
+from ninja import Field, Query, Router, Schema, Status
 
 from controlplane.paging import limited
 from controlplane.problems import Invalid
 from controlplane.telemetry import exporting, exports
+from controlplane.telemetry.actions import capture
+from controlplane.telemetry.queries.captures import capture_of
 from controlplane.telemetry.queries.daily import usage
 from controlplane.telemetry.queries.explore import Question
 from controlplane.telemetry.queries.traces import trace_seen_by, traces_seen_by
 from controlplane.telemetry.store import TraceFilter
 from controlplane.tenancy.bearer import asker
+from controlplane.tenancy.queries import tenant_seen_by
 
 router = Router(tags=["telemetry"])
 _FILES = {"responses": {200: {"description": "A file", "content": {kind: {} for kind in exporting.TYPES.values()}}}}
@@ -95,6 +98,59 @@ class SpanOut(Schema):
 
 class SpanList(Schema):
     items: list[SpanOut]
+
+
+class CaptureIn(Schema):
+    """``redact``: regular expressions of what is masked, beside credentials, mail addresses and card numbers, which always are."""
+
+    keeps: bool
+    redact: list[str] = Field(default_factory=list)
+
+
+class CaptureOut(Schema):
+    """``source`` is the tenant that says so, empty for the installation; ``own``: it is said here."""
+
+    keeps: bool
+    redact: list[str]
+    source: str
+    own: bool
+
+
+@router.get("/capture", response=CaptureOut)
+def get_capture(request: HttpRequest) -> Any:
+    """Whether prompts and replies are kept where no tenant says otherwise."""
+    asker(request)
+    return capture_of(None)
+
+
+@router.put("/capture", response=CaptureOut)
+def put_capture(request: HttpRequest, body: CaptureIn) -> Any:
+    """Keep prompts and replies of all tenants that don't say otherwise, or don't."""
+    capture.put_capture(by=asker(request), tenant=None, keeps=body.keeps, redact=body.redact)
+    return capture_of(None)
+
+
+@router.get("/tenants/{slug}/capture", response=CaptureOut)
+def get_tenant_capture(request: HttpRequest, slug: str) -> Any:
+    """Whether prompts and replies of a tenant are kept."""
+    return capture_of(tenant_seen_by(asker(request), slug))
+
+
+@router.put("/tenants/{slug}/capture", response=CaptureOut)
+def put_tenant_capture(request: HttpRequest, slug: str, body: CaptureIn) -> Any:
+    """Keep prompts and replies of a tenant and those below it, or don't. What was kept before stays until its time is over."""
+    who = asker(request)
+    tenant = tenant_seen_by(who, slug)
+    capture.put_capture(by=who, tenant=tenant, keeps=body.keeps, redact=body.redact)
+    return capture_of(tenant)
+
+
+@router.delete("/tenants/{slug}/capture", response={204: None})
+def drop_tenant_capture(request: HttpRequest, slug: str) -> Any:
+    """Let what is said further up hold again."""
+    who = asker(request)
+    capture.drop_capture(by=who, tenant=tenant_seen_by(who, slug))
+    return Status(204, None)
 
 
 @router.get("/usage/", response=UsageList)

@@ -7,6 +7,7 @@ from django.conf import settings
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy import queries as tenancy
 from dashboard.asking import Asking
+from dashboard.captures import capture_context
 from dashboard.page import Context, Page, Params
 
 MOST = 100
@@ -20,6 +21,7 @@ def build(asking: Asking, _params: Params) -> Context:
         "keys": list(tenancy.keys_seen_by(asking.asker).filter(tenant=None)[:MOST]),
         "may_all": asking.asker.tenant is None,
         "own": telemetry.own_figures(asking.now) if asking.asker.tenant is None else None,
+        **capture_context(None),
         "span_days": settings.SPAN_RETENTION_DAYS,
         "window_hours": settings.WINDOW_RETENTION_HOURS,
         "sync_ms": settings.SYNC_INTERVAL_MS,

@@ -11,6 +11,7 @@ from controlplane.telemetry.queries import Figures, Usage
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role, Tenant
 from dashboard.asking import Asking
+from dashboard.captures import capture_context
 from dashboard.page import Context, Page, Params, range_of
 from dashboard.strip import strip_of
 
@@ -108,6 +109,7 @@ def build_one(asking: Asking, params: Params) -> Context:
         "children": list(tenancy.tenants_seen_by(asking.asker).filter(parent=tenant)[:50]),
         "clients": sum(each.scope_id == tenant.pk for each in asking.live_instances),
         "days": DAYS,
+        **capture_context(tenant),
     }
 
 

@@ -21,7 +21,7 @@ from tests.dashboard.world import World
 MOST_QUERIES = {
     "/": 32,
     "/tenants/": 18,
-    "/tenants/of/acme/": 36,
+    "/tenants/of/acme/": 37,
     "/tenants/new/": 14,
     "/budgets/": 27,
     "/budgets/new/": 14,
@@ -53,7 +53,7 @@ MOST_QUERIES = {
     "/state/": 33,
     "/state/of/": 16,
     "/audit/": 14,
-    "/settings/": 18,
+    "/settings/": 19,
 }
 WRITES = re.compile(r"<form(?![^>]*method=\"get\")[^>]*action=\"(?!/sign-out/)|formaction=")
 SignIn = Callable[[str], Client]

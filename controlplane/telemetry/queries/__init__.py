@@ -1,6 +1,7 @@
 """Reads of what happened, scoped by an asker and bounded in rows. A tenant stands for its subtree."""
 
 from controlplane.telemetry.queries.calls import Cost, Figures, Point, Spread, breakdown, costs, figures, series
+from controlplane.telemetry.queries.captures import Captured, capture_of
 from controlplane.telemetry.queries.daily import DayCost, Dimension, Usage, daily_costs, usage
 from controlplane.telemetry.queries.explore import Exemplar, Question, course_seen_by, exemplars_seen_by
 from controlplane.telemetry.queries.kinds import kinds
@@ -36,6 +37,7 @@ __all__ = [
     "MOST_LINES",
     "MOST_SPANS",
     "SEVEN",
+    "Captured",
     "Cost",
     "Course",
     "DayCost",
@@ -61,6 +63,7 @@ __all__ = [
     "beyond_steps",
     "breakdown",
     "breakers_refusing",
+    "capture_of",
     "costs",
     "counts_over",
     "course_seen_by",

@@ -1,0 +1,70 @@
+"""Prompts and replies: kept where somebody said so, masked as said, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.test import Client
+
+from controlplane.problems import Forbidden, Invalid
+from controlplane.telemetry.actions.capture import drop_capture, put_capture
+from controlplane.telemetry.queries import Captured, capture_of
+from controlplane.tenancy.actions.tenants import create_tenant
+from controlplane.tenancy.actions.tokens import create_token
+from controlplane.tenancy.models import AuditEntry, Role
+from controlplane.tenancy.queries import SYSTEM, Asker
+
+
+@pytest.mark.django_db
+def test_capture__said_above_and_below__the_nearest_holds() -> None:
+    parent = create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    child = create_tenant(by=SYSTEM, slug="shop", name="Shop", parent=parent)
+    assert capture_of(child) == Captured(False, [], "", False)
+
+    put_capture(by=SYSTEM, tenant=None, keeps=True)
+    put_capture(by=SYSTEM, tenant=parent, keeps=True, redact=["order-[0-9]+", "order-[0-9]+"])
+
+    assert capture_of(child) == Captured(True, ["order-[0-9]+"], "acme", False)
+    put_capture(by=SYSTEM, tenant=child, keeps=False)
+    assert capture_of(child) == Captured(False, [], "shop", True)
+    drop_capture(by=SYSTEM, tenant=child)
+    drop_capture(by=SYSTEM, tenant=parent)
+    assert capture_of(child) == Captured(True, [], "", False)
+    assert list(AuditEntry.objects.filter(action="capture.changed").order_by("id").values_list("target", flat=True)) == [
+        "all tenants", "acme", "shop", "shop", "acme"
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("redact", [["("], [""], ["x?"], ["x" * 201], [f"a{number}" for number in range(33)]])
+def test_capture__patterns_that_can_not_be_used__are_refused(redact: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        put_capture(by=SYSTEM, tenant=None, keeps=True, redact=redact)
+    assert list(refused.value.errors) == ["redact"]
+
+
+@pytest.mark.django_db
+def test_capture__operators_and_other_tenants__can_not_say() -> None:
+    acme = create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    with pytest.raises(Forbidden):
+        put_capture(by=Asker("otto", Role.OPERATOR, None), tenant=acme, keeps=True)
+    with pytest.raises(Forbidden):
+        put_capture(by=Asker("anna", Role.ADMIN, acme), tenant=None, keeps=True)
+
+
+@pytest.mark.django_db
+def test_capture__by_the_api__is_put_read_and_taken_back(client: Client) -> None:
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    _, text = create_token(by=SYSTEM, name="t", role=Role.ADMIN)
+    head = {"authorization": f"Bearer {text}"}
+    path = "/api/v1/tenants/acme/capture"
+
+    put = client.put(path, json.dumps({"keeps": True, "redact": ["order-.*"]}), "application/json", headers=head)
+    bad = client.put("/api/v1/capture", json.dumps({"keeps": True, "redact": ["("]}), "application/json", headers=head)
+
+    assert put.json() == client.get(path, headers=head).json()
+    assert put.json() == {"keeps": True, "redact": ["order-.*"], "source": "acme", "own": True}
+    assert (bad.status_code, list(bad.json()["errors"])) == (422, ["redact"])
+    assert client.delete(path, headers=head).status_code == 204
+    assert client.get(path, headers=head).json()["keeps"] is False
