@@ -237,8 +237,10 @@ def _burns(budgets: Sequence[Budget], now: datetime) -> dict[int, float]:
     def touches(budget: Budget, cost: telemetry.Cost) -> bool:
         if budget.tenant_id is not None and budget.tenant_id not in lineages[cost.tenant]:
             return False
-        named = (name for name in ("route", "category", "model") if name in budget.match)
-        return all(str(budget.match[name]).casefold() == getattr(cost, name).casefold() for name in named)
+        match = budget.match
+        if "model" in match and match["model"].lower() != cost.model.lower():
+            return False
+        return all(match[name] == getattr(cost, name) for name in ("route", "category") if name in match)
 
     return {budget.pk: sum(cost.cost_nusd for cost in costs if touches(budget, cost)) / known_h for budget in budgets}
 

@@ -305,11 +305,13 @@ def _policy() -> list[Case]:
         "default": {"routes": {"*": 2}, "budgets": [1]},
         "budgets": {
             "1": {"tenant": None, "slug": "all", "match": {}, "on_exhausted": "block"},
-            "2": {"tenant": "acme", "slug": "support", "match": {"category": "support", "model": "m"}, "on_exhausted": "warn"},
+            "2": {"tenant": "acme", "slug": "support", "match": {"category": "support", "model": "Maker/M"}, "on_exhausted": "warn"},
         },
     }  # fmt: skip
     asked: list[Step] = [
-        {"do": "look_up", "tenant": "acme", "route": "chat", "category": "support", "model": "m"},
+        {"do": "look_up", "tenant": "acme", "route": "chat", "category": "support", "model": "maker/m"},
+        {"do": "look_up", "tenant": "acme", "route": "chat", "category": "support", "model": "MAKER/M"},
+        {"do": "look_up", "tenant": "acme", "route": "chat", "category": "Support", "model": "maker/m"},
         {"do": "look_up", "tenant": "acme", "route": "embed", "category": "support", "model": "other"},
         {"do": "look_up", "tenant": "nobody", "route": "chat"},
         {"do": "look_up", "tenant": None, "route": "chat"},

@@ -87,11 +87,12 @@ def test_standing__rolling__counts_the_slots_in_its_window_only(acme: Tenant) ->
 
 def test_standing__what_matching_calls_burn__tells_when_it_runs_out(acme: Tenant) -> None:
     below = create_tenant(by=SYSTEM, slug="acme-eu", name="Acme Europe", parent=acme)
-    _account(_budget(acme, match={"category": "Support"}), 240)
+    _account(_budget(acme, match={"category": "support", "model": "M"}), 240)
     _account(_budget(None, "everything", 10_000), 240)
     _burn("acme", "support", 1)
     _burn(below.slug, "support", 2)
-    _burn("acme", "other", 5)
+    _burn("acme", "Support", 1)  # another category, as calls have it
+    _burn("acme", "other", 4)
 
     found = {each.budget.slug: each for each in queries.standings(SYSTEM, NOW)}
 

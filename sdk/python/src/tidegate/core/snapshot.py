@@ -89,11 +89,11 @@ class Snapshot:
     def budgets_for(
         self, tenant: str | None, *, route: str, category: str = "", model: str = "", user: str = "", session: str = ""
     ) -> tuple[BudgetRef, ...]:
-        """Return the budgets that a call touches, leaf first."""
+        """Return the budgets that a call touches, leaf first. Names of models are compared as prices compare them: whatever their case."""
         budgets = self.rules(tenant).budgets
         if not budgets:
             return ()
-        call = {"route": route, "category": category, "model": model, "user": user, "session": session}
+        call = {"route": route, "category": category, "model": model.lower(), "user": user, "session": session}
         return tuple(budget for budget in budgets if all(call[part] == value for part, value in budget.match))
 
 
@@ -176,7 +176,7 @@ def _budget(key: int, value: Mapping[str, Any]) -> BudgetRef:
         key,
         value["tenant"],
         value["slug"],
-        tuple(sorted(match.items())),
+        tuple(sorted((part, value.lower() if part == "model" else value) for part, value in match.items())),
         value["on_exhausted"],
         value.get("on_disconnect", "stop"),
         **_terms(key, value),
