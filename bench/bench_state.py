@@ -1,7 +1,8 @@
 """What a read of a session takes with 5,000 sessions alive, beside others' caches, and how soon a change is seen elsewhere.
 
 Memory: a context out of the caller's own memory (L1) beside ``cachetools.TTLCache``, ``django.core.cache``'s LocMemCache and a bare dict with a
-lock. Ours and Django's hand out a copy, the others what they keep. CPU time of the reading thread.
+lock. Ours and Django's hand out a copy, the others what they keep. CPU time of the reading thread; and one read in a hundred by the clock, where
+what the machine itself takes is told beside it: by the same loop around an empty function, and around one look into a dict.
 
 Store: the same out of Valkey, of one session after the other: by the tiers of an edge (L2: routing, fences, rules, a Lua script), by the SDK
 through a server, by Django's RedisCache, and by a bare client's HGET. Wall clock and, beside it, CPU time of the reading process.
@@ -81,30 +82,36 @@ def _memory(gate: tidegate.Gate, sessions: list[tidegate.Space], context: Any, r
         "ours, L1": lambda n: sessions[n].get("context"),
         **_memories(len(sessions), context),
     }
+    timed = {
+        "ours": readers["ours, L1"],
+        "a look into a dict": readers["a look into a dict"],
+        "an empty function": lambda n: None,
+    }
     costs: dict[str, list[float]] = {name: [] for name in readers}
-    tails: list[float] = []
+    tails: dict[str, list[float]] = {name: [] for name in timed}
     left_out = 0
     chosen = [random.randrange(len(sessions)) for _ in range(reads)]
-    while len(tails) < rounds and left_out < 20 * rounds:
+    while len(tails["ours"]) < rounds and left_out < 20 * rounds:
         _warm(gate, sessions, context)
         with _misses(gate) as missed:
             took = {name: _cost(read, chosen) for name, read in readers.items()}
-            tail = _tail(readers["ours, L1"], chosen)
+            tail = {name: _tail(read, chosen) for name, read in timed.items()}
         if missed:  # the server did not vouch in time, as on a machine with too much to do: that is no read from memory
             left_out += 1
             continue
-        tails.append(tail)
+        for name, slow in tail.items():
+            tails[name].append(slow)
         for name, cost in took.items():
             costs[name].append(cost)
     print(
-        f"memory, {len(sessions):,} sessions, {len(tails)} rounds of {reads:,} reads ({left_out} left out: not in memory)"
+        f"memory, {len(sessions):,} sessions, {len(tails['ours'])} rounds of {reads:,} reads ({left_out} left out: not in memory)"
     )
     for name, found in costs.items():
         ratio = median(ours / theirs for ours, theirs in zip(costs["ours, L1"], found, strict=True))
         print(f"  {name:28} {median(found):8.3f} µs of CPU   ours/{name}: {ratio:.2f}")
-    print(
-        f"  ours, p99 of a read          {median(tails):8.3f} µs, best round {min(tails):.3f}   (wanted: < {L1_P99_US} µs)"
-    )
+    print(f"  one read in a hundred takes (wanted: < {L1_P99_US} µs)")
+    for name, found in tails.items():
+        print(f"  {name:28} {median(found):8.3f} µs, best round {min(found):.3f}")
 
 
 @contextmanager
@@ -166,6 +173,7 @@ def _memories(count: int, context: Any) -> dict[str, Callable[[int], Any]]:
         "cachetools.TTLCache": lambda n: ttl.get(names[n]),
         "django LocMemCache": lambda n: django.get(names[n]),
         "dict with a lock": locked,
+        "a look into a dict": lambda n: plain.get(names[n]),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import Max, Q, Sum
 
 from controlplane.problems import Forbidden, NotFound
 from controlplane.state.models import Node, Phase, Rebalancing, Ring, RingKind, Rule, Traffic, Usage
@@ -204,22 +204,32 @@ def kept_by_tenant(asker: Asker) -> list[Kept]:
 
 @dataclass(frozen=True)
 class Hits:
-    """Reads in a span of time, by the tier that answered."""
+    """Reads in a span of time, by the tier that answered. ``sessions_*``: those of sessions that L1 did not answer."""
 
     l1: int = 0
     l2: int = 0
     database: int = 0
     missing: int = 0
     writes: int = 0
+    sessions_database: int = 0
+    sessions_missing: int = 0
 
     @property
     def reads(self) -> int:
         return self.l1 + self.l2 + self.database + self.missing
 
     def rate(self, tier: str) -> float | None:
-        """Return the part of the reads that came as far as a tier and were answered there, ``None`` when none came."""
-        below = {"l1": self.reads, "l2": self.reads - self.l1, "database": self.database + self.missing}[tier]
-        return getattr(self, tier) / below if below else None
+        """Return the part of the reads that came to a tier and were answered there, ``None`` when none came.
+
+        Only sessions come to L2; of the database it is that of users and topics, as misses of sessions may not have come to it.
+        """
+        owned = self.database - self.sessions_database
+        answered, came = {
+            "l1": (self.l1, self.reads),
+            "l2": (self.l2, self.l2 + self.sessions_database + self.sessions_missing),
+            "database": (owned, owned + self.missing - self.sessions_missing),
+        }[tier]
+        return answered / came if came else None
 
 
 def hits(asker: Asker, now: datetime, *, minutes: int = 15, kind: str | None = None) -> Hits:
@@ -231,6 +241,12 @@ def hits(asker: Asker, now: datetime, *, minutes: int = 15, kind: str | None = N
     if kind is not None:
         traffic = traffic.filter(kind=kind)
     sums = traffic.aggregate(
-        l1=Sum("l1_hits"), l2=Sum("l2_hits"), database=Sum("database_hits"), missing=Sum("misses"), writes=Sum("writes")
+        l1=Sum("l1_hits"),
+        l2=Sum("l2_hits"),
+        database=Sum("database_hits"),
+        missing=Sum("misses"),
+        writes=Sum("writes"),
+        sessions_database=Sum("database_hits", filter=Q(kind="session")),
+        sessions_missing=Sum("misses", filter=Q(kind="session")),
     )
     return Hits(**{name: value or 0 for name, value in sums.items()})

@@ -20,6 +20,15 @@ def test_state__an_admin__sees_rings_and_what_a_rebalancing_would_do(sign_in: Si
     assert 'aria-label="1,024 slots: main 1024, cache-2 0"' in html
 
 
+def test_state__hit_rates__count_what_came_to_a_tier(sign_in: SignIn, world: World) -> None:
+    html = sign_in("anna").get("/state/").content.decode()
+
+    rates = re.findall(r'<td class="r strong">([\d.]+) %</td>', html[html.index('id="state_tiers"') :])[:3]
+    assert rates[1:] == [
+        f"{100 * part:.1f}" for part in (900 / (900 + 40 + 77), 410 / (410 + 77))
+    ]  # tests.dashboard.state_world
+
+
 def test_state__somebody_of_one_tenant__sees_its_own_and_no_nodes(sign_in: SignIn, world: World) -> None:
     html = sign_in("gus").get("/state/").content.decode()
 

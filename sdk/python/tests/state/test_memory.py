@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
 from tidegate.core.partition import hash_of
+from tidegate.state.keeping import State
 from tidegate.state.memory import (
     ABSENT,
     JITTER,
     LIFE_S,
     LIVES_PER_S,
+    MAX_FLAT,
+    MAX_WORDS,
     MISS,
     OVERHEAD,
     TRUST_S,
@@ -201,16 +206,17 @@ def test_take__an_entry_that_was_forgotten_since__is_a_miss(
     memory: Memory, forget: Callable[[Memory], object], value: object
 ) -> None:
     keep(memory, "a", value, version=1)
-    entry = memory.entry(place("a"))
+    cell, tally = memory.cell(place("a")), [0]
 
-    before = memory.take(entry, None)
-    entry.used = False
+    before = memory.take(cell, tally, None)
+    cell.used = False
     forget(memory)
     memory.trust()
 
     assert before == value
-    assert memory.take(entry, None) is MISS
-    assert entry.kept is ABSENT  # what holds it holds no value
+    assert memory.take(cell, tally, None) is MISS
+    assert cell.kept is ABSENT  # what holds it holds no value
+    assert tally == [1]
 
 
 def test_keep__lives_of_many__end_at_a_few_times_and_none_later_than_it_should(memory: Memory, clock: Clock) -> None:
@@ -218,7 +224,46 @@ def test_keep__lives_of_many__end_at_a_few_times_and_none_later_than_it_should(m
         memory.keep(place("a", f"u-{number}"), Loaded(1, 1, None), generation=memory.generation)
         memory.get(place("a", f"u-{number}"))
 
-    ends = {entry.until for entry in memory._entries.values()}
+    ends = {entry.cell.until for entry in memory._entries.values()}
 
     assert len(ends) <= 1 + LIFE_S * JITTER * LIVES_PER_S
     assert clock.now + LIFE_S * (1 - JITTER) - 1 / LIVES_PER_S <= min(ends) <= max(ends) <= clock.now + LIFE_S
+
+
+def test_cell__and_what_leads_to_it__fill_a_line_of_the_cache_each(memory: Memory) -> None:
+    space = State(memory, lambda op: Future()).session("s-1")
+
+    assert (sys.getsizeof(memory.cell(place("a"))), sys.getsizeof(space)) == (64, 64)  # 16 of them are the collector's
+
+
+def test_keep__flat_dicts_with_fields_of_the_same_name__share_the_names(memory: Memory) -> None:
+    for owner in ("u-1", "u-2"):
+        memory.keep(place("a", owner), Loaded(json.loads('{"tone": 1}'), 1, None), generation=memory.generation)
+
+    first, second = (next(iter(memory.get(place("a", owner)))) for owner in ("u-1", "u-2"))
+
+    assert first is second
+
+
+def test_keep__more_names_than_are_shared__forgets_some_and_keeps_what_was_kept(clock: Clock) -> None:
+    memory = Memory(clock=clock)
+    memory.trust()
+
+    for number in range(3 * MAX_WORDS):
+        keep(memory, f"k{number}", {f"field {number}": number})
+
+    assert memory.get(place("k0")) == {"field 0": 0}
+    assert len(memory._words) <= MAX_WORDS + MAX_FLAT
+
+
+def test_take_hits__of_a_space_from_before_a_fork__are_the_childs_own(memory: Memory) -> None:
+    space = State(memory, lambda op: Future()).user("u-1")
+    keep(memory, "a", 1)
+    space.get("a")
+
+    memory.renew()
+    memory.trust()
+    keep(memory, "a", 1)
+    space.get("a")
+
+    assert memory.take_hits() == {(None, "user"): 1}

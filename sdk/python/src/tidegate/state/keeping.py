@@ -30,6 +30,7 @@ class State:
 
     def __init__(self, memory: Memory, submit: Callable[[dict[str, Any]], Future[Any]]) -> None:
         self.memory = memory
+        self.take = memory.take  # bound once, for all spaces
         self._submit = submit
         self._on_lost: list[Callable[[str | None, str], None]] = []
         self.renew()

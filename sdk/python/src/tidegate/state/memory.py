@@ -1,8 +1,11 @@
 """L1: values in this process, trusted only while the control plane vouches that it tells of every change.
 
-A caller who changes what it was given changes nothing here: it is given a copy, which is most of what a hit takes. What can't be changed
-is handed out as it is, a dict or list of such is copied as it is, anything deeper is kept marshalled: that is both the quickest and the
-smallest. A hit takes no lock: one look into a dict. What is least recently used goes first, by second chance.
+A caller who changes what it was given changes nothing here: it is given a copy. What can't be changed is handed out as it is, a dict or
+list of such is copied as it is, anything deeper is kept marshalled: that is both the quickest and the smallest. A hit takes no lock: one
+look into a dict. What is least recently used goes first, by second chance.
+
+With thousands of owners a read takes as long as the processor waits for memory, so it touches little of it: a ``Space``, a ``Cell`` and the
+value. Objects of four slots are 48 bytes after what the garbage collector keeps of them, which CPython puts into one line of the cache.
 """
 
 from __future__ import annotations
@@ -24,36 +27,33 @@ MAX_BYTES = 8 * 1024 * 1024
 LIFE_S = 10.0
 JITTER = 0.2  # a life is up to this part shorter, so that not all end at once
 TRUST_S = 2.0  # the control plane says twice a second that it tells of every change
-OVERHEAD = 400  # bytes of an entry beside its value
+OVERHEAD = 470  # bytes of an entry beside its value
 LIVES_PER_S = 4  # lives end that often, so that those of many entries are one number: a read has less to fetch
 MAX_FLOORS = 10_000
+MAX_WORDS = 1_000  # names of fields that flat dicts share
 MAX_FLAT = 64  # items of a dict or list that is kept as it is
 PLAIN = frozenset({str, int, float, bool, type(None)})
 MISS: Any = object()
 ABSENT: Any = object()
 
 
-class Form(NamedTuple):
-    """How a value is kept: ``copy(kept)`` is what a caller gets, or ``kept`` itself where ``copy`` is ``None``. ``size``: bytes."""
+def form_of(value: Any, words: dict[str, str]) -> tuple[Any, int]:
+    """Return a JSON value, or ``ABSENT``, as it is kept, and its size in bytes. Nobody else may have the value.
 
-    kept: Any
-    copy: Callable[[Any], Any] | None
-    size: int
-
-
-def form_of(value: Any) -> Form:
-    """Return how to keep a JSON value, or ``ABSENT``. Nobody else may have the value."""
+    Names of fields are those in ``words``, which are one object for all dicts: a copy counts a reference to each.
+    """
     if value is ABSENT:
-        return Form(ABSENT, None, 0)
+        return ABSENT, 0
     if type(value) in PLAIN:
-        return Form(value, None, sys.getsizeof(value))
+        return value, sys.getsizeof(value)
     if len(value) <= MAX_FLAT:
         if type(value) is dict and PLAIN.issuperset(map(type, value.values())):
-            return Form(value, dict.copy, sum(map(sys.getsizeof, (value, *value, *value.values()))))
+            size = sum(map(sys.getsizeof, (value, *value, *value.values())))
+            return {words.setdefault(name, name): each for name, each in value.items()}, size
         if type(value) is list and PLAIN.issuperset(map(type, value)):
-            return Form(value, list.copy, sum(map(sys.getsizeof, (value, *value))))
+            return value, sum(map(sys.getsizeof, (value, *value)))
     data = marshal.dumps(value)
-    return Form(data, marshal.loads, len(data))
+    return data, len(data)
 
 
 def copy_of(value: Any) -> Any:
@@ -61,22 +61,15 @@ def copy_of(value: Any) -> Any:
     return marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
 
 
-class Entry:
-    """A value, or ``ABSENT`` when it is known that there is none (version 0). ``tally`` counts the hits of its tenant and kind."""
+class Cell:
+    """What a read looks at: a value under ``key``, or ``ABSENT`` when it is known that there is none. Four slots: one line of the cache."""
 
-    __slots__ = ("copy", "kept", "key", "name", "owner_name", "size", "tally", "until", "used", "version")
+    __slots__ = ("kept", "key", "until", "used")
 
-    def __init__(
-        self, key: str, form: Form, version: int, until: float, size: int, names: tuple[str, str], tally: list[int]
-    ) -> None:
+    def __init__(self, key: str, kept: Any, until: float) -> None:
         self.key = key
-        self.kept = form.kept
-        self.copy = form.copy
-        self.version = version
+        self.kept = kept
         self.until = until
-        self.size = size
-        self.name, self.owner_name = names
-        self.tally = tally
         self.used = False
 
     def end(self) -> None:
@@ -85,7 +78,17 @@ class Entry:
         self.kept = ABSENT
 
 
-NO_ENTRY = Entry("", Form(ABSENT, None, 0), 0, 0.0, 0, ("", ""), [0])
+class Entry(NamedTuple):
+    """What else is known of a cell's value: version 0 is that of ``ABSENT``. ``size``: bytes."""
+
+    cell: Cell
+    version: int
+    size: int
+    name: str
+    owner_name: str
+
+
+NO_CELL = Cell("", ABSENT, 0.0)
 
 
 class Loaded(NamedTuple):
@@ -106,6 +109,7 @@ class Memory:
         self._clock = clock
         self._chance = random.Random()  # noqa: S311  jitter
         self._entries: OrderedDict[Place, Entry] = OrderedDict()
+        self._hits: dict[tuple[str | None, str], list[int]] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -118,8 +122,10 @@ class Memory:
         self._entries = OrderedDict()
         self._places: dict[str, Place] = {}
         self._ends: dict[int, float] = {}
+        self._words: dict[str, str] = {}
         self._floors: OrderedDict[str, int] = OrderedDict()
-        self._hits: dict[tuple[str | None, str], list[int]] = {}  # each is a list of one, which entries share
+        for tally in self._hits.values():
+            tally[0] = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -127,35 +133,45 @@ class Memory:
 
     def get(self, place: Place, default: Any = ABSENT) -> Any:
         """Return a value of the caller's own, ``default`` when there is none, or ``MISS`` when it is not here or can't be trusted."""
-        return self.take(self.entry(place), default)
+        return self.take(self.cell(place), self.tally(place[0], place[1]), default)
 
-    def entry(self, place: Place) -> Entry:
+    def cell(self, place: Place) -> Cell:
         """Return what is remembered of a place. Who keeps it need not look for it again, only ``take``."""
-        return self._entries.get(place, NO_ENTRY)
+        entry = self._entries.get(place)
+        return NO_CELL if entry is None else entry.cell
 
-    def take(self, entry: Entry, default: Any) -> Any:
-        """Return what ``get`` would."""
-        kept, copy = entry.kept, entry.copy  # before it is asked whether they count
+    def tally(self, tenant: str | None, kind: str) -> list[int]:
+        """Return the list of one number that counts the hits of a tenant and kind."""
+        return self._hits.setdefault((tenant, kind), [0])
+
+    def take(self, cell: Cell, tally: list[int], default: Any) -> Any:
+        """Return what ``get`` would, and count it."""
+        kept = cell.kept  # before it is asked whether it counts
         now = self._clock()
-        if now >= entry.until or now >= self.trusted_until:
+        if now >= cell.until or now >= self.trusted_until:
             return MISS
-        entry.used = True
-        entry.tally[0] += 1
-        if copy is not None:
-            return copy(kept)
+        cell.used = True
+        tally[0] += 1
+        kind = type(kept)
+        if kind is bytes:  # what was marshalled: JSON has none
+            return marshal.loads(kept)  # noqa: S302  our own bytes
+        if kind is dict or kind is list:
+            return kept.copy()
         return default if kept is ABSENT else kept
 
     def version(self, place: Place) -> int | None:
         """Return the version of what ``get`` would give, ``None`` for a miss."""
         entry = self._entries.get(place)
         now = self._clock()
-        return None if entry is None or now >= entry.until or now >= self.trusted_until else entry.version
+        return None if entry is None or now >= entry.cell.until or now >= self.trusted_until else entry.version
 
     def keep(self, place: Place, loaded: Loaded, *, generation: int) -> None:
         """Remember what was loaded when the memory was of ``generation``, unless something newer was told of since."""
         name = self._name(place)
-        form = form_of(loaded.value)
-        size = OVERHEAD + len(place[2]) + len(place[3]) + form.size
+        if len(self._words) > MAX_WORDS:
+            self._words = {}
+        kept, size = form_of(loaded.value, self._words)
+        size += OVERHEAD + len(place[2]) + len(place[3])
         now = self._clock()
         until = self._end(now + LIFE_S * (1.0 - JITTER * self._chance.random()))
         if loaded.left_s is not None:
@@ -166,9 +182,8 @@ class Memory:
             if generation != self.generation or stale or size > self.max_bytes:
                 return
             self._drop(place)
-            tally = self._hits.setdefault(place[:2], [0])
-            names = name, self._name(place[:3])
-            self._entries[place] = Entry(place[3], form, loaded.version, until, size, names, tally)
+            cell = Cell(place[3], kept, until)
+            self._entries[place] = Entry(cell, loaded.version, size, name, self._name(place[:3]))
             self._places[name] = place
             self.bytes += size
             self._make_room(now)
@@ -187,15 +202,15 @@ class Memory:
     def _drop(self, place: Place) -> None:
         entry = self._entries.pop(place, None)
         if entry is not None:
-            entry.end()
+            entry.cell.end()
             self.bytes -= entry.size
             self._places.pop(entry.name, None)
 
     def _make_room(self, now: float) -> None:
         while self.bytes > self.max_bytes:
             place, entry = next(iter(self._entries.items()))
-            if entry.used and now < entry.until:
-                entry.used = False
+            if entry.cell.used and now < entry.cell.until:
+                entry.cell.used = False
                 self._entries.move_to_end(place)
             else:
                 self._drop(place)
@@ -242,7 +257,7 @@ class Memory:
 
     def _end_all(self) -> None:
         for entry in self._entries.values():
-            entry.end()
+            entry.cell.end()
 
     def trust(self) -> None:
         """Everything that changed until now has been told."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tidegate.state.memory import ABSENT, MISS, NO_ENTRY, Loaded, copy_of
+from tidegate.state.memory import ABSENT, MISS, NO_CELL, Loaded, copy_of
 from tidegate.state.values import (
     MAX_CAP,
     Item,
@@ -34,19 +34,29 @@ class Space:
     Reads may come from this process's memory: what others wrote a tenth of a second ago or earlier is seen (docs/state.md).
     """
 
-    __slots__ = ("_near", "_state", "_take", "kind", "owner", "tenant")
+    __slots__ = ("_near", "_owner", "_state", "_tally")  # no more than four: see tidegate.state.memory
 
     def __init__(self, state: State, tenant: str | None, kind: str, owner: str) -> None:
         check_name(owner, kind)
         self._state = state
-        self._take = state.memory.take
-        self._near = NO_ENTRY  # what was read last
-        self.tenant = tenant
-        self.kind = kind
-        self.owner = owner
+        self._near = NO_CELL  # what was read last
+        self._tally = state.memory.tally(tenant, kind)
+        self._owner = (tenant, kind, owner)
 
     def __repr__(self) -> str:
         return f"<tidegate {self.kind} {self.owner!r} of {self.tenant or 'the key'}>"
+
+    @property
+    def tenant(self) -> str | None:
+        return self._owner[0]
+
+    @property
+    def kind(self) -> str:
+        return self._owner[1]
+
+    @property
+    def owner(self) -> str:
+        return self._owner[2]
 
     @property
     def named(self) -> dict[str, Any]:
@@ -57,7 +67,7 @@ class Space:
         return named
 
     def place(self, key: str) -> tuple[str | None, str, str, str]:
-        return (self.tenant, self.kind, self.owner, key)
+        return (*self._owner, key)
 
     @property
     def lost(self) -> bool:
@@ -69,32 +79,32 @@ class Space:
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value, or ``default`` when there is none. Changing what is returned changes nothing that is kept."""
         near = self._near
-        value = self._take(near, default) if near.key == key else MISS
-        if value is MISS:
-            value = self._recall(key, default)
+        if near.key == key and (value := self._state.take(near, self._tally, default)) is not MISS:
+            return value
+        value = self._recall(key, default)
         if value is MISS:
             return self._load(key, default).wait()
         return value
 
     async def aget(self, key: str, default: Any = None) -> Any:
         near = self._near
-        value = self._take(near, default) if near.key == key else MISS
-        if value is MISS:
-            value = self._recall(key, default)
+        if near.key == key and (value := self._state.take(near, self._tally, default)) is not MISS:
+            return value
+        value = self._recall(key, default)
         if value is MISS:
             return await self._load(key, default)
         return value
 
     def _recall(self, key: str, default: Any) -> Any:
-        self._near = entry = self._state.memory.entry((self.tenant, self.kind, self.owner, key))
-        return self._take(entry, default)
+        self._near = near = self._state.memory.cell((*self._owner, key))
+        return self._state.take(near, self._tally, default)
 
     def _load(self, key: str, default: Any) -> Pending[Any]:
         check_name(key, "key")
 
         def finish(answer: Any) -> Any:
             item = (checked(answer)["items"] or {}).get(key)
-            self._near = self._state.memory.entry(self.place(key))
+            self._near = self._state.memory.cell(self.place(key))
             return default if item is None else copy_of(item["v"])
 
         return Pending(self._state.load(self, [key])[key], finish)
@@ -206,7 +216,7 @@ class Space:
             version = int(checked(answer)["version"])
             loaded = Loaded(json.loads(text), version, ttl)
             self._state.memory.keep(self.place(key), loaded, generation=generation)
-            self._near = self._state.memory.entry(self.place(key))
+            self._near = self._state.memory.cell(self.place(key))
             return version
 
         return self._change(key, op, finish)
