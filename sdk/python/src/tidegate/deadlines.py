@@ -17,21 +17,23 @@ from typing import Any
 from tidegate.clock import Clock
 
 Task = asyncio.Task[Any]
+NEVER = math.inf
 # In 3.11 asyncio.current_task asks the kernel which process this is, each time; later ones are quick.
 REMEMBERS = sys.version_info < (3, 12)
 _current_tasks: dict[Any, Task] = vars(asyncio.tasks)["_current_tasks"] if REMEMBERS else {}  # by loop
 
 
-class Within:
-    """A call under way in a task within another one that is watched."""
+class Flight:
+    """A call under way in a task. Who ends it well sees that it is not ``late`` and gives it back to ``spare``, to be used again."""
 
-    __slots__ = ("task",)
+    __slots__ = ("before", "late", "spare", "task", "until")
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-
-Flight = Task | Within
+    def __init__(self, spare: list[Flight]) -> None:
+        self.spare = spare
+        self.task: Task | None = None  # None: it has ended
+        self.until = NEVER  # on the guard's clock
+        self.before = 0  # how often the task had been cancelled when it began
+        self.late = False  # its task was cancelled
 
 
 class _NoLoop:
@@ -39,10 +41,7 @@ class _NoLoop:
 
 
 class Deadlines:
-    """Who is under way until when. Safe for threads and event loops.
-
-    Who ends well takes the flight out of ``flights``, or says so with ``ended`` when any are ``marked``.
-    """
+    """Who is under way until when. Safe for threads and event loops."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -51,16 +50,18 @@ class Deadlines:
 
     def renew(self) -> None:
         """Begin anew: at first, and in a forked child."""
-        self.flights: dict[Flight, float] = {}  # until when on the guard's clock
-        self.marked: dict[
-            Flight, int
-        ] = {}  # how often a task had been cancelled before, where it had or the flight is late
-        self._late: set[Flight] = set()  # whose tasks were cancelled
+        self._flights: list[Flight] = []  # all that were ever needed at a time
+        self._spare: list[Flight] = []  # of these, the ones that have ended
         self._next = math.inf  # when the thread looks again
         self._lock = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._loop: Any = _NoLoop  # that watched last
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are watched."""
+        return sum([flight.task is not None for flight in self._flights])
 
     def close(self) -> None:
         """Watch no more."""
@@ -75,11 +76,13 @@ class Deadlines:
             task = _current_tasks[loop] if loop._thread_id == get_ident() else self._running()
         except KeyError:
             return None
-        flights = self.flights
-        flight = Within(task) if task in flights else task
-        flights[flight] = until
-        if task.cancelling():
-            self.marked[flight] = task.cancelling()
+        try:
+            flight = self._spare.pop()
+        except IndexError:
+            flight = Flight(self._spare)
+            self._flights.append(flight)
+        flight.task, flight.before = task, task.cancelling()
+        flight.until = until
         if until < self._next:
             self._wake(until)
         return flight
@@ -96,12 +99,14 @@ class Deadlines:
 
     def ended(self, flight: Flight, error: BaseException | None) -> TimeoutError | None:
         """End a flight, with what came of it; return what to raise instead when it was the deadline that ended it."""
-        self.flights.pop(flight, None)
-        cancelled_before = self.marked.pop(flight, None)
-        if cancelled_before is None or flight not in self._late:
+        task, was_late = flight.task, flight.late
+        if task is None:
             return None
-        self._late.discard(flight)
-        if _task(flight).uncancel() > cancelled_before or not isinstance(error, asyncio.CancelledError):
+        flight.until, flight.task, flight.late = NEVER, None, False
+        cancelled = task.uncancel() if was_late else 0
+        before = flight.before
+        flight.spare.append(flight)
+        if not was_late or cancelled > before or not isinstance(error, asyncio.CancelledError):
             return None
         late = TimeoutError()
         late.__cause__ = error
@@ -132,27 +137,26 @@ class Deadlines:
         """Tell the event loops of those that are due, but for those ``told`` before; return whom they know of now."""
         self._next = math.inf  # from here on who comes says so
         now = self._clock.now()
-        flights = self.flights.copy()
-        due = {flight: until for flight, until in flights.items() if until <= now}
+        seen = {flight: flight.until for flight in self._flights.copy() if flight.task is not None}
+        due = {flight: until for flight, until in seen.items() if until <= now}
         for flight, until in due.items():
             if told.get(flight) is not until:
                 self._tell(flight, until)
-        self._next = min((until for until in flights.values() if until > now), default=math.inf)
+        self._next = min((until for until in seen.values() if until > now), default=math.inf)
         return due
 
     def _tell(self, flight: Flight, until: float) -> None:
+        task = flight.task
+        if task is None:
+            return
         try:
-            _task(flight).get_loop().call_soon_threadsafe(self._cancel, flight, until)
+            task.get_loop().call_soon_threadsafe(self._cancel, flight, until)
         except RuntimeError:  # the loop was closed, and the task will never go on
-            self.flights.pop(flight, None)
+            flight.until, flight.task = NEVER, None
 
     def _cancel(self, flight: Flight, until: float) -> None:
         """Cancel a task that is under way still, in its loop."""
-        if self.flights.get(flight) is until:
-            self._late.add(flight)
-            self.marked.setdefault(flight, 0)
-            _task(flight).cancel()
-
-
-def _task(flight: Flight) -> Task:
-    return flight.task if isinstance(flight, Within) else flight
+        task = flight.task
+        if flight.until is until and task is not None:
+            flight.late = True
+            task.cancel()

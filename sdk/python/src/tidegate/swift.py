@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tidegate.call import CALL_SLOTS, Call, OwnCall
 from tidegate.cells import NOTHING_TOLD, OVER
 from tidegate.core.queue import Entry
+from tidegate.deadlines import NEVER
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.errors import Refused
 from tidegate.telling import explained
@@ -130,11 +131,12 @@ class SwiftCall(Call):
         if error is not None or cell is None:
             return self._left(error)
         if flight is not None:
-            deadlines = cell.guard.deadlines
-            if deadlines.marked:
-                deadlines.ended(flight, None)
+            self.flight = None
+            if flight.late:
+                cell.guard.deadlines.ended(flight, None)
             else:
-                deadlines.flights.pop(flight, None)
+                flight.until, flight.task = NEVER, None
+                flight.spare.append(flight)
         now = cell.now
         took = now() - self.begun
         if self.told is not None or took > cell.patience:
@@ -145,7 +147,8 @@ class SwiftCall(Call):
         return DONE
 
     async def _left(self, error: BaseException | None) -> None:
-        late = None if self.flight is None else self._guard.deadlines.ended(self.flight, error)
+        flight, self.flight = self.flight, None
+        late = None if flight is None else self._guard.deadlines.ended(flight, error)
         if late is not None:
             self.leave_current()
             self.settle(late, last=True)

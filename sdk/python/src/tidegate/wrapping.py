@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from tidegate.call import Call
 from tidegate.caller import Caller
 from tidegate.cells import Cell, CellKey, Loan
+from tidegate.deadlines import NEVER
 from tidegate.describing import CallOptions
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
 from tidegate.swift import SwiftCall
@@ -135,10 +136,11 @@ class Wrapped:
                 return await aresume(plan, caught(cell, loan, since), bind(args, kwargs), failed)
             took = now() - since
             if flight is not None:
-                if deadlines.marked:
+                if flight.late:
                     deadlines.ended(flight, None)
                 else:
-                    deadlines.flights.pop(flight, None)
+                    flight.until, flight.task = NEVER, None
+                    flight.spare.append(flight)
             loan.times.append(took)
             if took > cell.patience:
                 guard.attend(cell)

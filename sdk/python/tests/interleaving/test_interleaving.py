@@ -168,7 +168,7 @@ class OnCredit(Scene):
         guard = self.bench.guard
         assert self.lent
         assert not guard.in_flight
-        assert not guard.deadlines.flights
+        assert not guard.deadlines.under_way
         super().check()
 
 

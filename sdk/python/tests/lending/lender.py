@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,11 @@ def books(bench: Bench) -> dict[str, Any]:
         "sessions": guard.report.sessions(bench.clock.now()),
         "in flight": guard.in_flight,
     }
+
+
+def cancelling() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else -1
 
 
 def in_threads(work: Callable[[int], None], threads: int = 8) -> None:

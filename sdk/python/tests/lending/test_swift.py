@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
-from sdk.python.tests.lending.lender import BOUND, COST, LIMIT, PRICED, Lender, books
-from tidegate.clock import SystemClock
-from tidegate.deadlines import Deadlines
+from sdk.python.tests.lending.lender import BOUND, COST, LIMIT, PRICED, Lender, books, cancelling
 from tidegate.running import run
 from tidegate.swift import SwiftCall
-from tidegate.testing import FrozenClock
 from tidegate.waiting import DONE
 
 
@@ -148,7 +144,7 @@ async def test_async__deadline_on_credit__cancelled_as_any_other(lender: Lender)
 
     assert "has a timeout of 1000 ms" in late.value.__notes__[0]
     assert isinstance(late.value.__cause__, asyncio.CancelledError)
-    assert not _cancelling()
+    assert not cancelling()
     rows = books(lender)
     assert rows["in flight"] == 0
     assert sum(row["kinds"].get("error.timeout", 0) for row in rows["rows"].values()) == 1
@@ -163,8 +159,8 @@ async def test_async__ends_in_time_on_credit__never_cancelled_after(lender: Lend
     lender.clock.advance(5)
     await asyncio.sleep(0.01)
 
-    assert not _cancelling()
-    assert not lender.guard.deadlines.flights
+    assert not cancelling()
+    assert not lender.guard.deadlines.under_way
 
 
 async def test_async__asked_for_its_traceparent_on_credit__its_deadline_is_watched_still(lender: Lender) -> None:
@@ -199,7 +195,7 @@ async def test_async__cancelled_by_somebody_else_on_credit__stays_cancelled(lend
     with pytest.raises(asyncio.CancelledError):
         await task
     assert books(lender)["in flight"] == 0
-    assert not lender.guard.deadlines.flights
+    assert not lender.guard.deadlines.under_way
 
 
 async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Lender) -> None:
@@ -222,92 +218,9 @@ async def test_guarded_async__deadline_on_credit__ends_with_a_timeout(lender: Le
 
     assert "chat has a timeout of 1000 ms" in late.value.__notes__[0]
     assert await guarded() == "yes"
-    assert not _cancelling()
-    assert not lender.guard.deadlines.flights
+    assert not cancelling()
+    assert not lender.guard.deadlines.under_way
     assert books(lender)["in flight"] == 0
-
-
-def _cancelling() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else -1
-
-
-def test_deadlines__real_clock_and_many_tasks__those_that_are_late_are_cancelled() -> None:
-    deadlines = Deadlines(SystemClock())
-    now = time.monotonic()
-
-    async def wait(until: float, seconds: float) -> str:
-        flight = deadlines.watch(until)
-        try:
-            await asyncio.sleep(seconds)
-        except asyncio.CancelledError as error:
-            return "late" if deadlines.ended(flight, error) is not None else "cancelled"
-        deadlines.ended(flight, None)
-        return "in time"
-
-    async def main() -> list[str]:
-        return await asyncio.gather(
-            *(wait(now + 3600, 0) for _ in range(20)), *(wait(now + 0.05, 60) for _ in range(20))
-        )
-
-    assert asyncio.run(main()) == ["in time"] * 20 + ["late"] * 20
-    deadlines.close()
-
-
-async def test_deadlines__a_call_within_a_call__each_has_its_own() -> None:
-    clock = FrozenClock()
-    deadlines = Deadlines(clock)
-
-    async def work(inner_s: float) -> tuple[bool, bool]:
-        outer = deadlines.watch(clock.now() + 1.0)
-        inner = deadlines.watch(clock.now() + inner_s)
-        assert outer is not None
-        assert inner is not None
-        ends: list[bool] = []
-        for flight in (inner, outer):
-            error: BaseException | None = None
-            if not any(ends):
-                clock.advance(0.6)
-                try:
-                    await asyncio.sleep(0.05)
-                except asyncio.CancelledError as cancelled:
-                    error = cancelled
-            ends.append(deadlines.ended(flight, error) is not None)
-        assert not _cancelling()
-        return ends[0], ends[1]
-
-    assert await asyncio.create_task(work(0.5)) == (True, False)
-    assert await asyncio.create_task(work(5.0)) == (False, True)
-    assert not deadlines.flights
-    assert not deadlines.marked
-    deadlines.close()
-
-
-async def test_deadlines__task_that_was_cancelled_before__its_cancellation_is_not_taken_for_a_timeout() -> None:
-    clock = FrozenClock()
-    deadlines = Deadlines(clock)
-
-    async def work() -> TimeoutError | None:
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            flight = deadlines.watch(clock.now() + 1.0)  # something to do before it goes
-        assert flight is not None
-        clock.advance(1.1)
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError as error:
-            late = deadlines.ended(flight, error)
-        assert _cancelling() == 1
-        return late
-
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)
-    task.cancel()
-
-    assert isinstance(await task, TimeoutError)  # what cancelled it before is none of this flight's business
-    assert not deadlines.marked
-    deadlines.close()
 
 
 def test_guarded__refused_where_there_are_fallbacks__they_answer_and_are_counted(lender: Lender) -> None:
