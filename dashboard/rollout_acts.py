@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.domain.rollout import RingPlan
 from controlplane.rollouts.models import Rollout
+from controlplane.rollouts.queries import authors_of
 from tidegate.core.bucketing import PARTS
 
 EXTENSIONS = ((1800, "30 min"), (14_400, "4 h"))
@@ -14,12 +16,21 @@ EXTENSIONS = ((1800, "30 min"), (14_400, "4 h"))
 
 @dataclass(frozen=True)
 class Button:
-    """``do`` is what the form sends: the verb, the rollout, the version that is looked at, and seconds where it takes some."""
+    """``do`` is what the form sends: the verb, the rollout, the version that is looked at, and seconds where it takes some.
+
+    ``not_for`` are the people who may not, whatever their role. Frames are the same for all, so their own browsers take
+    the button away from them (``static/js/persons.js``).
+    """
 
     do: str
     label: str
     look: str
     confirm: str = ""
+    not_for: Sequence[str] = ()
+
+    @property
+    def not_for_json(self) -> str:
+        return json.dumps(list(self.not_for))
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ def acts_of(rollout: Rollout) -> Acts:
         case "draft":
             return Acts([_button(rollout, "start", _beginning(rollout), "main"), _abort(rollout)], edits=True)
         case "approval":
-            return Acts([_button(rollout, "approve", "Approve", "main"), _abort(rollout)], edits=True)
+            return Acts([_approval(rollout), _abort(rollout)], edits=True)
         case "scheduled":
             return Acts([_abort(rollout)], edits=True)
         case "promoting":
@@ -74,6 +85,10 @@ def acts_of(rollout: Rollout) -> Acts:
 def _button(rollout: Rollout, verb: str, label: str, look: str = "", confirm: str = "", seconds: int = 0) -> Button:
     more = f":{seconds}" if seconds else ""
     return Button(f"{verb}:{rollout.pk}:{rollout.version}{more}", label, look, confirm)
+
+
+def _approval(rollout: Rollout) -> Button:
+    return replace(_button(rollout, "approve", "Approve", "main"), not_for=sorted(authors_of(rollout)))
 
 
 def _beginning(rollout: Rollout) -> str:

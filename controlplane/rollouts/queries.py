@@ -126,6 +126,11 @@ def history_of(rollout: Rollout) -> QuerySet[RolloutEvent]:
     return rollout.events.order_by("-id")
 
 
+def authors_of(rollout: Rollout) -> set[str]:
+    """Return who made or edited it: none of them approves it."""
+    return {rollout.created_by, *rollout.events.filter(verb="edit").values_list("actor", flat=True)}
+
+
 def freezes_seen_by(asker: Asker, *, now: datetime) -> QuerySet[Freeze]:
     """Return the freezes that are on or to come: the installation's, and those of the asker's scope."""
     found = Freeze.objects.filter(ends_at__gt=now).select_related("tenant")

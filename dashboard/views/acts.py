@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views.decorators.http import require_POST
 
-from controlplane.problems import Conflict, Invalid
+from controlplane.problems import Conflict, Invalid, Problem
 from dashboard.forms import Form
 from dashboard.page import Context, Params
 from dashboard.registry import PAGES
@@ -34,15 +34,17 @@ def submit(
     params: dict[str, str] | None = None,
     form: str = "form",
     more: Context | None = None,
+    told: tuple[type[Problem], ...] = (Invalid, Conflict),
 ) -> HttpResponse:
     """Call ``do`` with what was typed and go to the address that it returns.
 
-    When the rules refuse, ``page`` is shown again with the form under the name ``form``, and nothing has changed.
+    When the rules refuse by one of ``told``, ``page`` is shown again with the form under the name ``form``, and nothing
+    has changed. Other problems get a page of their own.
     """
     typed = Form.of(request.POST.dict())
     try:
         address = do(typed)
-    except (Invalid, Conflict) as problem:
+    except told as problem:
         shown = PAGES[page]
         context = {form: typed.failed(problem), **(more or {})}
         return page_response(request, shown, Params.taken(shown.params, params or {}), context, status=problem.status)

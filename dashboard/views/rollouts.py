@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from controlplane.problems import Invalid
+from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.rollouts import queries
 from controlplane.rollouts.actions import freezes
 from controlplane.rollouts.actions import rollouts as actions
@@ -58,7 +58,7 @@ def act(request: HttpRequest) -> HttpResponse:
         )
         return address_of(done)
 
-    return submit(request, do, page="rollouts", form="act_form")
+    return submit(request, do, page="rollouts", form="act_form", told=(Invalid, Conflict, Forbidden))
 
 
 @acting

@@ -1,5 +1,6 @@
 // Frames {"seq", "parts": {id: html}} of the page's parts, morphed in so that focus, scroll and open details survive.
 import { Idiomorph } from "../vendor/idiomorph.js";
+import { persons } from "./persons.js";
 
 const STALE_MS = 3500;
 const FINAL = new Set([4401, 4404, 4409]); // signed out, no such page, gone: reload to be told why
@@ -20,6 +21,7 @@ export function apply(parts) {
     if (element && !selectingIn(element)) Idiomorph.morph(element, html, morphing);
     else if (element) waiting.set(id, html);
   }
+  persons();
 }
 
 const waiting = new Map(); // parts whose text is being selected: applied when the selection is let go

@@ -2,10 +2,12 @@ import { charts } from "./charts.js";
 import { forms } from "./forms.js";
 import { keys } from "./keys.js";
 import { live } from "./live.js";
+import { persons } from "./persons.js";
 import { theme } from "./toggle.js";
 
 theme();
 keys();
 forms();
 charts();
+persons();
 live();

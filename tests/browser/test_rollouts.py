@@ -88,10 +88,15 @@ def test_rollout__verb__by_its_button(signed_in: Open, verb: str) -> None:
 
 
 def test_rollout__needs_approval__another_person_approves_by_the_button_of_any_page(signed_in: Open) -> None:
-    author = signed_in("otto").page
+    author = (watched := signed_in("otto")).page
     card = begin(author, "by-approve", approval=True)
     expect(author.locator(card).locator(".pill").first).to_have_text("Asks approval")
     number = card.removeprefix("#r_")
+    watched.wait_frames(2)
+    own = author.locator(card).get_by_role("button", name="Approve")
+    expect(own).to_be_disabled()
+    expect(own).to_have_attribute("title", "You made or edited it: another person approves it.")
+    expect(author.locator(card)).to_contain_text("by somebody other than otto")
 
     page = signed_in("anna").page
     page.goto("/audit/")

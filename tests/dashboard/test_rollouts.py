@@ -12,6 +12,7 @@ from django.test import Client
 from controlplane.rollouts.actions.freezes import add_freeze
 from controlplane.rollouts.models import Deployment, Freeze, Rollout
 from controlplane.tenancy.queries import SYSTEM
+from tests.dashboard import rollout_world
 from tests.dashboard.world import World
 
 SignIn = Callable[[str], Client]
@@ -77,6 +78,24 @@ def test_act__verb__leads_there(sign_in: SignIn, world: World, verb: str, name: 
 def test_act__viewer_or_outsider__may_not(sign_in: SignIn, world: World) -> None:
     assert say(sign_in("vera"), "rollback", world.rollouts["held"]) == 403
     assert say(sign_in("gus"), "rollback", world.rollouts["held"]) == 404
+
+
+def test_act__author_approves__stays_on_the_board_and_reads_why_not(sign_in: SignIn, world: World) -> None:
+    draft = rollout_world.draft(world.rollouts, world.now)
+    Deployment.objects.filter(pk=draft.deployment_id).update(needs_approval=True)
+    otto = sign_in("otto")
+    assert say(otto, "start", draft) == 302
+    Rollout.objects.filter(pk=draft.pk).update(created_by="otto")
+    draft.refresh_from_db()
+
+    response = otto.post("/rollouts/act/", {"do": f"approve:{draft.pk}:{draft.version}"})
+
+    page = response.content.decode()
+    assert response.status_code == 403
+    assert 'id="rollout_board"' in page
+    assert "Whoever made or edited a rollout does not approve it: ask another person." in page
+    assert 'data-not-for="[&quot;otto&quot;]"' in page
+    assert "by somebody other than otto" in page
 
 
 @pytest.mark.parametrize(

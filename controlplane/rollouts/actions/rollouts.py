@@ -14,7 +14,7 @@ from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.rollouts.actions.deployments import may_change
 from controlplane.rollouts.actions.moving import locked, move, note, recorded
 from controlplane.rollouts.models import Deployment, Release, Rollout
-from controlplane.rollouts.queries import frozen
+from controlplane.rollouts.queries import authors_of, frozen
 from controlplane.tenancy.queries import Asker
 from tidegate.core.bucketing import PARTS
 
@@ -241,7 +241,7 @@ def _done_already(rollout: Rollout, by: Asker, verb: str, expected_version: int)
 
 def _allowed(by: Asker, rollout: Rollout, verb: str) -> None:
     deployment = rollout.deployment
-    if verb == "approve" and rollout.phase == "approval" and by.name in _authors(rollout):
+    if verb == "approve" and rollout.phase == "approval" and by.name in authors_of(rollout):
         raise Forbidden("Whoever made or edited a rollout does not approve it: ask another person.")
     if verb == "rollback":
         _may_go_back(rollout)
@@ -251,10 +251,6 @@ def _allowed(by: Asker, rollout: Rollout, verb: str) -> None:
         raise Conflict(f"Release {rollout.release.version} is marked bad: it is never returned to. Make a new one.")
     if verb == "retry" and deployment.stable_id != rollout.previous_id:
         raise Conflict(f"{deployment.slug} has another stable release by now: make a new rollout.")
-
-
-def _authors(rollout: Rollout) -> set[str]:
-    return {rollout.created_by, *rollout.events.filter(verb="edit").values_list("actor", flat=True)}
 
 
 def _may_go_back(rollout: Rollout) -> None:
