@@ -43,6 +43,11 @@ def count(value: float) -> str:
     return f"{value:.0f}" if size >= 10 or value == int(value) else f"{value:.1f}"
 
 
+def some(number: int, thing: str) -> str:
+    """``1 value``, ``1,234 values``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def _digits(value: float) -> int:
     """Decimals for three significant digits."""
     return 0 if value >= 99.95 else 1

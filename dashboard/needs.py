@@ -185,7 +185,7 @@ def _waiting_rollouts(asking: Asking) -> Iterator[Need]:
 
 
 def _clients(those: list[Instance]) -> str:
-    return "1 client" if len(those) == 1 else f"{len(those)} clients"
+    return figures.some(len(those), "client")
 
 
 def _where(those: list[Instance]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Concatenate, ParamSpec
 
 from django.contrib import messages
@@ -18,6 +19,14 @@ from dashboard.views.show import page_response, signed_in
 P = ParamSpec("P")
 
 
+@dataclass(frozen=True)
+class Secret:
+    """What was made, and the text of it that is shown in this answer only: it is kept nowhere."""
+
+    name: str
+    text: str
+
+
 def acting(
     view: Callable[Concatenate[HttpRequest, P], HttpResponse],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
@@ -28,7 +37,7 @@ def acting(
 
 def submit(
     request: HttpRequest,
-    do: Callable[[Form], str],
+    do: Callable[[Form], str | Secret],
     *,
     page: str,
     params: dict[str, str] | None = None,
@@ -36,19 +45,26 @@ def submit(
     more: Context | None = None,
     told: tuple[type[Problem], ...] = (Invalid, Conflict),
 ) -> HttpResponse:
-    """Call ``do`` with what was typed and go to the address that it returns.
+    """Call ``do`` with what was typed and go to the address that it returns, or show the secret that it made on ``page``.
 
     When the rules refuse by one of ``told``, ``page`` is shown again with the form under the name ``form``, and nothing
     has changed. Other problems get a page of their own.
     """
     typed = Form.of(request.POST.dict())
     try:
-        address = do(typed)
+        done = do(typed)
     except told as problem:
-        shown = PAGES[page]
-        context = {form: typed.failed(problem), **(more or {})}
-        return page_response(request, shown, Params.taken(shown.params, params or {}), context, status=problem.status)
-    return HttpResponseRedirect(address)
+        return _shown(request, page, params, {form: typed.failed(problem), **(more or {})}, problem.status)
+    if isinstance(done, Secret):
+        return _shown(request, page, params, {"secret": done.text, "secret_name": done.name})
+    return HttpResponseRedirect(done)
+
+
+def _shown(
+    request: HttpRequest, page: str, params: dict[str, str] | None, context: Context, status: int = 200
+) -> HttpResponse:
+    shown = PAGES[page]
+    return page_response(request, shown, Params.taken(shown.params, params or {}), context, status=status)
 
 
 def say(request: HttpRequest, text: str) -> None:

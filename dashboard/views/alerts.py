@@ -6,7 +6,7 @@ import glob
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,17 +17,16 @@ from controlplane.alerting.actions import configuring, delivering, grouping
 from controlplane.alerting.models import Rule, SilenceKind
 from controlplane.domain.alert_groups import Grouping
 from controlplane.domain.alerts import NoData, Timing
-from controlplane.problems import Conflict, Invalid, Problem
+from controlplane.problems import Invalid, Problem
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
+from dashboard.figures import some
 from dashboard.forms import Form
-from dashboard.page import Params
 from dashboard.past_course import course_of
-from dashboard.registry import PAGES
 from dashboard.rule_forms import marked, spec_from
-from dashboard.views.acts import acting, say, submit
-from dashboard.views.show import asker_behind, page_response, signed_in
+from dashboard.views.acts import Secret, acting, say, submit
+from dashboard.views.show import asker_behind, signed_in
 
 HOURS = {"1": 1, "4": 4, "24": 24, "168": 168}
 
@@ -232,7 +231,7 @@ def add_usual(request: HttpRequest) -> HttpResponse:
     def do(form: Form) -> str:
         owner = _tenant(asker, form) or asker.tenant
         made = configuring.add_usual_rules(by=asker, tenant=owner)
-        say(request, f"{made} rules were added." if made else "They are all there already.")
+        say(request, f"Added: {some(made, 'rule')}." if made else "They are all there already.")
         return reverse("alert-rules")
 
     return submit(request, do, page="alert-rules")
@@ -245,8 +244,8 @@ def add_usual(request: HttpRequest) -> HttpResponse:
 def create_channel(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
     asker.must(Role.OPERATOR)
-    page, form = PAGES["alert-channels"], Form.of(request.POST.dict())
-    try:
+
+    def do(form: Form) -> str | Secret:
         channel = configuring.create_channel(
             by=asker,
             tenant=_tenant(asker, form),
@@ -255,12 +254,12 @@ def create_channel(request: HttpRequest) -> HttpResponse:
             target=form.text("target"),
             allow_private=form.text("allow_private") == "yes",
         )
-    except (Invalid, Conflict) as problem:
-        return page_response(request, page, Params(), {"form": form.failed(problem)}, status=problem.status)
-    if not channel.secret:
+        if channel.secret:
+            return Secret(channel.name, channel.secret)
         say(request, f"{channel.name} may be told of alerts. Send it a test.")
-        return HttpResponseRedirect(reverse("alert-channels"))
-    return page_response(request, page, Params(), {"secret": channel.secret, "secret_name": channel.name})
+        return reverse("alert-channels")
+
+    return submit(request, do, page="alert-channels")
 
 
 @acting

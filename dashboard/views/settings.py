@@ -6,25 +6,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
-from controlplane.problems import Conflict, Invalid
 from controlplane.tenancy import queries
 from controlplane.tenancy.actions import demo, keys, operators, tokens
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
+from dashboard.figures import some
 from dashboard.forms import Form
-from dashboard.page import Context, Params
-from dashboard.pages.settings import PAGE
-from dashboard.views.acts import acting, say, submit
-from dashboard.views.show import asker_behind, page_response
+from dashboard.views.acts import Secret, acting, say, submit
+from dashboard.views.show import asker_behind
 
 
 def _scope(asker: Asker, form: Form) -> Tenant | None:
     slug = form.text("tenant")
     return queries.tenant_seen_by(asker, slug) if slug else None
-
-
-def _page(request: HttpRequest, more: Context, status: int = 200) -> HttpResponse:
-    return page_response(request, PAGE, Params(), more, status=status)
 
 
 @acting
@@ -63,14 +57,14 @@ def deactivate_operator(request: HttpRequest, number: int) -> HttpResponse:
 def create_token(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
     asker.must(Role.ADMIN)
-    form = Form.of(request.POST.dict())
-    try:
+
+    def do(form: Form) -> Secret:
         token, text = tokens.create_token(
             by=asker, name=form.text("name"), role=form.text("role"), tenant=_scope(asker, form)
         )
-    except (Invalid, Conflict) as problem:
-        return _page(request, {"token_form": form.failed(problem)}, problem.status)
-    return _page(request, {"secret": text, "secret_name": f"Token {token.name}"})
+        return Secret(f"Token {token.name}", text)
+
+    return submit(request, do, page="settings", form="token_form")
 
 
 @acting
@@ -87,16 +81,16 @@ def revoke_token(request: HttpRequest, number: int) -> HttpResponse:
 def create_installation_key(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
     asker.must(Role.ADMIN)
-    form = Form.of(request.POST.dict())
-    try:
+
+    def do(form: Form) -> Secret:
         key, text = keys.create_key(by=asker, tenant=None, name=form.text("name"))
-    except (Invalid, Conflict) as problem:
-        return _page(request, {"key_form": form.failed(problem)}, problem.status)
-    return _page(request, {"secret": text, "secret_name": f"Key {key.name}"})
+        return Secret(f"Key {key.name}", text)
+
+    return submit(request, do, page="settings", form="key_form")
 
 
 @acting
 def remove_demo(request: HttpRequest) -> HttpResponse:
     removed = demo.remove_demo(by=asker_behind(request))
-    say(request, f"The demo world is gone: {removed} tenants archived, their keys revoked.")
+    say(request, f"The demo world is gone: {some(removed, 'tenant')} archived, their keys revoked.")
     return HttpResponseRedirect(reverse("overview"))

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 from controlplane.problems import Forbidden, Invalid, NotFound
 from controlplane.state import queries
 from controlplane.state.actions import nodes, owners, sessions
+from dashboard.figures import some
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind, signed_in
@@ -125,7 +126,7 @@ def erase(request: HttpRequest) -> HttpResponse:
         erased = owners.erase_owner(by=asker, **named, reason=form.text("reason"))
         say(
             request,
-            f"{erased} values of {named['kind']} {named['owner']} are erased, with their history, on every tier.",
+            f"Erased with their history, on every tier: {some(erased, 'value')} of {named['kind']} {named['owner']}.",
         )
         return f"{reverse('state-owner')}?{urlencode(named)}"
 
@@ -139,7 +140,7 @@ def end_session(request: HttpRequest) -> HttpResponse:
     def do(_form: Form) -> str:
         tenant, _, session = request.POST.get("session", "").partition("/")
         erased = sessions.end_session(by=asker, tenant=tenant, session=session, now=timezone.now())
-        say(request, f"Session {session} was ended: {erased} values are erased, and its next use starts afresh.")
+        say(request, f"Session {session} was ended. Erased: {some(erased, 'value')}. Its next use starts afresh.")
         return f"{reverse('sessions')}?{urlencode({'session': session})}"
 
     return submit(request, do, page="sessions")

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from controlplane.problems import Conflict, Invalid
+from controlplane.problems import Invalid
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy import queries
 from controlplane.tenancy.actions import keys as key_actions
@@ -18,9 +18,9 @@ from controlplane.tenancy.models import Role, Tenant
 from dashboard import charts
 from dashboard.forms import Form
 from dashboard.page import Params
-from dashboard.pages.tenants import DAYS, ONE, dimension_of
-from dashboard.views.acts import acting, say, submit
-from dashboard.views.show import asker_behind, page_response, signed_in
+from dashboard.pages.tenants import DAYS, dimension_of
+from dashboard.views.acts import Secret, acting, say, submit
+from dashboard.views.show import asker_behind, signed_in
 
 
 def _address(tenant: Tenant) -> str:
@@ -84,19 +84,19 @@ def archive(request: HttpRequest, slug: str) -> HttpResponse:
 
 @acting
 def create_key(request: HttpRequest, slug: str) -> HttpResponse:
-    """Make a key and show its text: in this answer only, it is kept nowhere."""
     asker = asker_behind(request)
     asker.must(Role.ADMIN)
     tenant = queries.tenant_seen_by(asker, slug)
-    form = Form.of(request.POST.dict())
-    params = Params.taken(ONE.params, {"slug": slug})
-    try:
+
+    def do(form: Form) -> Secret:
         days = form.whole("days")
+        if days == 0:
+            raise Invalid("A key is good for a day at least.", errors={"days": "must be 1 or more, or empty"})
         expires = timezone.now() + timedelta(days=min(days, 36500)) if days is not None else None
         key, text = key_actions.create_key(by=asker, tenant=tenant, name=form.text("name"), expires_at=expires)
-    except (Invalid, Conflict) as problem:
-        return page_response(request, ONE, params, {"key_form": form.failed(problem)}, status=problem.status)
-    return page_response(request, ONE, params, {"secret": text, "secret_name": key.name})
+        return Secret(key.name, text)
+
+    return submit(request, do, page="tenant", params={"slug": slug}, form="key_form")
 
 
 @acting

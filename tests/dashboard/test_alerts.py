@@ -36,7 +36,7 @@ def test_alerts__one_that_fires__says_why_since_when_and_against_which_limit(sig
     html = sign_in("anna").get("/alerts/", {"alert": firing().pk}).content.decode()
 
     assert "Calls of a model fail" in html
-    assert re.search(r"error_rate \d+\.\d % &gt; 5\.0 %", html)
+    assert re.search(r"error rate \d+\.\d % &gt; 5\.0 %", html)
     assert "&gt; 5.0 %</dd>" in html
     assert "told that it fires" in html
     assert "on-call sent" in html
@@ -253,7 +253,7 @@ def test_usual_rules__added_twice__are_there_once(sign_in: SignIn, world: World)
     first = client.post("/alerts/rules/usual/", follow=True).content.decode()
     second = client.post("/alerts/rules/usual/", follow=True).content.decode()
 
-    assert "6 rules were added." in first
+    assert "Added: 6 rules." in first
     assert "They are all there already." in second
     assert Rule.objects.filter(tenant__slug="globex", slug="budget-forecast").count() == 1
 

@@ -32,6 +32,11 @@ def test_count__numbers_of_all_sizes__has_three_digits_at_most(value: float, tex
     assert figures.count(value) == text
 
 
+@pytest.mark.parametrize(("number", "text"), [(0, "0 values"), (1, "1 value"), (1_234, "1,234 values")])
+def test_some__one_or_many__says_as_many(number: int, text: str) -> None:
+    assert figures.some(number, "value") == text
+
+
 @pytest.mark.parametrize(
     ("us", "text"), [(412, "412 µs"), (4_200, "4.2 ms"), (820_000, "820 ms"), (4_200_000, "4.20 s"), (75e6, "75.0 s")]
 )

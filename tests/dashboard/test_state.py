@@ -132,7 +132,7 @@ def test_session__ended_by_an_operator__is_marked_and_erased(
 
     response = sign_in("otto").post("/sessions/end/", {"session": "acme/s/1"}, follow=True)
 
-    assert "Session s/1 was ended: 3 values are erased" in response.content.decode()
+    assert "Session s/1 was ended. Erased: 3 values." in response.content.decode()
     assert [(each["tenant"], each["kind"], each["owner"]) for each in erased] == [("acme", "session", "s/1")]
     assert list(EndedSession.objects.values_list("tenant", "session")) == [("acme", "s/1")]
 

@@ -207,6 +207,14 @@ def test_create_key__its_text__is_shown_once_and_kept_nowhere(sign_in: SignIn, w
     assert SdkKey.objects.filter(tenant=world.tenants["acme"], name="second").count() == 1
 
 
+def test_create_key__good_for_no_day__is_told_why_not(sign_in: SignIn, world: World) -> None:
+    response = sign_in("anna").post("/tenants/of/acme/keys/", {"name": "stillborn", "days": "0"})
+
+    assert response.status_code == 422
+    assert "must be 1 or more" in response.content.decode()
+    assert not SdkKey.objects.filter(name="stillborn").exists()
+
+
 def test_revoke_key__and_token__are_revoked(sign_in: SignIn, world: World) -> None:
     client = sign_in("anna")
     client.post("/settings/tokens/", {"name": "bot", "role": "viewer"})
