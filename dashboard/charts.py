@@ -13,7 +13,8 @@ from controlplane.telemetry.queries import DayCost
 
 NANO = 10**9
 OTHERS = "(others)"
-TONES = ("s1", "s2", "s3", "s4", "s5", "stable", "canary")
+TONES = ("s1", "s2", "s3", "s4", "s5", "s6", "canary", "s7")  # as many as a chart has names
+THE_REST = "stable"
 
 
 def daily_cost(found: Sequence[DayCost], today: date, days: int) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def daily_cost(found: Sequence[DayCost], today: date, days: int) -> dict[str, An
             "x": [day.isoformat() for day in axis],
             "y": [costs.get((name, day), 0) / NANO for day in axis],
             "hovertemplate": "%{y:$,.2f}",
-            "meta": {"tone": TONES[number % len(TONES)]},
+            "meta": {"tone": THE_REST if name == OTHERS else TONES[number % len(TONES)]},
         }
         for number, name in enumerate(names)
     ]

@@ -20,13 +20,15 @@ function paint() {
     probe.style.color = `var(--${token})`;
     return getComputedStyle(probe).color;
   };
-  const tokens = ["s1", "s2", "s3", "s4", "s5", "stable", "canary", "ink", "ink-2", "ink-3", "line", "line-soft", "raised"];
+  const tokens = ["s1", "s2", "s3", "s4", "s5", "s6", "s7", "stable", "canary", "ink", "ink-2", "ink-3", "line", "line-soft", "raised"];
   const found = Object.fromEntries(tokens.map((token) => [token, colour(token)]));
   probe.remove();
   return found;
 }
 
-function themed(chart) {
+const ROOM = 500; // px: on a narrower chart the names of what changed would lie on each other; the page lists them
+
+function themed(chart, wide) {
   const colours = paint();
   const font = { family: getComputedStyle(document.body).fontFamily, size: 11, color: colours["ink-3"] };
   const axis = { gridcolor: colours["line-soft"], linecolor: colours.line, zerolinecolor: colours.line, tickfont: font };
@@ -40,7 +42,7 @@ function themed(chart) {
     yaxis: { ...chart.layout.yaxis, ...axis },
     legend: { ...chart.layout.legend, font: { ...font, color: colours["ink-2"] } },
     shapes: (chart.layout.shapes ?? []).map((shape) => ({ ...shape, line: { ...shape.line, color: colours["ink-3"] } })),
-    annotations: (chart.layout.annotations ?? []).map((note) => ({ ...note, font: { ...font, color: colours["ink-2"] } })),
+    annotations: (wide ? (chart.layout.annotations ?? []) : []).map((note) => ({ ...note, font: { ...font, color: colours["ink-2"] } })),
   };
   const data = chart.data.map((trace) => {
     const color = colours[trace.meta?.tone ?? "s1"];
@@ -54,7 +56,7 @@ async function draw(element) {
   if (!answer.ok) return;
   let chart = await answer.json();
   const show = () => {
-    const { data, layout } = themed(chart);
+    const { data, layout } = themed(chart, element.clientWidth >= ROOM);
     return lib.react(element, data, layout, CONFIG);
   };
   await show();

@@ -95,7 +95,6 @@ export function live() {
     }
   });
   window.addEventListener("pagehide", () => socket?.close());
-  window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   setInterval(() => {
     const silent = performance.now() - heard;
     if (socket && heard && silent > STALE_MS) show("delayed", `Delayed ${Math.round(silent / 1000)} s`);

@@ -33,6 +33,7 @@ PAGES = (
     "/traces/compare/",
     "/mesh/",
     "/sessions/",
+    "/alerts/",
     "/clients/",
     "/clients/?client=00000000-0000-0000-0000-000000000001",
     "/state/",
@@ -59,6 +60,9 @@ def test_pages__dark_and_narrow__fit_and_nothing_complains(signed_in: Open) -> N
     for path in PAGES:
         watched.page.goto(path)
         assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert watched.page.evaluate("document.getElementById('live').getBoundingClientRect().right <= innerWidth"), (
+            path
+        )
 
     assert watched.complaints == []
 

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 import plotly.graph_objects as go
 
 from controlplane.telemetry.queries import DayCost
-from dashboard.charts import OTHERS, daily_cost
+from controlplane.telemetry.queries.lines import MOST_LINES
+from dashboard.charts import OTHERS, TONES, daily_cost
 
 TODAY = date(2026, 11, 25)
 
@@ -31,6 +32,18 @@ def test_daily_cost__days_without_calls__are_nothing_and_the_rest_is_last() -> N
     assert [trace["name"] for trace in chart["data"]] == ["big", "small", OTHERS]
     assert chart["data"][0]["y"] == [0, 0, 5.0]
     assert chart["data"][0]["x"][-1] == "2026-11-25"
+
+
+def test_daily_cost__as_many_names_as_are_asked_for__no_two_look_alike() -> None:
+    found = [DayCost(TODAY, name, 1, 10**9) for name in [*"abcdefgh", OTHERS]]
+
+    chart = daily_cost(found, TODAY, 3)
+
+    assert len({trace["meta"]["tone"] for trace in chart["data"]}) == 9
+
+
+def test_tones__lines_of_a_chart_of_metrics__no_two_look_alike() -> None:
+    assert len(set(TONES)) >= MOST_LINES
 
 
 def test_daily_cost__nothing__is_an_empty_figure() -> None:
