@@ -69,6 +69,11 @@ def findings_of(rule: Rule, now: datetime) -> list[Finding]:
     return _LOOKS[type(spec)](asker_for(rule), spec, now)
 
 
+def figure_name(metric: str) -> str:
+    """Return a figure's name as people say it: its unit stands with its value (``error rate``, ``latency p95``, ``cost``)."""
+    return "cost" if metric.startswith("cost_usd") else metric.removesuffix("_ms").replace("_", " ")
+
+
 def figure_text(metric: str, value: float | None) -> str:
     """Return a figure with its unit: ``12.3 %``, ``820 ms``, ``$4.20``."""
     if value is None:
@@ -105,7 +110,8 @@ def _threshold(asker: Asker, spec: ThresholdSpec, now: datetime) -> list[Finding
     findings = []
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_threshold(spec, measured)
-        words = said(spec.metric, figure_text(spec.metric, value), spec.op, figure_text(spec.metric, spec.value), holds)
+        found, limit = figure_text(spec.metric, value), figure_text(spec.metric, spec.value)
+        words = said(figure_name(spec.metric), found, spec.op, limit, holds)
         findings.append(Finding(label, value, holds, words))
     return findings
 
@@ -119,7 +125,8 @@ def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
     for label, measured in _groups(asker, spec, now).items():
         value, holds = holds_ratio(spec, measured)
         text = "" if value is None else f"{value:.4g}"
-        words = said(f"{spec.numerator} ÷ {spec.denominator}", text, spec.op, f"{spec.value:.4g}", holds)
+        what = f"{figure_name(spec.numerator)} ÷ {figure_name(spec.denominator)}"
+        words = said(what, text, spec.op, f"{spec.value:.4g}", holds)
         findings.append(Finding(label, value, holds, words))
     return findings
 
@@ -193,11 +200,11 @@ def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
     before = [at(hour - timedelta(weeks=week, hours=-beside)) for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
     value, known = at(hour), usual([each for each in before if each is not None])
     if value is None or known is None:
-        return [Finding("", value, None, f"not enough is known of {spec.metric} at this hour of the week")]
+        return [Finding("", value, None, f"not enough is known of {figure_name(spec.metric)} at this hour of the week")]
     score = known.score(value)
     holds = leans(score, spec.direction) >= spec.score
     words = (
-        f"{spec.metric} was {figure_text(spec.metric, value)}, usual at this hour of the week is "
+        f"{figure_name(spec.metric)} was {figure_text(spec.metric, value)}, usual at this hour of the week is "
         f"{figure_text(spec.metric, known.median)} (score {score:+.1f})"
     )
     return [Finding("", value, holds, words)]
@@ -227,21 +234,25 @@ def _breakers_open(asker: Asker, spec: FleetSpec, now: datetime) -> Seen:
     return _named("open breakers", [f"{each.route}/{each.model}" for each in found])
 
 
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
 def _clients_lost(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
     recent = fleet.instances_seen_by(asker).filter(seen_at__gte=now - _HOUR)[:2000]
     lost = sum(presence_of(seen_at=each.seen_at, closed_at=each.closed_at, now=now) == "lost" for each in recent)
-    return float(lost), f"{lost} clients fell silent without a goodbye"
+    return float(lost), f"{_clients(lost)} fell silent without a goodbye"
 
 
 def _clients_refusing(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
     refusing = fleet.live_instances_seen_by(asker, now).exclude(refused_etag="").count()
-    return float(refusing), f"{refusing} clients refuse their config"
+    return float(refusing), f"{_clients(refusing)} with a config refused"
 
 
 def _clients_dropping(asker: Asker, _spec: FleetSpec, now: datetime) -> Seen:
     dropping = fleet.live_instances_seen_by(asker, now).filter(Q(dropped_windows__gt=0) | Q(dropped_spans__gt=0))
     count = dropping.count()
-    return float(count), f"{count} clients have dropped telemetry"
+    return float(count), f"{_clients(count)} with telemetry dropped"
 
 
 def _rollouts_waiting(asker: Asker, _spec: FleetSpec, _now: datetime) -> Seen:

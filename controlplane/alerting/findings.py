@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
 
 def said(what: str, value: str, op: str, limit: str, holds: bool | None) -> str:
-    """Return ``error_rate 12.0 % > 10.0 %``, or ``error_rate 1.0 %, not > 10.0 %``."""
+    """Return ``error rate 12.0 % > 10.0 %``, or ``error rate 1.0 %, not > 10.0 %``."""
     if holds is None:
         return f"{what}: nothing to measure, limit {SIGNS[op]} {limit}"
     return f"{what} {value}{'' if holds else ', not'} {SIGNS[op]} {limit}"

@@ -81,7 +81,7 @@ def test_evaluate__by_route__has_an_alert_for_each(calls: Calls) -> None:
 
     assert look(one) == {"chat": "firing"}
     alert = Alert.objects.get()
-    assert (alert.value, alert.summary) == (0.5, "error_rate 50.0 % > 10.0 %")
+    assert (alert.value, alert.summary) == (0.5, "error rate 50.0 % > 10.0 %")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_evaluate__no_longer_beyond__does_not_say_that_it_is(calls: Calls) -> No
     look(one)
     look(one, 2)
 
-    assert Alert.objects.get().summary == "error_rate 0.0 %, not > 10.0 %"
+    assert Alert.objects.get().summary == "error rate 0.0 %, not > 10.0 %"
 
 
 def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls) -> None:
@@ -320,4 +320,4 @@ def test_deliver__the_outbox__is_sent_once_and_signed(calls: Calls, channel: Cha
     timestamp = int(headers["tidegate-signature"].partition(",")[0][2:])
     assert headers["tidegate-signature"] == signature(channel.secret, timestamp, body)
     assert headers["tidegate-delivery"] == str(Delivery.objects.get().pk)
-    assert json.loads(body)["summary"] == "error_rate 90.0 % > 10.0 %"
+    assert json.loads(body)["summary"] == "error rate 90.0 % > 10.0 %"

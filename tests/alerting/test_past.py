@@ -152,7 +152,7 @@ def test_try__what_can_not_be_tried__says_why(kind: str, spec: dict[str, Any], f
 @pytest.mark.parametrize(
     ("what", "summary"),
     [
-        ("clients_dropping", "0 clients have dropped telemetry"),
+        ("clients_dropping", "0 clients with telemetry dropped"),
         ("rollouts_waiting", "wait for a person: none"),
         ("rollouts_undone", "taken back: none"),
         ("ingest_lag_s", "telemetry last arrived 10 s ago"),
