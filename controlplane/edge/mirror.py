@@ -214,8 +214,9 @@ class Mirror:
             try:
                 if announced or time.monotonic() - self._read_at > FULL_S or await self._changed():
                     await self.read()
-            except Exception as error:  # noqa: BLE001  (whatever is wrong with the database, memory still serves)
-                log.warning("mirror.not_refreshed", error=str(error).strip())
+            except Exception as error:  # whatever is wrong with the database, memory still serves
+                fault = not isinstance(error, psycopg.Error | OSError)  # of ours: where it is must not be guessed
+                log.warning("mirror.not_refreshed", error=str(error).strip(), exc_info=fault)
                 pause_s = AGAIN_S if announced else POLL_S
             try:
                 await asyncio.wait_for(self._stale.wait(), pause_s)

@@ -159,9 +159,10 @@ class MessageStream:
 
     def end(self, error: BaseException | None) -> None:
         """The block is over: charge what the message says it used so far."""
-        with contextlib.suppress(Exception):  # nothing came of which a message could be made
+        message = None
+        with contextlib.suppress(Exception):  # nothing came of which the client could make a message
             message = self._raw.current_message_snapshot
+        if message is not None:
             self._meter.snapshot(message)
-            complete = error is None and message.stop_reason is not None
-            self._meter.finish(complete=complete)
+            self._meter.finish(complete=error is None and message.stop_reason is not None)
         self._call.settle(error, last=True)

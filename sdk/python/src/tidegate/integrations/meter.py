@@ -54,7 +54,7 @@ class Meter:
         """Record a whole reply."""
         document = usage_document(reply)
         if not document and callable(getattr(reply, "parse", None)):  # a raw response of a client library
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # it is no reply of a known kind: whoever called gets to see it anyway
                 document = usage_document(reply.parse())
         self._told = document
         self.finish()
