@@ -1,4 +1,4 @@
-"""A provider of OpenFeature over a gate: ``pip install tidegate[openfeature]``.
+"""A provider of OpenFeature over a gate: ``pip install "./sdk/python[openfeature]"``.
 
     api.set_provider(TidegateProvider(gate))
     client.get_string_value("assistant.model", "gpt-4o-mini", EvaluationContext("user-1", {"tenant": "acme"}))
