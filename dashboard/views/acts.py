@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Concatenate, ParamSpec
+from urllib.parse import urlsplit
 
 from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.views.decorators.http import require_POST
+from django.shortcuts import render
+from django.urls import reverse
 
 from controlplane.problems import Conflict, Invalid, Problem
 from dashboard.forms import Form
@@ -30,9 +34,33 @@ class Secret:
 def acting(
     view: Callable[Concatenate[HttpRequest, P], HttpResponse],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-    """Let only posts of signed-in people through."""
-    guarded: Callable[Concatenate[HttpRequest, P], HttpResponse] = require_POST(signed_in(view))
+    """Let only posts of signed-in people through. Who was signed out meanwhile comes back to where the form is, not to its address."""
+    acted = signed_in(view)
+
+    @wraps(view)
+    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if request.method != "POST":
+            response = render(request, "problem.html", {"problem": _ONLY_FORMS}, status=405)
+            response["Allow"] = "POST"
+            return response
+        if not request.user.is_authenticated:
+            return redirect_to_login(_came_from(request))
+        return acted(request, *args, **kwargs)
+
     return guarded
+
+
+_ONLY_FORMS = {
+    "title": "Only a form leads here",
+    "detail": "This address takes what a form sends. Open the page of the form.",
+}
+
+
+def _came_from(request: HttpRequest) -> str:
+    """Return the page that the form is on, which the browser names; the overview when it names none of ours."""
+    page = urlsplit(request.headers.get("Referer", ""))
+    ours = page.netloc == request.get_host() and page.path != request.path
+    return page._replace(scheme="", netloc="", fragment="").geturl() if ours else reverse("overview")
 
 
 def submit(
