@@ -33,6 +33,7 @@ def build(asking: Asking, params: Params) -> Context:
         "errors": sum(edge.errors for edge in edges),
         "words": words,
         "since": name,
+        "traces_since": {"5m": "15m"}.get(name, name),
         "since_choices": [(each, label) for each, (label, _) in SINCE.items()],
         "dear": dear,
     }

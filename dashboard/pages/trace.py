@@ -9,6 +9,7 @@ from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.models import Span
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
+from dashboard.said import turns_of
 from dashboard.waterfall import Line, Waterfall, waterfall_of
 
 MOST_ROWS = 200  # in the page itself; the script draws the others when they come into sight
@@ -39,7 +40,7 @@ def detail_of(asking: Asking, trace_id: str, span_id: str) -> Detail:
         plain=[(name, value) for name, value in sorted(span.attributes.items()) if not name.startswith(OURS)],
         events=[event for event in events if not str(event.get("name", "")).startswith(OURS)],
         told=[event for event in events if str(event.get("name", "")).startswith(OURS)],
-        messages=telemetry.messages_of(asking.asker, trace_id, span_id),
+        messages=[(each, turns_of(each.content)) for each in telemetry.messages_of(asking.asker, trace_id, span_id)],
         logs=telemetry.logs_of(asking.asker, trace_id, span_id),
     )
 
