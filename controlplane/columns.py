@@ -1,6 +1,10 @@
 """Columns of values as PostgreSQL array literals, for statements that write many rows through ``unnest``.
 
 psycopg adapts and quotes every element of a list; numbers, times, ids and truth values need none of that.
+
+``unnest`` keeps every column in a store of its own before the first row comes out: a query that does nothing but read fourteen of
+them takes PostgreSQL twice as long as one that reads those of a fixed width, without nulls, by the place of the row:
+``(%s::bigint[])[place]``. Columns of texts would be read from their beginning for each row.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ async def send_leases(connection: AsyncConnection[Any], told: Sequence[Told]) ->
         b"""
         SELECT wanted.place, lease.id, path, granted_nusd, settled_nusd, returned_nusd, corrected_nusd, held_nusd,
                denied_calls, seq, closed, created_at, presumed_nusd, false_denied_calls, overage_nusd, revoked, short_nusd
-        FROM unnest(%s::uuid[], %s::bigint[]) WITH ORDINALITY AS wanted (incarnation, number, place)
-        JOIN budgets_lease AS lease USING (incarnation, number)
+        FROM unnest(%s::uuid[]) WITH ORDINALITY AS wanted (incarnation, place)
+        JOIN budgets_lease AS lease ON lease.incarnation = wanted.incarnation AND lease.number = (%s::bigint[])[place]
         ORDER BY lease.id FOR UPDATE OF lease
         """,
         [ids([each.incarnation for each in told]), plain([each.line.number for each in told])],

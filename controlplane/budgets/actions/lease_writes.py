@@ -14,7 +14,7 @@ from controlplane.domain.ledger import Entry, Stand, entry_of, slot_moves
 from controlplane.domain.periods import slot_of
 from controlplane.domain.plain import Moved, Path
 
-_NOTHING = ("none", 0, 0, 0)
+_NOTHING = (0, 0, 0, "none")
 
 
 async def store(
@@ -50,18 +50,18 @@ async def store(
     await store_entries(connection, entries)
 
 
-# Id, granted, settled, returned, held, seq, short; kind of the entry, granted, settled, returned more than before.
-_Columns = tuple[int, int, int, int, int, int, int, str, int, int, int]
+# Id, granted, settled, returned, held, seq, short; granted, settled, returned more than before, and the kind of the entry.
+_Columns = tuple[int, int, int, int, int, int, int, int, int, int, str]
 
 
 def _plain(moved: Moved) -> _Columns:
     _, row, granted, settled, returned, held, seq, kind, more, spent, given_back, _ = moved
-    return row, granted, settled, returned, held, seq, 0, kind, more, spent, given_back
+    return row, granted, settled, returned, held, seq, 0, more, spent, given_back, kind
 
 
 def _known(lease: OpenLease, entry: Entry | None) -> _Columns:
     granted, settled, returned, _ = lease.counters
-    moved = _NOTHING if entry is None else (entry.kind, entry.granted, entry.settled, entry.returned)
+    moved = _NOTHING if entry is None else (entry.granted, entry.settled, entry.returned, entry.kind)
     return lease.row, granted, settled, returned, lease.held, lease.seq, lease.short, *moved
 
 
@@ -76,10 +76,11 @@ async def store_plainly(connection: AsyncConnection[Any], changes: Sequence[_Col
             SET granted_nusd = said.granted, settled_nusd = said.settled, returned_nusd = said.returned,
                 held_nusd = said.held, seq = said.seq, short_nusd = said.short, seen_at = said.at
             FROM (
-                SELECT *, %s::timestamptz AS at
-                FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                            %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-                     AS each (id, granted, settled, returned, held, seq, short, kind, more, spent, given_back)
+                SELECT kind, %s::timestamptz AS at, (%s::bigint[])[place] AS id, (%s::bigint[])[place] AS granted,
+                       (%s::bigint[])[place] AS settled, (%s::bigint[])[place] AS returned, (%s::bigint[])[place] AS held,
+                       (%s::bigint[])[place] AS seq, (%s::bigint[])[place] AS short, (%s::bigint[])[place] AS more,
+                       (%s::bigint[])[place] AS spent, (%s::bigint[])[place] AS given_back
+                FROM unnest(%s::text[]) WITH ORDINALITY AS each (kind, place)
             ) AS said
             WHERE lease.id = said.id
             RETURNING lease.incarnation, lease.number, lease.path, lease.created_at, said.at, said.kind, said.more, said.spent,
@@ -117,14 +118,17 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             wanting_holders = coalesce(moved.wanting, account.wanting_holders),
             left_nusd = coalesce(moved.more_left, account.left_nusd),
             counted_at = CASE WHEN moved.live IS NULL THEN account.counted_at ELSE moved.at END, updated_at = moved.at
-        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                    %s::timestamptz[])
-             AS moved (id, outstanding, settled, denied, false_denied, presumed, overage, corrected, denied_at, carried, live,
-                       wanting, more_left, at)
+        FROM (
+            SELECT each.*, %s::timestamptz AS at, (%s::bigint[])[place] AS id, (%s::bigint[])[place] AS outstanding,
+                   (%s::bigint[])[place] AS settled, (%s::bigint[])[place] AS denied, (%s::bigint[])[place] AS false_denied,
+                   (%s::bigint[])[place] AS presumed, (%s::bigint[])[place] AS overage, (%s::bigint[])[place] AS corrected
+            FROM unnest(%s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) WITH ORDINALITY
+                 AS each (denied_at, carried, live, wanting, more_left, place)
+        ) AS moved
         WHERE account.id = moved.id
         """,
         [
+            str(now),
             plain([account.id for account in changed]),
             plain([account.outstanding for account in changed]),
             plain([account.settled for account in changed]),
@@ -138,7 +142,6 @@ async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[Op
             optional([account.crowd.live if account.recounted else None for account in changed]),
             optional([account.crowd.wanting if account.recounted else None for account in changed]),
             optional([account.crowd.left if account.recounted else None for account in changed]),
-            moments([now] * len(changed)),
         ],
     )
 

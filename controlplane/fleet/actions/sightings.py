@@ -71,12 +71,15 @@ async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
         b"""
         WITH before AS (
             SELECT seen.*, kept.windows_acked
-            FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[],
-                        %s::text[], %s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::timestamptz[],
-                        %s::boolean[], %s::bigint[]) WITH ORDINALITY
-                 AS seen (incarnation, key_id, scope_id, seq, skew_ms, config_etag, config_age_ms, refused_etag,
-                          refused_reason, active_sessions, queue_depth, dropped_windows, dropped_spans, seen_at, final,
-                          last_window, place)
+            FROM (
+                SELECT each.*, (%s::bigint[])[place] AS key_id, (%s::bigint[])[place] AS seq, (%s::bigint[])[place] AS skew_ms,
+                       (%s::bigint[])[place] AS config_age_ms, (%s::int[])[place] AS active_sessions,
+                       (%s::int[])[place] AS queue_depth, (%s::bigint[])[place] AS dropped_windows,
+                       (%s::bigint[])[place] AS dropped_spans, (%s::timestamptz[])[place] AS seen_at,
+                       (%s::boolean[])[place] AS final, (%s::bigint[])[place] AS last_window
+                FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
+                     AS each (incarnation, scope_id, config_etag, refused_etag, refused_reason, place)
+            ) AS seen
             JOIN fleet_instance AS kept USING (incarnation)
             WHERE kept.scope_id IS NOT DISTINCT FROM seen.scope_id
             ORDER BY incarnation FOR UPDATE OF kept
@@ -95,15 +98,10 @@ async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
         RETURNING seen.place, seen.windows_acked
         """,
         [
-            ids([seen.incarnation for seen in sightings]),
             plain([seen.key_id for seen in sightings]),
-            optional([seen.scope_id for seen in sightings]),
             plain([seen.seq for seen in sightings]),
             plain([seen.skew_ms for seen in sightings]),
-            texts([seen.config.etag or "" for seen in sightings]),
             plain([min(seen.config.age_ms or 0, _LONGEST_AGE_MS) for seen in sightings]),
-            texts([seen.config.refused_etag or "" for seen in sightings]),
-            texts([(seen.config.refused or "")[:500] for seen in sightings]),
             plain([seen.active_sessions for seen in sightings]),
             plain([seen.gauges.queue_depth for seen in sightings]),
             plain([seen.gauges.dropped_windows for seen in sightings]),
@@ -111,6 +109,11 @@ async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
             moments([seen.seen_at for seen in sightings]),
             plain([seen.final for seen in sightings]),
             plain([seen.last_window for seen in sightings]),
+            ids([seen.incarnation for seen in sightings]),
+            optional([seen.scope_id for seen in sightings]),
+            texts([seen.config.etag or "" for seen in sightings]),
+            texts([seen.config.refused_etag or "" for seen in sightings]),
+            texts([(seen.config.refused or "")[:500] for seen in sightings]),
         ],
     )
 

@@ -75,17 +75,17 @@ class Priced:
         await connection.execute(
             f"""
             INSERT INTO telemetry_usage_priced AS kept (day, tenant, model, book, calls, unpriced_calls, cost_nusd, usage)
-            SELECT day, tenant, model, book, calls, unpriced, cost, usage::jsonb
-            FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
-                 AS row (day, tenant, model, book, calls, unpriced, cost, usage)
+            SELECT (%s::date[])[place], tenant, model, book, (%s::bigint[])[place], (%s::bigint[])[place], (%s::bigint[])[place],
+                   usage::jsonb
+            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS row (tenant, model, book, usage, place)
             ON CONFLICT (day, tenant, model, book) DO UPDATE
             SET calls = {added("calls")}, unpriced_calls = {added("unpriced_calls")}, cost_nusd = {added("cost_nusd")},
                 usage = tg_counts_merge(kept.usage, excluded.usage)
             """.encode(),  # noqa: S608  (names of our own columns)
             [
                 plain(days),
-                *map(texts, (tenants, models, books)),
                 *(bounded(self._sums[key][index] for key in keys) for index in range(3)),
+                *map(texts, (tenants, models, books)),
                 texts([counts_json(self._usage[key]) for key in keys]),
             ],
         )

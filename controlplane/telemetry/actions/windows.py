@@ -175,8 +175,6 @@ def _window_upsert(table: str, shapes: tuple[str, ...]) -> bytes:
     What merges a distribution is made ready for every statement that names it, whether any row has one or not.
     """
     keys = ("starts_at", "tenant", "route", "model", "category")
-    names = [*keys, *SUMS, *shapes]
-    types = ["timestamptz", *["text"] * 4, *["bigint"] * len(SUMS), *["text"] * len(shapes)]
     casts = {name: f"{name}::{kind}" if name in shapes else f"'{{}}'::{kind}" for name, kind in _SHAPES.items()}
     merges = {name: "tg_counts_merge" if name == "kinds" else "tg_dist_merge" for name in shapes}
     updates = [
@@ -185,8 +183,9 @@ def _window_upsert(table: str, shapes: tuple[str, ...]) -> bytes:
     ]
     return f"""
         INSERT INTO {table} AS kept ({", ".join((*keys, *SUMS, *casts))})
-        SELECT {", ".join((*keys, *SUMS, *casts.values()))}
-        FROM unnest({", ".join(f"%s::{kind}[]" for kind in types)}) AS row ({", ".join(names)})
+        SELECT {", ".join(("(%s::timestamptz[])[place]", *keys[1:], *["(%s::bigint[])[place]"] * len(SUMS), *casts.values()))}
+        FROM unnest({", ".join(["%s::text[]"] * (len(keys) - 1 + len(shapes)))}) WITH ORDINALITY
+             AS row ({", ".join((*keys[1:], *shapes, "place"))})
         ON CONFLICT ({", ".join(keys)}) DO UPDATE SET {", ".join(updates)}
     """.encode()  # noqa: S608  (names of our own tables and columns)
 
@@ -202,11 +201,13 @@ async def _store_windows(connection: AsyncConnection[Any], table: str, windows: 
     if any(each.kinds for each in sums):
         named.add("kinds")
     shapes = tuple(name for name in _SHAPES if name in named)
+    starts, *names = _key_columns(moments, keys)
     await connection.execute(
         _window_upsert(table, shapes),
         [
-            *_key_columns(moments, keys),
+            starts,
             *map(bounded, zip(*(each.amounts for each in sums), strict=True)),
+            *names,
             *(texts([each.packed(name) for each in sums]) for name in shapes),
         ],
     )
@@ -222,18 +223,20 @@ async def _store_days(connection: AsyncConnection[Any], days: Mapping[Day, list[
     if not days:
         return
     ordered = sorted(days.items())
+    starts, *names = _key_columns(plain, [key for key, _ in ordered])
     await connection.execute(
         f"""
         INSERT INTO telemetry_usage_daily AS kept (day, tenant, route, model, category, calls, input_tokens,
                                                    cached_input_tokens, output_tokens, cost_nusd)
-        SELECT * FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],
-                             %s::bigint[], %s::bigint[], %s::bigint[])
+        SELECT (%s::date[])[place], tenant, route, model, category, {", ".join(["(%s::bigint[])[place]"] * len(_DAILY))}
+        FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS row (tenant, route, model, category, place)
         ON CONFLICT (day, tenant, route, model, category) DO UPDATE
         SET {", ".join(f"{name} = {added(name)}" for name in _DAILY)}
         """.encode(),  # noqa: S608  (names of our own columns)
         [
-            *_key_columns(plain, [key for key, _ in ordered]),
+            starts,
             *(bounded(sums[index] for _, sums in ordered) for index in range(len(_DAILY))),
+            *names,
         ],
     )
 
