@@ -137,7 +137,11 @@ def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
         "longer than": lambda n: {"min_ms": "2400"},
         "dearer than": lambda n: {"min_usd": "0.01"},
         "by attribute": lambda n: {"attribute": "gen_ai.request.model=gpt-4o"},
-    }
+        "by release with errors": lambda n: {"release": "r1", "status": "error"},
+        "of a tenant by route and model without errors": lambda n: {
+            "tenant": whose(n), "route": "chat", "model": "gpt-4o", "status": "ok",
+        },
+    }  # fmt: skip
     for name, made in filters.items():
         yield Asked(
             f"traces {name}, a day",
@@ -147,8 +151,17 @@ def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
         "of all",
         "of a tenant",
         "with errors",
+        "without errors",
+        "by model",
         "of a tenant by route",
+        "of a tenant with errors",
+        "by release with errors",
+        "of a tenant by route and model without errors",
         "by session",
+        "by user of a tenant",
+        "by name",
+        "longer than",
+        "by attribute",
     ):  # steps begin as pages begin them
         made = filters[name]
         yield Asked(
@@ -173,6 +186,11 @@ def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
             f"sessions of a tenant, {length}",
             lambda n, since=since: queries.sessions_seen_by(asker, queries.TraceFilter(tenant=whose(n)), since, 101),
         )
+
+    yield Asked(
+        "sessions by user, a day",
+        lambda n: queries.sessions_seen_by(asker, queries.TraceFilter(user=f"u-{n % 9}-{n}"), day, 101),
+    )
 
 
 RANGES = {"an hour": (3600, 60), "a day": (86400, 900), "30 days": (30 * 86400, 6 * 3600)}
@@ -202,6 +220,11 @@ def _metrics(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterat
     yield Asked(
         "metric of OTLP by tenant, a day", lambda n: asked("http.server.request.duration", "tenant", 86400, 900, "")
     )
+    day = queries.Question(now - timedelta(hours=48), now - timedelta(hours=24), 900, "tenant")
+    yield Asked(
+        "metric request_latency_ms by tenant, the day before",
+        lambda n: queries.course_seen_by(asker, queries.SEVEN["request_latency_ms"], day, some),
+    )
     question = queries.Question(now - timedelta(hours=24), now, 900)
     latency = queries.SEVEN["request_latency_ms"]
     yield Asked("exemplars, a day", lambda n: queries.exemplars_seen_by(asker, latency, question))
@@ -219,11 +242,57 @@ def _pages(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
         yield Asked(
             f"tenant figures, {length}", lambda n, since=since: queries.figures(asker, since, now, some[n % len(some)])
         )
+    yield from _decisions(queries, asker, now)
     today = now.date()
     yield Asked("usage by tenant, 30 days", lambda n: queries.usage(asker, "tenant", days=30, today=today))
     yield Asked(
         "cost per day of a tenant", lambda n: queries.daily_costs(asker, "route", today, 30, some[n % len(some)])
     )
+
+
+def _decisions(queries: Any, asker: Any, now: datetime) -> Iterator[Asked]:
+    """Ask what alerts, service levels and budgets ask."""
+    hour, day = now - timedelta(hours=1), now - timedelta(hours=24)
+    lengths = (300, 1800, 3600, 7200, 21600, 86400, 3 * 86400, 28 * 86400)
+    limit = 900_000.0  # microseconds
+    for what, column in (("availability", ""), ("latency", "latency_us")):
+        yield Asked(
+            f"service level of {what}, all its windows",
+            lambda n, column=column: queries.counts_over(asker, now, lengths, column, limit),
+        )
+    whole = now.replace(minute=0, second=0, microsecond=0)
+    for name, length, step_s in (("28 days", 28 * 86400, 12 * 3600), ("a day by 5 minutes", 90_000, 300)):
+        until = whole if step_s > 300 else datetime.fromtimestamp(now.timestamp() // 300 * 300, UTC)
+        since = until - timedelta(seconds=length)
+        yield Asked(
+            f"course of a service level of latency, {name}",
+            lambda n, since=since, until=until, s=step_s: queries.beyond_steps(
+                asker, since, until, s, "latency_us", limit
+            ),
+        )
+        yield Asked(
+            f"course of a service level of availability, {name}",
+            lambda n, since=since, until=until, s=step_s: queries.measured_steps(asker, since, until, s, latency=False),
+        )
+    for by in ("tenant", "route"):
+        yield Asked(
+            f"worst offenders by {by}, a day",
+            lambda n, by=by: queries.beyond_by(asker, day, now, by, "latency_us", limit),
+        )
+    steps = datetime.fromtimestamp(now.timestamp() // 300 * 300, UTC)
+    for by in ("", "tenant"):
+        yield Asked(
+            f"a rule{f' by {by}' if by else ''} on the past, a week",
+            lambda n, by=by: queries.measured_steps(asker, steps - timedelta(days=7), steps, 300, by),
+        )
+        yield Asked(
+            f"a rule{f' by {by}' if by else ''}, 5 min",
+            lambda n, by=by: queries.measured(asker, now - timedelta(minutes=5), now, by),
+        )
+    yield Asked("breakers that refused, a day", lambda n: queries.breakers_refusing(asker, day, now, 300))
+    yield Asked("what watching alone would have done, a day", lambda n: queries.watched(asker, day, now))
+    yield Asked("kinds of a route, an hour", lambda n: queries.kinds(asker, hour, now, route="chat"))
+    yield Asked("costs of the last hour", lambda n: queries.costs(hour, now))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,9 @@ def _over(
     width = max(1, -(-spec.window_s // STEP_S))
     lead = max(width - 1, lead_s // STEP_S)
     start = since - timedelta(seconds=lead * STEP_S)
-    found = telemetry.measured_steps(asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model)
+    found = telemetry.measured_steps(
+        asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model, latency=_needs_latency(spec)
+    )
     if not spec.by:
         empty = [Measured(float(STEP_S)) for _ in telemetry.slots_of(start, until, STEP_S)]
         found = {"": found.get("", empty)}

@@ -53,7 +53,7 @@ def _kept(kept: Kept, piece: Piece, slugs: Sequence[str] | None) -> Statement:
     return sql, [*values, piece.since, piece.until]
 
 
-def _together(parts: Sequence[Statement]) -> Statement:
+def together(parts: Sequence[Statement]) -> Statement:
     return " UNION ALL ".join(f"({sql})" for sql, _ in parts), [value for _, values in parts for value in values]
 
 
@@ -74,7 +74,7 @@ def counted_traces(wanted: Wanted, step_s: int) -> Statement:
         first = FIRST_SPANS.format(clause="AND r.starts_at < %s" + scope, order="")
         sql = f"SELECT starts_at, 1 AS traces, (status = 2)::int AS errors FROM ({first}) AS first"  # noqa: S608 - as above
         parts.append((sql, [piece.since, piece.until, *values] * 2))
-    return _together(parts)
+    return together(parts)
 
 
 def counted_calls(slugs: Sequence[str] | None, since: datetime, until: datetime) -> Statement:
@@ -90,7 +90,7 @@ def counted_calls(slugs: Sequence[str] | None, since: datetime, until: datetime)
                          cost_nusd, duration_us
                   FROM ({calls_between(scope, f"ORDER BY starts_at DESC LIMIT {MOST_SPANS}")}) AS call"""  # noqa: S608 - as above
         parts.append((sql, [*within, *within]))
-    return _together(parts)
+    return together(parts)
 
 
 def newest_sessions(wanted: Wanted, limit: int) -> list[Session]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.telemetry.counted import counted_calls, counted_traces, is_counted, like, newest_sessions
+from controlplane.telemetry.counted import (
+    counted_calls,
+    counted_traces,
+    is_counted,
+    like,
+    newest_sessions,
+)
 from controlplane.telemetry.models import Span
 from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.shaped import is_shaped, newest_shaped, shaped_traces
 from controlplane.telemetry.spansums import FIRST_SPANS
 from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter, Wanted
 
@@ -130,16 +138,38 @@ def _of_sums(wanted: TraceFilter, found: _Clauses) -> None:
             found.add(f"{subject} >= %s", least * factor)
 
 
-def first_spans(wanted: Wanted) -> tuple[str, list[Any]]:
-    """Return SQL for the first spans of the traces that fit, and its parameters."""
-    clauses = _clauses(wanted)
+def first_spans(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
+    """Return SQL for the first spans of the traces that fit, and its parameters. ``few``: there are so few that each is looked at."""
+    clauses = _clauses(wanted, page=few)
     return FIRST_SPANS.format(clause=clauses.text, order=""), [wanted.since, *clauses.values] * 2
 
 
-def first_slots(wanted: Wanted) -> tuple[str, list[Any]]:
+def first_slots(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
     """Return the same with a row of ``starts_at``, traces and errors for each."""
-    first, values = first_spans(wanted)
+    first, values = first_spans(wanted, few=few)
     return f"SELECT starts_at, 1 AS traces, (status = 2)::int AS errors FROM ({first}) AS first", values  # noqa: S608 - as above
+
+
+def _counted(wanted: Wanted, step_s: int) -> tuple[str, list[Any]]:
+    if is_counted(wanted):
+        return counted_traces(wanted, step_s)
+    if is_shaped(wanted) and not wanted.cursor:
+        return shaped_traces(wanted, step_s, lambda newest: first_slots(newest, few=True))
+    return first_slots(wanted)
+
+
+def _newest(wanted: Wanted, limit: int) -> tuple[str, list[Any]]:
+    """Return SQL for the newest first spans of traces that fit."""
+    clauses = _clauses(wanted, page=True)
+    sql = FIRST_SPANS.format(clause=clauses.text, order="ORDER BY r.starts_at DESC, r.trace_id DESC LIMIT %s")
+    return sql, [wanted.since, *clauses.values, limit] * 2
+
+
+def _newest_shaped(wanted: Wanted, limit: int) -> tuple[str, list[Any]]:
+    """Return the same from what is kept of their shapes, and from the spans that are not folded yet."""
+    (kept, named), mark = newest_shaped(wanted, limit)
+    fresh, values = _newest(replace(wanted, since=mark), limit)
+    return f"({kept}) UNION ALL ({fresh})", [*named, *values]
 
 
 class PostgresSpans:
@@ -148,9 +178,7 @@ class PostgresSpans:
     def traces(self, wanted: Wanted, limit: int) -> list[Trace]:
         if wanted.cursor:
             datetime.fromisoformat(wanted.cursor.partition("~")[0])
-        clauses = _clauses(wanted, page=True)
-        first = FIRST_SPANS.format(clause=clauses.text, order="ORDER BY r.starts_at DESC, r.trace_id DESC LIMIT %s")
-        once = [wanted.since, *clauses.values, limit]
+        first, values = _newest_shaped(wanted, limit) if is_shaped(wanted) else _newest(wanted, limit)
         sql = f"""
             WITH page AS ({first} ORDER BY starts_at DESC, trace_id DESC LIMIT %s)
             SELECT r.trace_id, r.starts_at, r.duration_us, r.tenant, r.service, r.name, r.status, r.rootless, sums.*
@@ -161,10 +189,10 @@ class PostgresSpans:
                        {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
                 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id) AS sums
             ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
-        return [Trace(*row) for row in patient_rows(sql, [*once, *once, limit])]
+        return [Trace(*row) for row in patient_rows(sql, [*values, limit])]
 
     def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
-        sql, values = counted_traces(wanted, step_s) if is_counted(wanted) else first_slots(wanted)
+        sql, values = _counted(wanted, step_s)
         sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, tg_whole(sum(traces)), tg_whole(sum(errors))
                   FROM ({sql}) AS counted GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
         return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *values])]

@@ -52,6 +52,13 @@ TOGETHER = (
     Rung(10, "telemetry_window_10s"),
 )
 
+ALL_IN_ALL = (
+    *WHOLE_TENANTS[:3],
+    TOGETHER[1],
+    WHOLE_TENANTS[3],
+    *TOGETHER[3:],
+)  # one row for each window, where there are such
+
 
 def floor(at: datetime, step_s: int) -> datetime:
     """Return the start of the window that ``at`` is in."""

@@ -17,6 +17,7 @@ from controlplane.telemetry.actions.ladder import climb
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, LateHour
 from controlplane.telemetry.queries import SEVEN, Course, Question
 from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.lines import Packed, sought, tails_of
 from controlplane.telemetry.resolutions import BY_TENANT, EPOCH, TOGETHER, WHOLE_TENANTS, Piece, ceiling, floor, pieces
 from controlplane.tenancy.queries import SYSTEM
 from tidegate.core.window import Distribution
@@ -88,6 +89,40 @@ def test_figures__from_long_windows_and_from_short_ones__are_the_same(
     exact = sorted(value for at, value in values if at >= since)
     assert plain.calls == len(exact)
     assert plain.latency_us.p99 == pytest.approx(exact[-(-99 * len(exact) // 100) - 1], rel=0.011)
+
+
+def _decided() -> list[object]:
+    since, until, limit = floor(NOW, 900) - timedelta(hours=24), floor(NOW, 900), 450_000.0
+    lengths = [300, 3600, 86400]
+    return [
+        *(
+            queries.counts_over(SYSTEM, NOW, lengths, column, limit, route)
+            for column in ("", "latency_us")
+            for route in ("", "chat")
+        ),
+        *(queries.beyond_steps(SYSTEM, since, until, step_s, "latency_us", limit) for step_s in (300, 900, 3600)),
+        *(queries.beyond_by(SYSTEM, since, until, by, "latency_us", limit) for by in ("tenant", "route", "model")),
+        *(queries.measured(SYSTEM, since, until, by) for by in ("", "tenant", "route")),
+        *(queries.measured_steps(SYSTEM, since, until, 900, by) for by in ("", "tenant", "model")),
+        queries.beyond(SYSTEM, since, until, "latency_us", limit),
+        queries.minutes_with_windows(SYSTEM, since + timedelta(hours=3), until),
+    ]
+
+
+def test_figures_for_decisions__from_long_windows_and_from_short_ones__are_the_same(
+    values: list[tuple[datetime, int]],
+) -> None:
+    plain = _decided()
+
+    _climbed()
+
+    assert _decided() == plain
+    since = floor(NOW, 900) - timedelta(hours=24)
+    total, bad = queries.beyond(SYSTEM, since, floor(NOW, 900), "latency_us", 450_000.0)
+    exact = [value for at, value in values if since <= at < floor(NOW, 900)]
+    assert total == len(exact)
+    near = [sum(value > 450_000 * part for value in exact) for part in (1.011, 1 / 1.011)]
+    assert near[0] <= bad <= near[1]
 
 
 @pytest.mark.parametrize("by", ["", "tenant", "route", "model"])
@@ -204,3 +239,18 @@ def test_pieces__a_day_till_now__is_few_long_ones_with_short_ones_at_the_end() -
 
     assert [piece.table.rpartition("_")[2] for piece in found] == ["1h", "6h", "1h", "1m"]
     assert isinstance(found[0], Piece)
+
+
+@given(st.lists(st.lists(st.integers(1, 10**9), min_size=1, max_size=400), min_size=1, max_size=6))
+def test_tails__of_rows_that_are_merged_or_only_searched__are_the_same(rows: list[list[int]]) -> None:
+    packed, every = [], Distribution()
+    for values in rows:
+        spread = Distribution()
+        spread.add_all(values)
+        every.add_all(values)
+        packed.append(Packed(spread.packed()[4:]))
+
+    whole = tails_of([Packed(every.packed()[4:])])
+
+    assert sought(packed) == whole
+    assert tails_of(packed) == whole

@@ -29,7 +29,10 @@ POINT_HOURS = Partitioned("telemetry_point_1h", "at", monthly=True)
 FINE_SUMS = tuple(Partitioned(f"telemetry_{kind}_10s", "starts_at") for kind in ("traces", "mesh"))
 SPAN_SUMS = (
     *(Partitioned(f"telemetry_{kind}_{step}", "starts_at") for kind in ("traces", "mesh") for step in ("15m", "6h")),
-    Partitioned("telemetry_session_day", "starts_at"),
+    *(
+        Partitioned(f"telemetry_{name}", "starts_at")
+        for name in ("session_day", "trace_head", "trace_shape", "shape_15m", "shape_6h")
+    ),
 )
 ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_QUARTERS, POINT_HOURS, *FINE_SUMS, *SPAN_SUMS)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from controlplane.telemetry import shapes
+from controlplane.telemetry.actions.trace_shapes import fold_shapes
 from controlplane.telemetry.resolutions import EVERYBODY, Interval, floor, whole_windows
 from controlplane.telemetry.spansums import (
     FINE_S,
@@ -51,13 +53,14 @@ def fold_spans(*, now: datetime, kept_since: datetime) -> int:
     for _ in range(MOST_CHUNKS):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('telemetry.spans'))")
-            start = _start(kept_since)
+            start = _start(MARK, kept_since)
             if start is None:
                 return 0
             ends = max(start, min(floor(now - SETTLED, FINE_S), start + CHUNK))
             late, notes = _late(kept_since)
             intervals = whole_windows(FINE_S, [(max(kept_since, start - AGAIN), ends), *_widened(late, now)], ends)
             _fold(intervals, ends)
+            _fold_shapes(intervals, ends, kept_since)
             _run("DELETE FROM telemetry_late_spans WHERE id = ANY(%s)", notes)
             _run(_SET_MARK, MARK, ends)
         folded += sum((over - begins for begins, over in intervals), timedelta(0))
@@ -66,13 +69,13 @@ def fold_spans(*, now: datetime, kept_since: datetime) -> int:
     return int(folded.total_seconds())
 
 
-def _start(kept_since: datetime) -> datetime | None:
-    """Return until when all is folded, or where the first span begins; ``None`` when there is none."""
+def _start(mark: str, kept_since: datetime) -> datetime | None:
+    """Return until when all is folded under a mark, or where the first span begins; ``None`` when there is none."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce((SELECT until FROM telemetry_fold WHERE kind = %s), (SELECT min(starts_at) FROM telemetry_span "
             "WHERE starts_at >= %s))",
-            [MARK, kept_since],
+            [mark, kept_since],
         )
         first = cursor.fetchone()[0]
     return None if first is None else floor(max(first, kept_since), FINE_S)
@@ -111,6 +114,16 @@ def _fold(intervals: Iterable[Interval], ends: datetime) -> None:
         for begins, over in whole_windows(step_s, changed, floor(ends, step_s)):
             for kept in (OF_TRACES, OF_MESH):
                 _sum_windows(kept, source, name, begins, over)
+
+
+def _fold_shapes(intervals: Iterable[Interval], ends: datetime, kept_since: datetime) -> None:
+    """Fold what traces are like of ``intervals``, and go on from where that is folded until: that may be far behind, after an update."""
+    start = min(ends, _start(shapes.MARK, kept_since) or ends)
+    over = min(ends, start + CHUNK)
+    for begins, until in whole_windows(FINE_S, [*intervals, (start, over)], over):
+        for part in _chunks(begins, until):
+            fold_shapes(*part)
+    _run(_SET_MARK, shapes.MARK, over)
 
 
 def _chunks(begins: datetime, ends: datetime) -> Iterator[Interval]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
-from controlplane.telemetry.resolutions import BY_TENANT, TOGETHER, Piece, Rung, pieces
+from controlplane.telemetry.resolutions import ALL_IN_ALL, BY_TENANT, EVERYBODY, TOGETHER, Piece, Rung, pieces
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE, quantile
 
@@ -21,7 +21,8 @@ _COUNTS = (
 _FINE_FOR = timedelta(minutes=15)  # spans of time up to this are read at ten seconds
 _MINUTES_FOR = timedelta(hours=26)
 _LAG = timedelta(minutes=5)  # what is further behind than that is not read
-_COLUMNS = ", ".join(("starts_at", "tenant", "route", "model", "category", *_COUNTS, "kinds", *_DISTRIBUTIONS))
+_NAMES = ("tenant", "route", "model", "category")
+_COLUMNS = ", ".join(("starts_at", *_NAMES, *_COUNTS, "kinds", *_DISTRIBUTIONS))
 # Hours as far as they are folded, minutes since.
 BY_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
               WHERE starts_at < (SELECT until FROM telemetry_fold WHERE kind = 'windows')
@@ -113,16 +114,19 @@ class Point:
     sessions: int = 0  # sum of the samples: one per instance, tenant, route and second
 
 
-def table_of(since: datetime, until: datetime, *, step_s: int | None = None, together: bool = False) -> str:
+def table_of(
+    since: datetime, until: datetime, *, step_s: int | None = None, together: bool = False, all_in_all: bool = False
+) -> str:
     """Return what to read windows of a span of time from: few long ones inside, short ones at its edges.
 
-    With ``step_s`` they lie within steps from ``since`` on. ``together``: tenants and categories need not be told apart.
+    With ``step_s`` they lie within steps from ``since`` on. ``together``: tenants and categories need not be told apart; ``all_in_all``:
+    nor routes and models.
     """
     marks = dict(rows("SELECT kind, until FROM telemetry_fold", []))
     fine = until - since <= _FINE_FOR
     rungs: Sequence[Rung] = BY_TENANT[-1:] if fine else BY_TENANT[:-1]
-    if together and _caught_up(marks, until):
-        rungs = TOGETHER[-2:] if fine else TOGETHER
+    if (together or all_in_all) and _caught_up(marks, until):
+        rungs = TOGETHER[-2:] if fine else ALL_IN_ALL if all_in_all else TOGETHER
     parts = pieces(since, until, rungs, marks, step_s=step_s, finest_s=10)
     return "(" + " UNION ALL ".join(map(_part, parts)) + ") AS windows"
 
@@ -136,12 +140,15 @@ def _caught_up(marks: dict[str, datetime], until: datetime) -> bool:
 
 
 def _part(piece: Piece) -> str:
-    columns = _COLUMNS
+    columns, clause = _COLUMNS, ""
     if "_total_" in piece.table:
         columns = columns.replace("tenant", "'' AS tenant").replace("category", "'' AS category")
+    if "_tenant_" in piece.table:
+        clause = f"tenant = '{EVERYBODY}' AND "
+        columns = ", ".join(f"'' AS {name}" if name in _NAMES else name for name in columns.split(", "))
     return (
         f"SELECT {columns} FROM {piece.table} "  # noqa: S608 - names of ours, times that we write
-        f"WHERE starts_at >= '{piece.since.isoformat()}' AND starts_at < '{piece.until.isoformat()}'"
+        f"WHERE {clause}starts_at >= '{piece.since.isoformat()}' AND starts_at < '{piece.until.isoformat()}'"
     )
 
 
@@ -166,10 +173,11 @@ def figures(
     """Return the figures of the windows that start from ``since`` (included) to ``until`` (excluded)."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
+    table = table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))
     sums = ", ".join(f"tg_whole(coalesce(sum({name}), 0))" for name in _COUNTS)
     spreads = ", ".join(_merged(name) for name in _DISTRIBUTIONS)
     sql = f"""WITH hit AS MATERIALIZED (
-                SELECT * FROM {table_of(since, until, together=slugs is None)} WHERE starts_at >= %s AND starts_at < %s {clause})
+                SELECT * FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause})
               SELECT {sums}, {spreads}, {_FIRST_KNOWN} FROM hit
               """  # noqa: S608 - names of ours, values as parameters
     row = rows(sql, [since, until, *values])[0]
@@ -198,7 +206,8 @@ def series(
     """Return one point per ``step_s`` seconds from ``since`` to ``until``, empty ones included, the oldest first."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model, category=category)
-    table = table_of(since, until, step_s=step_s, together=slugs is None and not category)
+    together = slugs is None and not category
+    table = table_of(since, until, step_s=step_s, together=together, all_in_all=together and not (route or model))
     sums = ", ".join(f"tg_whole(sum({name}))" for name in _COUNTS)
     hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
     step = timedelta(seconds=step_s)

@@ -12,13 +12,16 @@ from controlplane.telemetry.queries import whole
 from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Source, course_of
 from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric
-from controlplane.telemetry.queries.reading import slugs_read, where
+from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.telemetry.resolutions import floor
 from controlplane.tenancy.queries import Asker
 
 MOST_EXEMPLARS = 60
 _LONG = timedelta(hours=26)
 _QUARTER_S = 900
+_QUARTERS = timedelta(minutes=30)  # a longer time has whole quarters of an hour in it
+MOST_PLACES = 64
+MOST_SAMPLES = (1 << 40) - 1  # in one packed bucket
 
 
 def _points(asked: Question, *, distributed: bool) -> str:
@@ -78,7 +81,7 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
     slugs = slugs_read(asker, asked.tenant or None)
     count = 0
     if metric.kind:
-        source = _of_points(slugs, metric, asked)
+        source = _of_points(slugs, metric, asked, names)
     elif asked.of_release:
         source = _of_spans(slugs, metric, asked)
     else:
@@ -92,7 +95,7 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
 
 def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
-    if not (asked.route or asked.model) and whole.holds("tenant", [], asked.step_s):
+    if not (asked.route or asked.model) and asked.until - asked.since > _QUARTERS:
         found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, asked.most))
         return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
@@ -177,7 +180,7 @@ def _of_spans(slugs: list[str] | None, metric: Metric, asked: Question) -> Sourc
     return Source(sql, [asked.since, asked.until, *values], metric.spread)
 
 
-def _of_points(slugs: list[str] | None, metric: Metric, asked: Question) -> Source:
+def _of_points(slugs: list[str] | None, metric: Metric, asked: Question, names: Sequence[str] | None) -> Source:
     """The points of all series of one name. Levels of several series are added up, each as its mean over a step."""
     clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
     name = f"series.{asked.by}" if asked.by in OTLP_DIMENSIONS else "''"
@@ -203,7 +206,44 @@ def _of_points(slugs: list[str] | None, metric: Metric, asked: Question) -> Sour
     sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
               WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
               AND point.at >= %s AND point.at < %s"""  # noqa: S608 - names of ours
-    return Source(sql, [*ahead, metric.name, *values, asked.since, asked.until], metric.spread)
+    values = [metric.name, *values]
+    places = _places(clause, values) if metric.spread else 0
+    values += [asked.since, asked.until]
+    if not places:
+        return Source(sql, [*ahead, *values], metric.spread)
+    chosen = list(names) if names is not None else None
+    return Source(
+        _by_bounds(sql, places, asked.most, named=chosen is not None),
+        [*values, *([chosen] if chosen is not None else []), timedelta(seconds=asked.step_s), asked.since],
+        packed=True,
+    )
+
+
+def _places(clause: str, values: Sequence[Any]) -> int:
+    """Return how many buckets the explicit histograms of a name have at most; nought when others have it too, or they are too many."""
+    sql = f"SELECT min(cardinality(bounds)), max(cardinality(bounds)) FROM telemetry_series WHERE name = %s {clause}"  # noqa: S608 - as above
+    ((least, most),) = rows(sql, values)
+    return most + 1 if least and most < MOST_PLACES else 0
+
+
+def _by_bounds(sql: str, places: int, most: int, *, named: bool) -> str:
+    """Add up rows of explicit histograms of equal bounds within a step, place by place; of names that are not drawn only what they weigh.
+
+    A last bucket that has values ends at the greatest of them, so that only rows that agree on it are one. Sums as floats are exact up
+    to 2^53, and much quicker. Parameters: those of ``sql``, the names when they are given, the step, the start.
+    """
+    added = ", ".join(f"least(sum(entries[{place}]::float8), {MOST_SAMPLES})::bigint" for place in range(1, places + 1))
+    sums = {label: f"sum({label})" for label in ("amount", "total", "weight")} | {"samples": "tg_whole(sum(samples))"}
+    extremes = {"least": "min(least)", "most": "max(most)"}
+    entries = f"(ARRAY[{added}])[1 : cardinality(bounds) + 1]"
+    drawn = _select("name", "date_bin(%s, at, %s)", **sums, **extremes, bounds="bounds", entries=entries)
+    last = "entries[cardinality(bounds) + 1] > 0"
+    top = f"SELECT name FROM point GROUP BY name ORDER BY sum(weight) DESC, name LIMIT {most}"  # noqa: S608 - names of ours
+    top = "SELECT unnest(%s::text[]) AS name" if named else top
+    return f"""
+        WITH point AS MATERIALIZED ({sql}), top AS MATERIALIZED ({top})
+        {drawn} FROM point WHERE name IN (SELECT name FROM top) GROUP BY 1, 2, bounds, {last}, CASE WHEN {last} THEN most END
+        UNION ALL {_select("name", "min(at)", **sums)} FROM point WHERE name NOT IN (SELECT name FROM top) GROUP BY 1"""  # noqa: S608
 
 
 def exemplars_seen_by(asker: Asker, metric: Metric, asked: Question) -> list[Exemplar]:

@@ -13,7 +13,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, chain
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from controlplane.telemetry.patience import patient_rows
@@ -24,6 +25,7 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99)
 NO_QUANTILES: tuple[float | None, ...] = (None,) * len(QUANTILES)
 _WHOLE = datetime(1, 1, 1, tzinfo=UTC)  # stands for the whole range where a step would stand
 _SHIFT = 40
+_LN_2 = math.log(2.0)
 _COUNT = (1 << _SHIFT) - 1
 _ZERO = -90_000  # below it lies OTLP's bucket of zero, and of what is negative
 
@@ -84,6 +86,27 @@ def _index(value: str) -> str:
     return f"ceil({BUCKETS_PER_OCTAVE} * ln(greatest({value}, 1e-300)) / ln(2.0::float8))::bigint"
 
 
+def _index_of(value: float) -> int:
+    return math.ceil(BUCKETS_PER_OCTAVE * math.log(max(value, 1e-300)) / _LN_2)
+
+
+@lru_cache(maxsize=256)
+def _middles(bounds: tuple[float, ...]) -> list[int]:
+    """Return the packed indexes of the middles of explicit buckets, but for the last one."""
+    first = _index_of(bounds[0] / 2)
+    return [first] + [_index_of(math.sqrt(low * high) if low > 0 else high / 2) for low, high in pairwise(bounds)]
+
+
+def _packed(bounds: Sequence[float], amounts: Sequence[int], most: float | None) -> list[int]:
+    """Return the amounts of an explicit histogram as packed buckets: the same as ``_SPREAD`` makes of them."""
+    last = _index_of(max(bounds[-1], bounds[-1] if most is None else most))
+    return [
+        (bucket << _SHIFT) + amount
+        for bucket, amount in zip([*_middles(tuple(bounds)), last], amounts, strict=False)
+        if amount
+    ]
+
+
 # An explicit bucket counts at its middle. The first has no beginning, the last no end but the greatest value that there was.
 _BUCKET = f"""CASE WHEN cardinality(bounds) = 0 THEN packed
     WHEN place > cardinality(bounds) THEN {_index("greatest(bounds[place - 1], coalesce(most, bounds[place - 1]))")}
@@ -129,16 +152,73 @@ def _statement(source: Source, most: int, *, named: bool) -> str:
         FROM placed {"LEFT JOIN tails USING (name, slot)" if source.spread else ""}"""  # noqa: S608 - sources of ours
 
 
+class Packed:
+    """Packed buckets of one row, in their order; how many values there are up to each is counted once."""
+
+    __slots__ = ("_seen", "entries")
+
+    def __init__(self, entries: Sequence[int]) -> None:
+        self.entries = entries
+        self._seen: list[int] = []
+
+    @property
+    def seen(self) -> list[int]:
+        if not self._seen:
+            self._seen = list(accumulate([entry & _COUNT for entry in self.entries]))
+        return self._seen
+
+    def up_to(self, bucket: int) -> int:
+        """Return how many values there are in the buckets up to ``bucket``."""
+        place = bisect_left(self.entries, (bucket + 1) << _SHIFT)
+        return self.seen[place - 1] if place else 0
+
+
+_LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
+
+
+def tails_of(rows: Sequence[Packed]) -> list[int | None]:
+    """Return the buckets that the quantiles of all rows together lie in."""
+    if not rows:
+        return [None] * len(QUANTILES)
+    if len(rows) > 1 and sum([len(row.entries) for row in rows]) > _LONG_ROW * len(rows):
+        return sought(rows)
+    whole = rows[0]
+    if len(rows) > 1:  # to sort them all is quicker than to add up equal ones
+        ordered = [entry for row in rows for entry in row.entries]
+        ordered.sort()
+        whole = Packed(ordered)
+    seen = whole.seen
+    return [whole.entries[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
+
+
+def sought(rows: Sequence[Packed]) -> list[int | None]:
+    """Find the buckets by halving, without merging anything: what few long rows cost least."""
+    low = min(row.entries[0] for row in rows) >> _SHIFT
+    last = max(row.entries[-1] for row in rows) >> _SHIFT
+    total = sum(row.seen[-1] for row in rows)
+    found = list[int | None]()
+    for share in QUANTILES:
+        wanted, high = math.ceil(total * share), last
+        while low < high:
+            middle = (low + high) // 2
+            if sum([row.up_to(middle) for row in rows]) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found.append(low)
+    return found
+
+
 class Merged:
     """What rows of one name in one step add up to."""
 
-    __slots__ = ("entries", "figures", "known", "least", "most")
+    __slots__ = ("figures", "known", "least", "most", "rows")
 
     def __init__(self) -> None:
         self.figures = [0.0] * 5  # amount, part, whole, samples, total
         self.least: float | None = None
         self.most: float | None = None
-        self.entries: list[Sequence[int]] = []  # packed buckets, in their order, of each row
+        self.rows: list[Packed] = []
         self.known: list[int | None] | None = (
             None  # the buckets of the quantiles, where somebody merged all that there is
         )
@@ -153,12 +233,12 @@ class Merged:
             self.most = most
 
     def spread(self, entries: Sequence[int]) -> None:
-        """Add packed buckets."""
-        self.entries.append(entries)
+        """Add packed buckets, of which there is one at least."""
+        self.rows.append(Packed(entries))
 
     def merge(self, other: Merged) -> None:
         self.add(other.figures, other.least, other.most)
-        self.entries += other.entries
+        self.rows += other.rows
 
     def step(self) -> Step:
         amount, part, whole, samples, total = self.figures
@@ -166,14 +246,8 @@ class Merged:
         return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
 
     def tails(self) -> list[int | None]:
-        """Return the buckets that the quantiles lie in. To sort them all is quicker than to add up equal ones."""
-        if self.known:
-            return self.known
-        ordered = self.entries[0] if len(self.entries) == 1 else sorted(chain.from_iterable(self.entries))
-        if not ordered:
-            return [None] * len(QUANTILES)
-        seen = list(accumulate([entry & _COUNT for entry in ordered]))
-        return [ordered[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
+        """Return the buckets that the quantiles lie in."""
+        return self.known or tails_of(self.rows)
 
 
 def _merged(source: Source, course: Course, names: Sequence[str] | None, most: int) -> Course:
@@ -184,14 +258,14 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
         weighed AS (
             SELECT name, row_number() OVER (ORDER BY sum(weight) DESC, name) AS rank, count(*) OVER () AS names FROM hit GROUP BY name)
         SELECT name, rank, names, date_bin(%s, at, %s), amount::float, part::float, whole::float, samples, total::float,
-               least::float, most::float, entries, tails FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
+               least::float, most::float, entries, tails, bounds FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
     values = [*source.values, timedelta(seconds=course.step_s), course.since]
     found: dict[tuple[int, str], dict[datetime, Merged]] = {}
     count = 0
     for name, rank, count, slot, *rest in patient_rows(  # noqa: B007
         sql, [*values, list(names)] if names is not None else values, binary=True
     ):
-        *figures, least, most, entries, tails = rest
+        *figures, least, most, entries, tails, bounds = rest
         slots = found.setdefault((rank, name), {})
         sums = slots.get(slot)
         if sums is None:
@@ -200,7 +274,7 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
         if tails:
             sums.known = tails
         elif entries:
-            sums.spread(entries)
+            sums.spread(_packed(bounds, entries, most) if bounds else entries)
     buckets = _buckets(source.whole, [name for _, name in found]) if source.whole else {}
     lines = []
     times = course.times
@@ -208,19 +282,20 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
         every = Merged()
         for sums in slots.values():
             every.merge(sums)
-        every.entries = buckets.get(name, every.entries)
+        every.rows = buckets.get(name, every.rows)
         steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
         lines.append(Line(name, steps, every.step()))
     return replace(course, lines=lines, names=count)
 
 
-def _buckets(source: tuple[str, list[Any]], names: Sequence[str]) -> dict[str, list[Sequence[int]]]:
+def _buckets(source: tuple[str, list[Any]], names: Sequence[str]) -> dict[str, list[Packed]]:
     """Return the packed buckets of all rows of some names."""
     sql, values = source
-    found: dict[str, list[Sequence[int]]] = {}
+    found: dict[str, list[Packed]] = {}
     sql = f"SELECT name, entries FROM ({sql}) AS hit WHERE name = ANY(%s) AND entries IS NOT NULL"  # noqa: S608 - sources of ours
     for name, entries in patient_rows(sql, [*values, list(names)], binary=True):
-        found.setdefault(name, []).append(entries)
+        if entries:
+            found.setdefault(name, []).append(Packed(entries))
     return found
 
 

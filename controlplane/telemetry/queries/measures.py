@@ -41,7 +41,11 @@ def measured(
     model: str = "",
 ) -> dict[str, Measured]:
     """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows."""
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model)
+    table = table_of(
+        since, until, together=slugs is None and by != "tenant", all_in_all=slugs is None and not (by or route or model)
+    )
     group = by if by in ("tenant", "route", "model") else "''"
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
@@ -49,7 +53,7 @@ def measured(
     )
     sql = f"""
         WITH hit AS MATERIALIZED (
-            SELECT {group} AS name, * FROM {table_of(since, until)} WHERE starts_at >= %s AND starts_at < %s {clause}),
+            SELECT {group} AS name, * FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}),
         counted AS (
             SELECT name, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
             FROM hit, unnest(latency_us[5:]) AS packed GROUP BY 1, 2),
@@ -86,13 +90,23 @@ def beyond(
     model: str = "",
 ) -> tuple[int, int]:
     """Return how many values of a distribution there were, and how many above ``limit``, to within a bucket (1.1 %)."""
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model)
+    sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(bad), 0))
+              FROM (SELECT {counted_beyond(column, limit)} FROM {table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))}
+                    WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours
+    ((total, bad),) = rows(sql, [since, until, *values])
+    return int(total), int(bad)
+
+
+def counted_beyond(column: str, limit: float) -> str:
+    """Return SQL for the values of a row, as ``amount``, and those above ``limit``, as ``bad``. Only the buckets above are looked at.
+
+    ``ValueError`` for what is no distribution of calls.
+    """
     if column not in ("latency_us", "call_cost_nusd", "tokens"):
         raise ValueError(f"{column} is no distribution of calls")
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
     last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0))
-              FROM (SELECT packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
-                    FROM {table_of(since, until)}, unnest({column}[5:]) AS packed
-                    WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours
-    ((total, bad),) = rows(sql, [last, since, until, *values])
-    return int(total), int(bad)
+    below = f"width_bucket({((last + 1) << 40) - 1}::bigint, {column}[5:])"
+    return f"""coalesce({column}[1], 0) AS amount, (
+        SELECT coalesce(sum(packed & ((1::bigint << 40) - 1)), 0) FROM unnest({column}[5 + {below} :]) AS packed) AS bad"""  # noqa: S608

@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.reading import slugs_read, where
 from controlplane.tenancy.queries import Asker
 
 
 def minutes_with_windows(asker: Asker, since: datetime, until: datetime) -> list[datetime]:
     """Return the minutes of a time of which windows arrived, the oldest first."""
-    clause, values = where(slugs_read(asker, None))
-    sql = f"""SELECT DISTINCT starts_at FROM telemetry_window_1m WHERE starts_at >= %s AND starts_at < %s {clause}
-              ORDER BY starts_at"""  # noqa: S608 - names of ours, values as parameters
+    slugs = slugs_read(asker, None)
+    clause, values = where(slugs)
+    sql = f"""SELECT DISTINCT date_trunc('minute', starts_at) AS minute FROM {table_of(since, until, step_s=60, together=slugs is None)}
+              WHERE starts_at >= %s AND starts_at < %s {clause} ORDER BY minute"""  # noqa: S608 - names of ours, values as parameters
     return [row[0] for row in patient_rows(sql, [since, until, *values])]
 
 
@@ -21,7 +23,9 @@ def breakers_refusing(
     asker: Asker, since: datetime, until: datetime, step_s: int, route: str = "", model: str = ""
 ) -> dict[datetime, int]:
     """Return, by the start of each step, on how many pairs of route and model an open breaker refused calls; no zeros."""
-    clause, values = where(slugs_read(asker, None), route=route, model=model)
-    sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, count(DISTINCT (route, model)) FROM telemetry_window_1m
+    slugs = slugs_read(asker, None)
+    clause, values = where(slugs, route=route, model=model)
+    table = table_of(since, until, step_s=step_s, together=slugs is None)
+    sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, count(DISTINCT (route, model)) FROM {table}
               WHERE starts_at >= %s AND starts_at < %s AND kinds ? 'refused.breaker_open' {clause} GROUP BY slot"""  # noqa: S608
     return dict(patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values]))

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from controlplane.telemetry.patience import patient_rows
-from controlplane.telemetry.queries.calls import BY_HOURS, table_of
-from controlplane.telemetry.queries.measures import COUNTS, QUANTILES, Measured, milliseconds
+from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.measures import COUNTS, QUANTILES, Measured, counted_beyond, milliseconds
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.tenancy.queries import Asker
-from tidegate.core.window import BUCKETS_PER_OCTAVE
 
 MOST_GROUPS = 8
-_HOUR_S = 3600
-_DAY_S = 86_400
-
-
-def _table(step_s: int) -> str:
-    return BY_HOURS if step_s >= _HOUR_S else "telemetry_window_1m"
 
 
 def measured_steps(
@@ -38,7 +30,15 @@ def measured_steps(
 
     Without ``latency`` that is left out, which is quicker. Steps are whole minutes, or whole hours from an hour on. The groups are tenants, routes or models, or one of the empty name.
     """
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model)
+    table = table_of(
+        since,
+        until,
+        step_s=step_s,
+        together=slugs is None and by != "tenant",
+        all_in_all=slugs is None and not (by or route or model),
+    )
     group = by if by in ("tenant", "route", "model") else "''"
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
@@ -49,7 +49,7 @@ def measured_steps(
         WITH hit AS MATERIALIZED (
             SELECT {group} AS name, date_bin(%s, starts_at, %s) AS slot, {", ".join(COUNTS)},
                    {"latency_us, " if latency else ""}queue_depth, sessions
-            FROM {_table(step_s)} WHERE starts_at >= %s AND starts_at < %s {clause}),
+            FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}),
         busiest AS (SELECT name FROM hit GROUP BY name ORDER BY sum(calls) DESC, name LIMIT {MOST_GROUPS}),
         counted AS (
             SELECT name, slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
@@ -89,18 +89,17 @@ def beyond_steps(
     model: str = "",
 ) -> list[tuple[int, int]]:
     """Return for every step how many values of a distribution there were, and how many above ``limit``."""
-    if column not in ("latency_us", "call_cost_nusd", "tokens"):
-        raise ValueError(f"{column} is no distribution of calls")
-    clause, values = where(slugs_read(asker, tenant), route=route, model=model)
-    last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT slot, tg_whole(sum(amount)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0))
-              FROM (SELECT date_bin(%s, starts_at, %s) AS slot, packed >> 40 AS bucket,
-                           packed & ((1::bigint << 40) - 1) AS amount
-                    FROM {_table(step_s)}, unnest({column}[5:]) AS packed
+    slugs = slugs_read(asker, tenant)
+    clause, values = where(slugs, route=route, model=model)
+    table = table_of(
+        since, until, step_s=step_s, together=slugs is None, all_in_all=slugs is None and not (route or model)
+    )
+    sql = f"""SELECT slot, tg_whole(sum(amount)), tg_whole(sum(bad))
+              FROM (SELECT date_bin(%s, starts_at, %s) AS slot, {counted_beyond(column, limit)} FROM {table}
                     WHERE starts_at >= %s AND starts_at < %s {clause}) AS each GROUP BY slot"""  # noqa: S608 - names of ours
     found = {
         slot: (int(total), int(bad))
-        for slot, total, bad in patient_rows(sql, [last, timedelta(seconds=step_s), since, since, until, *values])
+        for slot, total, bad in patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values])
     }
     return [found.get(slot, (0, 0)) for slot in slots_of(since, until, step_s)]
 
@@ -116,35 +115,19 @@ def counts_over(
 ) -> dict[int, tuple[int, int]]:
     """Return, for windows of those lengths that end at ``until``, how many calls there were and how many failed.
 
-    With a ``column``: how many values of that distribution there were, and how many above ``limit``. Lengths are read by the
-    minute up to a day, longer ones by hours.
+    With a ``column``: how many values of that distribution there were, and how many above ``limit``.
     """
-    if column not in ("", "latency_us", "call_cost_nusd", "tokens"):
-        raise ValueError(f"{column} is no distribution of calls")
-    clause, values = where(slugs_read(asker, None), route=route, model=model)
-    last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
+    slugs = slugs_read(asker, None)
+    clause, values = where(slugs, route=route, model=model)
+    counted = counted_beyond(column, limit) if column else "calls AS amount, errors AS bad"
     found: dict[int, tuple[int, int]] = {}
-    for table, wanted in (
-        ("telemetry_window_1m", [each for each in lengths_s if each <= _DAY_S]),
-        (BY_HOURS, [each for each in lengths_s if each > _DAY_S]),
-    ):
-        if not wanted:
-            continue
-        begins = [until - timedelta(seconds=each) for each in wanted]
-        source = f"SELECT starts_at, calls AS amount, errors AS bad FROM {table}"  # noqa: S608 - names of ours
-        if column:
-            source = f"""SELECT starts_at, packed & ((1::bigint << 40) - 1) AS amount,
-                                CASE WHEN packed >> 40 > {last} THEN packed & ((1::bigint << 40) - 1) ELSE 0 END AS bad
-                         FROM {table}, unnest({column}[5:]) AS packed"""  # noqa: S608 - names of ours
-        sums = ", ".join(
-            "tg_whole(coalesce(sum(amount) FILTER (WHERE starts_at >= %s), 0)), "
-            "tg_whole(coalesce(sum(bad) FILTER (WHERE starts_at >= %s), 0))"
-            for _ in wanted
-        )
-        sql = f"""SELECT {sums} FROM ({source} WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608
-        twice = [begin for begin in begins for _ in range(2)]
-        (row,) = rows(sql, [*twice, min(begins), until, *values])
-        found |= {length: (row[2 * place], row[2 * place + 1]) for place, length in enumerate(wanted)}
+    for length in lengths_s:
+        since = until - timedelta(seconds=length)
+        sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(bad), 0))
+                  FROM (SELECT {counted} FROM {table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))}
+                        WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours
+        ((amount, bad),) = patient_rows(sql, [since, until, *values])
+        found[length] = (amount, bad)
     return found
 
 
@@ -159,16 +142,18 @@ def beyond_by(
     model: str = "",
 ) -> dict[str, tuple[int, int]]:
     """Return the same per tenant, route or model: those with most values above ``limit`` first."""
-    if column not in ("latency_us", "call_cost_nusd", "tokens") or by not in ("tenant", "route", "model"):
-        raise ValueError(f"{column} by {by} is not kept")
-    clause, values = where(slugs_read(asker, None), route=route, model=model)
-    last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    sql = f"""SELECT name, tg_whole(sum(amount)), tg_whole(coalesce(sum(amount) FILTER (WHERE bucket > %s), 0)) AS bad
-              FROM (SELECT {by} AS name, packed >> 40 AS bucket, packed & ((1::bigint << 40) - 1) AS amount
-                    FROM {table_of(since, until)}, unnest({column}[5:]) AS packed
+    if by not in ("tenant", "route", "model"):
+        raise ValueError(f"calls by {by} are not kept")
+    slugs = slugs_read(asker, None)
+    clause, values = where(slugs, route=route, model=model)
+    table = table_of(
+        since, until, together=slugs is None and by != "tenant", all_in_all=slugs is None and not (by or route or model)
+    )
+    sql = f"""SELECT name, tg_whole(sum(amount)), tg_whole(coalesce(sum(bad), 0)) AS bad
+              FROM (SELECT {by} AS name, {counted_beyond(column, limit)} FROM {table}
                     WHERE starts_at >= %s AND starts_at < %s {clause}) AS each
-              GROUP BY name ORDER BY bad DESC, name LIMIT 200"""  # noqa: S608 - names of ours
-    return {name: (int(total), int(bad)) for name, total, bad in patient_rows(sql, [last, since, until, *values])}
+              GROUP BY name ORDER BY 3 DESC, name LIMIT 200"""  # noqa: S608 - names of ours
+    return {name: (int(total), int(bad)) for name, total, bad in patient_rows(sql, [since, until, *values])}
 
 
 def newest_window(asker: Asker, since: datetime, until: datetime) -> datetime | None:

@@ -23,10 +23,8 @@ def _cut(since: datetime, until: datetime, step_s: int | None) -> list[Piece]:
 
 
 def holds(by: str, slugs: Sequence[str] | None, step_s: int) -> bool:
-    """Return whether they answer a question in such steps: of tenants apart, of one of them or of all."""
-    apart = by == "tenant" and slugs is not None
-    together = by == "" and (slugs is None or len(slugs) == 1)
-    return step_s % WHOLE_TENANTS[-1].step_s == 0 and (apart or together)
+    """Return whether they answer a question in such steps: of tenants apart, of some of them together or of all."""
+    return step_s % WHOLE_TENANTS[-1].step_s == 0 and (by == "" or (by == "tenant" and slugs is not None))
 
 
 def heaviest(metric: Metric, since: datetime, until: datetime, limit: int) -> Statement:
@@ -65,7 +63,8 @@ def statement(
         table = piece.table
         if table == _NEWEST:
             table = table_of(piece.since, piece.until, step_s=step_s, together=slugs is None)
-        ready = metric.spread and any(rung.step_s == step_s and rung.table == table for rung in WHOLE_TENANTS)
+        alone = by == "tenant" or slugs is None or len(slugs) == 1  # else rows of several tenants are merged
+        ready = alone and metric.spread and any(rung.step_s == step_s and rung.table == table for rung in WHOLE_TENANTS)
         columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
         if metric.column:
             columns |= _distribution(metric.column, ready=ready, spread=metric.spread)
