@@ -7,6 +7,7 @@ import orjson
 import pytest
 from asgiref.sync import sync_to_async
 
+from controlplane.state.stores.valkey import MOST_CONNECTIONS
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller
@@ -43,6 +44,16 @@ async def test_ops__a_value_is_set_read_and_deleted__on_every_tier(ask: Caller, 
     assert (gone["existed"], again["existed"]) == (True, False)
     assert after["items"] == {}
     assert gone["version"] > wrote["version"]
+
+
+async def test_ops__on_more_sessions_at_once_than_there_are_connections__wait_and_lose_none(ask: Caller) -> None:
+    count = 4 * MOST_CONNECTIONS
+
+    wrote = await asyncio.gather(*(do(ask, op("set", "session", f"s-{n}", key="a", value=n)) for n in range(count)))
+    found = await asyncio.gather(*(do(ask, op("get", "session", f"s-{n}")) for n in range(count)))
+
+    assert [answer["items"]["a"]["v"] for (answer,) in found] == [*range(count)]
+    assert len({answer["memory"]["generation"] for (answer,) in (*wrote, *found)}) == 1  # the cache has one life
 
 
 @pytest.mark.parametrize("kind", KINDS)

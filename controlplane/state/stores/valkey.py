@@ -19,8 +19,22 @@ from controlplane.state.stores import scripts
 from controlplane.state.stores.words import HOLE_MS, OP_MEMORY_S, Done, Frozen, Item, Lost, Moved, Put, Space
 
 TIMEOUT_S = 1.0
+MOST_CONNECTIONS = 64
 _SEALED, _DELETED, _HOLE = 1, 2, 4
 GONE = (Broken, TooLate, OSError)
+
+
+def _client(url: str, timeout_s: float, connections: int) -> Redis:
+    """Return a client of at most so many connections. Who finds all in use waits for one: a cache that is busy is not lost."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=None,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+    )
+    return Redis.from_pool(pool)
 
 
 class Seen(NamedTuple):
@@ -36,17 +50,13 @@ class ValkeyStore:
     """One cache. ``Lost`` when it does not answer or has forgotten; the caller says by which generation it goes."""
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self.valkey: Redis = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
-            max_connections=64,
-        )
+        self.valkey = _client(url, timeout_s, MOST_CONNECTIONS)
+        self._doubting = _client(url, timeout_s, 2)  # so that a question whether the cache is there waits for no other
         self._scripts: dict[str, AsyncScript] = {}
 
     async def close(self) -> None:
         await self.valkey.aclose()
+        await self._doubting.aclose()
 
     async def run(self, text: str, *arguments: Any) -> list[Any]:
         """Run one of our scripts; its first answer says whether it was carried out."""
@@ -140,7 +150,7 @@ class ValkeyStore:
         problem: Exception = Lost("not asked")
         for _ in range(2):
             try:
-                return int(await self.valkey.get("tgs:mark") or 0)
+                return int(await self._doubting.get("tgs:mark") or 0)
             except GONE as error:
                 problem = error
         raise Lost(str(problem)) from problem
