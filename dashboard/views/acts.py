@@ -45,11 +45,17 @@ def acting(
             return response
         if not request.user.is_authenticated:
             return redirect_to_login(_came_from(request))
+        if any("\0" in value for value in request.POST.values()):
+            return render(request, "problem.html", {"problem": _NOT_TEXT}, status=400)
         return acted(request, *args, **kwargs)
 
     return guarded
 
 
+_NOT_TEXT = {
+    "title": "A field is not text",
+    "detail": "It has a NUL in it, which no field may have. Nothing was changed.",
+}
 _ONLY_FORMS = {
     "title": "Only a form leads here",
     "detail": "This address takes what a form sends. Open the page of the form.",

@@ -30,6 +30,14 @@ def test_form__sent_after_the_session_is_over__no_page_of_ours_is_named__comes_t
     assert response["Location"] == "/sign-in/?next=/"
 
 
+@pytest.mark.parametrize("path", ["/budgets/amount/", "/budgets/options/", "/alerts/rules/put/"])
+def test_form__with_a_nul__is_refused(path: str, sign_in: SignIn) -> None:
+    response = sign_in("anna").post(path, {"budget": "acme/\0", "rule": "acme/\0"})
+
+    assert response.status_code == 400
+    assert "A field is not text" in response.content.decode()
+
+
 def test_form__its_address_opened_by_hand__says_that_only_a_form_leads_there(sign_in: SignIn) -> None:
     response = sign_in("anna").get("/budgets/create/")
 
