@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from controlplane.telemetry import shapes
 from controlplane.telemetry.counted import (
     counted_calls,
     counted_traces,
@@ -178,7 +179,8 @@ class PostgresSpans:
     def traces(self, wanted: Wanted, limit: int) -> list[Trace]:
         if wanted.cursor:
             datetime.fromisoformat(wanted.cursor.partition("~")[0])
-        first, values = _newest_shaped(wanted, limit) if is_shaped(wanted) else _newest(wanted, limit)
+        shaped = is_shaped(wanted) or (wanted.slugs is not None and shapes.answers(wanted.filter))
+        first, values = _newest_shaped(wanted, limit) if shaped else _newest(wanted, limit)
         sql = f"""
             WITH page AS ({first} ORDER BY starts_at DESC, trace_id DESC LIMIT %s)
             SELECT r.trace_id, r.starts_at, r.duration_us, r.tenant, r.service, r.name, r.status, r.rootless, sums.*

@@ -126,11 +126,12 @@ def test_pages__of_filters_that_shapes_answer__are_what_spans_alone_come_to(
     everybody: bool, size: int, asker: Asker
 ) -> None:
     who = SYSTEM if everybody else asker
-    plain = [_pages(who, TraceFilter(**wanted), size) for wanted in FILTERS]
+    filters = [*FILTERS, {"tenant": "globex"}, {}]
+    plain = [_pages(who, TraceFilter(**wanted), size) for wanted in filters]
 
     _fold_until(NOW - timedelta(minutes=40))
 
-    assert [_pages(who, TraceFilter(**wanted), size) for wanted in FILTERS] == plain
+    assert [_pages(who, TraceFilter(**wanted), size) for wanted in filters] == plain
     assert all(plain[: 5 if everybody else 4])
 
 
