@@ -19,7 +19,6 @@ from controlplane.tenancy.queries import Asker
 MOST_EXEMPLARS = 60
 _LONG = timedelta(hours=26)
 _QUARTER_S = 900
-_QUARTERS = timedelta(minutes=30)  # a longer time has whole quarters of an hour in it
 MOST_PLACES = 64
 MOST_SAMPLES = (1 << 40) - 1  # in one packed bucket
 
@@ -95,7 +94,7 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
 
 def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
-    if not (asked.route or asked.model) and asked.until - asked.since > _QUARTERS:
+    if not (asked.route or asked.model) and whole.holds("tenant", [], asked.step_s):
         found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, asked.most))
         return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
