@@ -29,7 +29,7 @@ import psycopg
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from bench.ground import Plane, plane
-from bench.peers.tracing import Round, peers
+from bench.peers.tracing import Turn, peers
 
 BATCH = 512
 MODELS = ("gpt-4o-2024-08-06", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
@@ -201,7 +201,7 @@ def main() -> None:
             measure(server, key, rivals, options)
 
 
-def measure(server: Plane, key: str, rivals: Mapping[str, Round], options: argparse.Namespace) -> None:
+def measure(server: Plane, key: str, rivals: Mapping[str, Turn], options: argparse.Namespace) -> None:
     """Print rounds, in each of which everybody takes a turn, and what the best ones come to."""
     database = Database(server)
     least: dict[str, float] = {}
@@ -210,11 +210,11 @@ def measure(server: Plane, key: str, rivals: Mapping[str, Round], options: argpa
         batches = make(options.batches, number)
         total = sum(batch.spans for batch in batches)
         database.empty()
-        work: dict[str, float] = {}
+        work: dict[str, float] = {}  # seconds of processor a span
         began, ran = time.perf_counter(), server.ran()
         asyncio.run(send(server.port, {"authorization": f"Bearer {key}"}, batches, options.connections))
         rates = {"ours": total / (time.perf_counter() - began)}
-        work["ours"] = server.ran() - ran
+        work["ours"] = (server.ran() - ran) / total
         if database.count() != total:
             sys.exit(f"{total} spans were taken, {database.count()} are there.")
         _, types = database.columns()
@@ -223,17 +223,18 @@ def measure(server: Plane, key: str, rivals: Mapping[str, Round], options: argpa
             database.empty()
             ran = server.ran(server=False) + time.process_time()
             rates[name] = total / database.copy(rows, size)
-            work[name] = server.ran(server=False) + time.process_time() - ran
-        rates |= {name: send_to(make(options.peer_batches, 1000 + number)) for name, send_to in rivals.items()}
+            work[name] = (server.ran(server=False) + time.process_time() - ran) / total
+        for name, take_turn in rivals.items():
+            rates[name], work[name] = take_turn(make(options.peer_batches, 1000 + number))
         for name, seconds in work.items():
-            least[name] = min(least.get(name, 1e9), seconds / total)
+            least[name] = min(least.get(name, 1e9), seconds)
         for name, rate in rates.items():
             best[name] = max(best[name], rate)
-            spent = f", {work[name] / total * 1e6:>6.1f} µs of processor a span" if name in work else ""
+            spent = f", {work[name] * 1e6:>7.1f} µs of processor a span"
             print(f"{name:<30} {rate:>9,.0f} spans/s{spent}", flush=True)
     print(f"{sum(len(b.body) for b in batches) / total:.0f} bytes a span")
     for name in list(best)[1:]:
-        spent = f", {least[name] / least['ours']:.2f} by the processor" if name in least else ""
+        spent = f", {least[name] / least['ours']:.2f} by the processor"
         print(f"ours / {name}: {best['ours'] / best[name]:.2f} by the clock{spent}")
 
 

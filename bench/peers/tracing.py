@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from bench.ground import Plane, free_port, pin, wait_for
+from bench.ground import Plane, commands, cpu_s, free_port, pin, wait_for
 
 PATIENCE_S = 300.0
 
@@ -54,13 +54,20 @@ PEERS = (
 )  # fmt: skip
 
 
-Round = Callable[[Sequence[Any]], float]  # sends batches, returns spans a second
+class Round(NamedTuple):
+    """A peer's turn: what it made durable a second, and the processor time that it and PostgreSQL took for a span."""
+
+    rate: float
+    cpu_s: float
+
+
+Turn = Callable[[Sequence[Any]], Round]
 
 
 @contextlib.contextmanager
 def peers(
     python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
-) -> Iterator[dict[str, Round]]:
+) -> Iterator[dict[str, Turn]]:
     """Start every peer that is installed for ``python``; give what sends it batches, to be called in turns with others."""
     with contextlib.ExitStack() as stack:
         found = {}
@@ -76,7 +83,7 @@ def peers(
 @contextlib.contextmanager
 def _running(
     peer: Peer, python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
-) -> Iterator[Round]:
+) -> Iterator[Turn]:
     database = server.database
     name = f"peer_{peer.module}"
     with psycopg.connect(**database, dbname="postgres", autocommit=True) as admin:  # type: ignore[arg-type]
@@ -96,15 +103,19 @@ def _running(
         except SystemExit:
             print(said.read_text()[-2000:])
             raise
-        pin(process.pid, 0)
+        for pid in _group(process.pid):  # it serves from a process of its own
+            pin(pid, 0)
         with psycopg.connect(**database, dbname=name, autocommit=True) as connection:  # type: ignore[arg-type]
 
-            def measured(batches: Sequence[Any], connections: int = connections) -> float:
+            def measured(batches: Sequence[Any], connections: int = connections) -> Round:
                 before, total = _count(connection), sum(batch.spans for batch in batches)
-                began = time.perf_counter()
+                began, ran = time.perf_counter(), _ran()
                 asyncio.run(send(port, peer.headers, batches, connections))
                 _wait_for_spans(connection, before + total)
-                return total / (time.perf_counter() - began)
+                return Round(total / (time.perf_counter() - began), (_ran() - ran) / total)
+
+            def _ran() -> float:
+                return cpu_s(_group(process.pid)) + server.ran(server=False)
 
             measured([first], 1)  # what is made at the first request is made now
             yield measured
@@ -116,6 +127,16 @@ def _running(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)  # what is measured is over: it need not end well
         shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def _group(leader: int) -> list[int]:
+    """Return the processes that ``leader`` has started, and itself."""
+    found = []
+    for pid, _ in commands():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == leader:
+                found.append(pid)
+    return found
 
 
 def _count(connection: psycopg.Connection[Any]) -> int:
