@@ -198,19 +198,19 @@ def _read(form: Form, prefix: str, specs: Sequence[Spec]) -> dict[str, Any]:
 
 
 def _fallbacks(form: Form) -> Iterator[dict[str, Any]]:
-    for number in _rows(form, "fallbacks", "route", "value"):
+    for place, number in enumerate(_rows(form, "fallbacks", "route", "value")):
         route, value = form.text(f"fallbacks[{number}].route"), form.text(f"fallbacks[{number}].value")
         if route and value:
             fault = "is said beside a fixed answer: a fallback is one or the other"
-            raise Invalid("The policy is not valid: nothing was changed.", errors={f"fallbacks[{number}].route": fault})
-        yield {"route": route} if route else {"value": _answer(value, number)}
+            raise Invalid("The policy is not valid: nothing was changed.", errors={f"fallbacks[{place}].route": fault})
+        yield {"route": route} if route else {"value": _answer(value, place)}
 
 
-def _answer(text: str, number: int) -> Any:
+def _answer(text: str, place: int) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        errors = {f"fallbacks[{number}].value": f"is not JSON: {error}"}
+    except (ValueError, RecursionError) as error:
+        errors = {f"fallbacks[{place}].value": f"is not JSON: {error}"}
         raise Invalid("The policy is not valid: nothing was changed.", errors=errors) from None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import StringConverter
 
 from dashboard.views import (
     alerts,
@@ -24,6 +25,15 @@ from dashboard.views import (
     traces,
 )
 from dashboard.views.show import show
+
+
+class FormatConverter(StringConverter):
+    """What tables are exported as."""
+
+    regex = "csv|parquet"
+
+
+register_converter(FormatConverter, "format")
 
 app_urls: list[URLPattern | URLResolver] = [
     path("sign-in/", door.SignIn.as_view(), name="sign-in"),
@@ -83,10 +93,10 @@ app_urls: list[URLPattern | URLResolver] = [
     path("explore/", show("metrics"), name="metrics"),
     path("explore/chart.json", metrics.chart, name="metrics-chart"),
     path("explore/figures.csv", metrics.figures, name="metrics-csv"),
-    path("explore/export.<slug:form>", metrics.export, name="metrics-export"),
+    path("explore/export.<format:form>", metrics.export, name="metrics-export"),
     path("traces/", show("traces"), name="traces"),
     path("traces/filter/", traces.add_filter, name="trace-filter"),
-    path("traces/export.<slug:form>", traces.export, name="trace-export"),
+    path("traces/export.<format:form>", traces.export, name="trace-export"),
     path("traces/compare/", show("trace-compare"), name="trace-compare"),
     path("traces/<slug:trace_id>/", show("trace"), name="trace"),
     path("traces/<slug:trace_id>/spans.json", traces.spans, name="trace-spans"),

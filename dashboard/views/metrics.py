@@ -88,7 +88,7 @@ def figures(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @signed_in
-def export(request: HttpRequest, form: str) -> HttpResponseBase:
+def export(request: HttpRequest, form: exporting.Format) -> HttpResponseBase:
     """Answer what the lines are made of: the windows of calls, or the points of the metric, as a file."""
     asking, view = _viewed(request)
     if view.metric.kind:
@@ -96,7 +96,7 @@ def export(request: HttpRequest, form: str) -> HttpResponseBase:
     else:
         resolution = "10s" if view.asked.step_s < 60 else "1m" if view.asked.step_s < 3600 else "1h"
         statement = exports.windows_seen_by(asking.asker, view.asked, resolution)
-    return exporting.response(statement, "parquet" if form == "parquet" else "csv", _file_name(view))
+    return exporting.response(statement, form, _file_name(view))
 
 
 def _file_name(view: View) -> str:

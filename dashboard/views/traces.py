@@ -35,12 +35,12 @@ def add_filter(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @signed_in
-def export(request: HttpRequest, form: str) -> HttpResponseBase:
+def export(request: HttpRequest, form: exporting.Format) -> HttpResponseBase:
     """Answer the spans of all traces that the address asks for, as a file."""
     params = Params.taken(PAGE.params, request.GET.dict())
     since, until, _ = window_of(params, timezone.now())
     statement = exports.spans_seen_by(asker_behind(request), filter_of(params), since, until)
-    return exporting.response(statement, "parquet" if form == "parquet" else "csv", f"spans-{since:%Y%m%dT%H%M}")
+    return exporting.response(statement, form, f"spans-{since:%Y%m%dT%H%M}")
 
 
 @require_GET

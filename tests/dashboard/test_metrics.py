@@ -63,6 +63,14 @@ def test_csv__all_of_a_range__has_a_row_for_every_name_and_step(sign_in: SignIn)
     assert len({row["from"] for row in rows if row["name"] == "gpt-4o"}) >= 58
 
 
+@pytest.mark.parametrize("place", ["/explore/export", "/traces/export"])
+def test_export__in_a_format_that_there_is_not__is_no_page(place: str, sign_in: SignIn) -> None:
+    client = sign_in("anna")
+
+    assert client.get(f"{place}.zz").status_code == 404
+    assert client.get(f"{place}.csv").headers["Content-Type"].startswith("text/csv")
+
+
 def test_csv__compared__says_which_range_a_row_is_of(sign_in: SignIn) -> None:
     rows = list(csv.DictReader(io.StringIO(
         sign_in("anna").get("/explore/figures.csv?metric=cost_usd&since=1h&compare=1").content.decode()

@@ -34,7 +34,7 @@ MOST_QUERIES = {
     "/rollouts/new/": 18,
     "/rollouts/deployments/new/": 14,
     "/explore/": 26,
-    "/explore/?by=tenant&compare=1&metric=cost_usd": 41,
+    "/explore/?by=tenant&compare=1&metric=cost_usd": 45,  # of two ranges, by the time of day in up to four lengths of windows
     "/traces/": 24,
     "/traces/compare/": 14,
     "/mesh/": 19,

@@ -85,6 +85,13 @@ def test_put__every_field__is_the_policy(sign_in: SignIn, world: World) -> None:
         ("timeout_ms", "-1"),
         ("fallbacks[0].route", "no such name!"),
         ("fallbacks[1].value", "{"),
+        ("fallbacks[1].value", "9" * 40),
+        ("fallbacks[1].value", "NaN"),
+        ("fallbacks[1].value", '"\\u0000"'),
+        ("fallbacks[1].value", "[" * 40 + "]" * 40),
+        ("fallbacks[1].value", "[" * 100_000),
+        ("fallbacks[3].value", "no JSON"),
+        ("fallbacks[3].route", "no such name!"),
         ("enforcement", "maybe"),
     ],
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from tidegate.core.checks import MISSING, Check, Field, number, one_of, or_null, whole
+from tidegate.core.checks import MISSING, Check, Field, number, one_of, or_null, plain, whole
 
 ANY_ROUTE = "*"
 MAX_LIMITS = 16
@@ -214,6 +214,8 @@ class _Reader:
         for i, item in enumerate(self.items(value, MAX_FALLBACKS, "fallbacks")):
             if isinstance(item, Mapping) and set(item) == {"value"}:
                 read.append(Fallback(None, item["value"]))
+                if fault := plain(item["value"]):
+                    self.errors[f"fallbacks[{i}].value"] = fault
             elif isinstance(item, Mapping) and set(item) == {"route"} and route_fault(item["route"]) is None:
                 read.append(Fallback(item["route"], None))
             else:
