@@ -32,10 +32,10 @@ def turns_of(content: str) -> list[Turn]:
     """Return the turns of a recorded message; none when it is not in a form that is known: then it is shown as it is."""
     try:
         document = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        spoken = document if isinstance(document, list) else [document]
+        turns = [_turn(each) for each in spoken[:MOST_TURNS]]
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # no JSON, or nested too deeply to be written again
         return []
-    spoken = document if isinstance(document, list) else [document]
-    turns = [_turn(each) for each in spoken[:MOST_TURNS]]
     known = [turn for turn in turns if turn is not None]
     return known if known and len(known) == len(turns) else []
 

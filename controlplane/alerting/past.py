@@ -51,7 +51,7 @@ def try_on_past(asker: Asker, kind: str, document: Any, timing: Timing, now: dat
 def _note(asker: Asker, spec: Any) -> str:
     if isinstance(spec, FleetSpec):
         return NOTES.get(spec.what, "")
-    if isinstance(spec, MetricSpec) and spec.op not in ("absent", "unusual"):
+    if isinstance(spec, MetricSpec) and spec.op != "unusual":
         metric = metric_of(asker, spec)
         return "By quarters of an hour." if metric is not None and coarse(metric, spec) else ""
     return ""

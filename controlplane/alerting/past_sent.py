@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from controlplane.alerting.courses import STEP_S, Held, Sample
 from controlplane.alerting.findings import WEEKS
 from controlplane.alerting.schemas import MetricSpec
-from controlplane.alerting.sent import DEVIATIONS, metric_of, question_of, told
+from controlplane.alerting.sent import DEVIATIONS, divisor_of, metric_of, per_of, question_of, told
 from controlplane.domain.alerts import Comparison, compares, usual
-from controlplane.problems import NotFound
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Metric, Question, Step
 from controlplane.tenancy.queries import Asker
@@ -24,6 +23,8 @@ Look = Callable[[Steps, Steps, int, int], tuple[float | None, bool | None]]  # s
 
 def coarse(metric: Metric, spec: MetricSpec) -> bool:
     """Return whether a rule is tried by quarters of an hour: percentiles are kept by those."""
+    if spec.per or spec.op == "absent":
+        return False
     return metric.spread and bool(metric.kind) and (spec.stat or metric.stats[0]).startswith("p")
 
 
@@ -38,14 +39,14 @@ def metric_tracks(asker: Asker, spec: MetricSpec, since: datetime, until: dateti
     lead = _DAY_S // STEP_S if spec.op == "absent" and spec.by else width
     start = since - timedelta(seconds=lead * STEP_S)
     start = start.replace(minute=start.minute - start.minute % 15)
-    level = "level" in metric.stats
+    per = per_of(asker, spec)
 
     def look(steps: Steps, pers: Steps, end: int, width: int) -> tuple[float | None, bool | None]:
         if spec.op == "absent":
             return _absence(steps, end, width, lead if spec.by else 0)
         begin = max(0, end - width)
-        per = _joined(pers[begin:end], level=level) if spec.per else None
-        value = told(metric, spec, _joined(steps[begin:end], level=level), per, width * STEP_S)
+        divisor = divisor_of(per, _joined(per, pers[begin:end]), width * STEP_S)
+        value = told(metric, spec, _joined(metric, steps[begin:end]), divisor, width * STEP_S)
         return value, None if value is None else compares(value, Comparison(spec.op), spec.value)
 
     step_s = _QUARTER_S if coarse(metric, spec) else STEP_S
@@ -90,12 +91,8 @@ def _lines(asker: Asker, metric: Metric, asked: Question) -> dict[str, Steps]:
 
 
 def _pers(asker: Asker, spec: MetricSpec, asked: Question) -> dict[str, Steps]:
-    if not spec.per:
-        return {}
-    try:
-        return _lines(asker, telemetry.metric_seen_by(asker, spec.per), asked)
-    except NotFound:
-        return {}
+    per = per_of(asker, spec)
+    return {} if per is None else _lines(asker, per, asked)
 
 
 def _spread(steps: Steps, times: int) -> Steps:
@@ -109,7 +106,7 @@ def _absence(steps: Steps, end: int, width: int, lead: int) -> tuple[float | Non
     return float(samples), samples == 0
 
 
-def _joined(steps: Steps, *, level: bool) -> Step | None:
+def _joined(metric: Metric | None, steps: Steps) -> Step | None:
     """Return what several steps come to together. Percentiles are those of the slowest one, a level is the mean of levels."""
     known = [step for step in steps if step is not None]
     if len(known) < 2:
@@ -120,7 +117,9 @@ def _joined(steps: Steps, *, level: bool) -> Step | None:
         max((each for each in column if each is not None), default=None)
         for column in zip(*(step.quantiles for step in known), strict=True)
     )
-    amount = sum(step.amount for step in known) / (len(known) if level else 1)
+    amount = sum(step.amount for step in known)
+    if metric is not None and "level" in metric.stats:
+        amount /= len(known)
     return Step(
         amount, sum(step.part for step in known), sum(step.whole for step in known),
         sum(step.samples for step in known), sum(step.total for step in known), min(leasts, default=None), max(mosts, default=None), quantiles,
@@ -133,11 +132,11 @@ def _unusual(asker: Asker, metric: Metric, spec: MetricSpec, since: datetime, un
     days = -(-int((until - since).total_seconds()) // _DAY_S)
     first = last - timedelta(days=days, weeks=WEEKS, hours=1)
     asked = _question(spec, first, last, _HOUR_S, "hours")
-    pers = _pers(asker, spec, asked)
+    per, pers = per_of(asker, spec), _pers(asker, spec, asked)
     held: Held = {}
     for label, steps in _lines(asker, metric, asked).items():
-        per = pers.get(label, [None] * len(steps))
-        values = [told(metric, spec, step, other, _HOUR_S) for step, other in zip(steps, per, strict=True)]
+        divisors = [divisor_of(per, step, _HOUR_S) for step in pers.get(label, [None] * len(steps))]
+        values = [told(metric, spec, *each, _HOUR_S) for each in zip(steps, divisors, strict=True)]
         samples = []
         for number in range(WEEKS * _WEEK_H + 1, len(values)):
             score = _score(values, number)

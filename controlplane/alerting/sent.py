@@ -22,20 +22,38 @@ _WINDOW_S = 10  # of calls
 
 def metric_of(asker: Asker, spec: MetricSpec) -> Metric | None:
     """Return the metric that a rule looks at, ``None`` when nobody sent it yet; ``Invalid`` where it can't be asked for that."""
-    try:
-        metric = telemetry.metric_seen_by(asker, spec.metric)
-    except NotFound:
-        return None
-    if spec.stat and spec.stat not in metric.stats:
+    metric = _known(asker, spec.metric)
+    per = per_of(asker, spec)
+    if metric is not None and spec.stat and spec.stat not in metric.stats:
         raise Invalid(
             f"{spec.stat} is not told of {metric.name}.",
             errors={"spec.stat": f"must be one of {', '.join(metric.stats)}, or empty"},
         )
-    if spec.by and spec.by not in metric.dimensions:
-        raise Invalid(
-            f"{metric.name} has no {spec.by}.", errors={"spec.by": f"must be one of {', '.join(metric.dimensions)}"}
-        )
+    for each in (metric, per):
+        if each is not None:
+            _check_dimensions(each, spec)
     return metric
+
+
+def per_of(asker: Asker, spec: MetricSpec) -> Metric | None:
+    """Return the metric that a rule divides by, ``None`` when it divides by none or nobody sent it yet."""
+    return _known(asker, spec.per) if spec.per else None
+
+
+def _known(asker: Asker, name: str) -> Metric | None:
+    try:
+        return telemetry.metric_seen_by(asker, name)
+    except NotFound:
+        return None
+
+
+def _check_dimensions(metric: Metric, spec: MetricSpec) -> None:
+    known = f"{metric.name} has {', '.join(metric.dimensions)}"
+    if spec.by and spec.by not in metric.dimensions:
+        raise Invalid(f"{metric.name} has no {spec.by}.", errors={"spec.by": known})
+    for name in ("tenant", "route", "model", "release"):
+        if getattr(spec, name) and name not in metric.dimensions:
+            raise Invalid(f"{metric.name} has no {name}.", errors={f"spec.{name}": known})
 
 
 def question_of(spec: MetricSpec, since: datetime, until: datetime, step_s: int, grain: str = "") -> Question:
@@ -44,13 +62,31 @@ def question_of(spec: MetricSpec, since: datetime, until: datetime, step_s: int,
     )
 
 
-def told(metric: Metric, spec: MetricSpec, step: Step | None, per: Step | None, seconds: float) -> float | None:
-    """Return what a rule measures in a step: what is told of the metric, or what it comes to over what another one does."""
+def told(metric: Metric, spec: MetricSpec, step: Step | None, divisor: float | None, seconds: float) -> float | None:
+    """Return what a rule measures in a step of ``seconds``: what is told of the metric, or with ``per`` what it comes to over ``divisor``."""
     if step is None:
         return None
     if spec.per:
-        return step.amount / per.amount if per is not None and per.amount else None
+        return comes_to(metric, step, seconds) / divisor if divisor else None
     return value_of(metric, spec.stat or metric.stats[0], step, seconds)
+
+
+def comes_to(metric: Metric, step: Step, seconds: float) -> float:
+    """Return what a metric comes to in a step: the sum of a counter, the number of values of a distribution, the level of a gauge.
+
+    Of the seven: dollars, tokens, failed calls, cached tokens, sessions; of those that are distributions alone, how many values.
+    """
+    if metric.kind:
+        return step.amount
+    if "sum" in metric.stats:
+        return step.amount * metric.factor
+    if "share" in metric.stats:
+        return step.part
+    return step.total / seconds if "active" in metric.stats else float(step.samples)
+
+
+def divisor_of(per: Metric | None, step: Step | None, seconds: float) -> float | None:
+    return None if per is None or step is None else comes_to(per, step, seconds)
 
 
 def figure_of(metric: Metric | None, spec: MetricSpec, value: float | None) -> str:
@@ -87,22 +123,19 @@ def _last(metric: Metric, now: datetime) -> datetime:
     return now if metric.kind else floor(now, _WINDOW_S)
 
 
-def _pers(asker: Asker, spec: MetricSpec, asked: Question) -> Mapping[str, Step]:
-    if not spec.per:
-        return {}
-    try:
-        return _steps(asker, telemetry.metric_seen_by(asker, spec.per), asked)
-    except NotFound:
-        return {}
+def _divisors(asker: Asker, spec: MetricSpec, asked: Question) -> Mapping[str, float]:
+    per = per_of(asker, spec)
+    found = {} if per is None else _steps(asker, per, asked)
+    return {} if per is None else {label: comes_to(per, step, asked.step_s) for label, step in found.items()}
 
 
 def _held(asker: Asker, metric: Metric, spec: MetricSpec, now: datetime) -> list[Finding]:
     until = _last(metric, now)
     asked = question_of(spec, until - timedelta(seconds=spec.window_s), until, spec.window_s)
-    found, pers = _steps(asker, metric, asked), _pers(asker, spec, asked)
+    found, divisors = _steps(asker, metric, asked), _divisors(asker, spec, asked)
     findings = []
     for label in found if spec.by else [""]:
-        value = told(metric, spec, found.get(label), pers.get(label), spec.window_s)
+        value = told(metric, spec, found.get(label), divisors.get(label), spec.window_s)
         holds = None if value is None else compares(value, Comparison(spec.op), spec.value)
         words = said(
             subject_of(spec), figure_of(metric, spec, value), spec.op, figure_of(metric, spec, spec.value), holds
@@ -163,14 +196,15 @@ def _hours(asker: Asker, metric: Metric, spec: MetricSpec, since: datetime, unti
     """Return what was measured in whole hours, by group, where there was something to measure."""
     asked = question_of(spec, since, until, _HOUR_S, "hours")
     lines = telemetry.course_seen_by(asker, metric, asked).lines
-    pers: dict[str, list[Step | None]] = {}
-    if spec.per:
-        other = telemetry.metric_seen_by(asker, spec.per)
-        pers = {line.name: line.steps for line in telemetry.course_seen_by(asker, other, asked).lines}
+    per = per_of(asker, spec)
+    others = (
+        {} if per is None else {line.name: line.steps for line in telemetry.course_seen_by(asker, per, asked).lines}
+    )
     found: dict[str, list[float]] = {}
     for line in lines:
-        per = pers.get(line.name) or [None] * len(line.steps)
-        values = [told(metric, spec, step, other_, _HOUR_S) for step, other_ in zip(line.steps, per, strict=True)]
+        steps = others.get(line.name) or [None] * len(line.steps)
+        divisors = [divisor_of(per, step, _HOUR_S) for step in steps]
+        values = [told(metric, spec, *each, _HOUR_S) for each in zip(line.steps, divisors, strict=True)]
         known = [value for value in values if value is not None]
         if known:
             found[line.name] = known

@@ -12,6 +12,8 @@ import pytest
 from controlplane.alerting.actions import configuring, evaluation
 from controlplane.alerting.models import Alert, Rule
 from controlplane.alerting.past import eyes_of, try_on_past
+from controlplane.alerting.schemas import MetricSpec
+from controlplane.alerting.sent import look_at_metric
 from controlplane.domain.alerts import Timing
 from controlplane.problems import Invalid
 from controlplane.telemetry.models import Fold, Point, PointHour, Series
@@ -95,6 +97,36 @@ def test_metric__any_of_them__is_held_against_a_limit(spec: dict[str, Any], hold
         assert (look(rule(**spec)) == {"": "firing"}) is holds
 
 
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        ({"metric": "cost_usd", "per": "orders"}, 0.05),  # dollars an order
+        ({"metric": "tokens_used", "per": "orders"}, 7.0),
+        ({"metric": "error_rate", "per": "orders"}, 0.1),  # failed calls
+        ({"metric": "request_latency_ms", "per": "orders"}, 0.5),  # calls
+        ({"metric": "orders", "per": "cost_usd"}, 20.0),
+        ({"metric": "orders", "per": "nobody.sends.it"}, None),
+        ({"metric": "orders", "per": "nobody.sends.it", "op": "unusual"}, None),
+    ],
+)
+def test_metric__divided_by_another__is_in_the_units_of_both(
+    spec: dict[str, Any], value: float | None, calls: Calls
+) -> None:
+    sent(series("orders"), NOW - timedelta(seconds=20), 40)
+    calls(
+        NOW,
+        calls=20,
+        errors=4,
+        input_tokens=200,
+        output_tokens=80,
+        cost_nusd=2 * 10**9,
+        latency_us=packed(*[200_000] * 20),
+    )
+
+    found = look_at_metric(SYSTEM, MetricSpec(**spec), NOW)
+    assert [each.value for each in found if each.value is not None] == ([] if value is None else [pytest.approx(value)])
+
+
 def test_metric__by_service__has_an_alert_for_each_and_says_what_it_saw() -> None:
     for service, value in (("shop", 90), ("bank", 3)):
         sent(series("orders", service=service, unit="{order}"), NOW - timedelta(seconds=20), value)
@@ -139,6 +171,9 @@ def test_metric__unlike_the_same_hours_before__fires_from_hours_that_are_folded(
     [
         ({"metric": "orders", "stat": "p99"}, "spec.stat"),
         ({"metric": "queue_depth", "by": "service"}, "spec.by"),
+        ({"metric": "orders", "per": "tokens_used", "by": "service"}, "spec.by"),
+        ({"metric": "queue_depth", "release": "r1"}, "spec.release"),
+        ({"metric": "orders", "per": "active_sessions", "model": "m"}, "spec.model"),
         ({"metric": ""}, "spec.metric"),
         ({"metric": "orders", "op": "near"}, "spec.op"),
     ],
@@ -177,6 +212,25 @@ def test_past__a_level_over_several_steps__is_their_mean() -> None:
 
     assert tried(metric="depth", op="above", value=11, window_s=1800) == []
     assert tried(metric="depth", op="above", value=9, window_s=1800)[0][2] is None
+
+
+def test_past__a_counter_over_a_level__divides_by_the_mean_of_its_steps() -> None:
+    every(series("orders"), range(120), lambda _: 10)
+    every(series("depth", "gauge", monotonic=False), range(120), lambda _: 10)
+
+    assert (
+        tried(metric="orders", per="depth", op="above", value=31, window_s=1800) == []
+    )  # 300 in half an hour, over 10
+    assert tried(metric="orders", per="depth", op="above", value=29, window_s=1800)[0][2] is None
+
+
+def test_past__histograms_not_sent_for_ten_minutes__are_missed_to_five_minutes() -> None:
+    one = series("took", "exponential")
+    for minute in [*range(0, 60, 5), *range(70, 120, 5)]:
+        at = NOW - timedelta(minutes=minute, seconds=30)
+        sent(one, at, 0, samples=1, min=200, max=200, buckets=packed(200)[4:])
+
+    assert tried(metric="took", op="absent", window_s=300)[-1][1:] == (65.0, 55.0)
 
 
 def test_past__not_sent_for_half_an_hour__is_an_episode_of_who_sent_before() -> None:

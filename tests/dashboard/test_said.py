@@ -48,8 +48,12 @@ def test_turns__any_known_form__says_who_said_what(document: Any, turns: list[Tu
 
 
 @pytest.mark.parametrize(
-    "content", ["plain words", "[]", "7", '["a"]', '[{"role": "user", "content": "x"}, 5]', '{"content": "x"}', "{"]
-)
+    "content",
+    [
+        "plain words", "[]", "7", '["a"]', '[{"role": "user", "content": "x"}, 5]', '{"content": "x"}', "{",
+        f'{{"role": "user", "content": [{{"type": "x", "content": {"[" * 300}{"]" * 300}}}]}}',
+    ],
+)  # fmt: skip
 def test_turns__no_known_form__are_none(content: str) -> None:
     assert turns_of(content) == []
 
