@@ -168,8 +168,8 @@ class AccountSlot(models.Model):
 class Lease(models.Model):
     """Rights to spend from every account on a path at once, held by one incarnation. Counters only ever grow.
 
-    The server authors ``granted``; the client authors ``settled``, ``returned`` and ``corrected``. A closed lease never
-    grants again.
+    The server authors ``granted``; the client authors ``settled``, ``returned`` and ``corrected``, which an operator may
+    raise too. A closed lease never grants again.
     """
 
     incarnation = models.UUIDField()

@@ -18,7 +18,10 @@ HEADS = "telemetry_trace_head"
 STEPS = ((900, "15m"), (21600, "6h"))
 RUNGS = (*(Rung(step_s, f"telemetry_shape_{name}", MARK) for step_s, name in reversed(STEPS)), Rung(FINE_S, RAW))
 COLUMNS = ("route", "model", "release")  # of spans, that words are made of: "route=chat"
-FAILED = "failed"  # of any span; "failed=here" when it is one of the first span's tenant, "failed=acme" when of another
+FAILED = (
+    "failed"  # of any span; "failed=acme" when it is one of that tenant, "failed=" and this when of the first span's
+)
+HERE = "(here)"  # no slug of a tenant
 _DAY_S = 86400
 Statement = tuple[str, list[Any]]
 
@@ -43,7 +46,7 @@ def fitting(wanted: Wanted, since: datetime, until: datetime) -> Statement:
         words.append(FAILED)
     elif wanted.filter.status == "error":
         clauses += " AND words && %s"
-        values.append([f"{FAILED}=here", *(f"{FAILED}={slug}" for slug in wanted.slugs or ())])
+        values.append([f"{FAILED}={HERE}", *(f"{FAILED}={slug}" for slug in wanted.slugs or ())])
     if words:
         clauses += " AND words @> %s"
         values.append(words)

@@ -41,6 +41,13 @@ async def line(database_url: str) -> AsyncIterator[Line]:
     await sync_to_async(connections.close_all)()
 
 
+def test_psycopg__of_another_kind_than_the_line_is_made_for__is_noticed() -> None:
+    """A line uses ``_pipeline``, ``command_queue``, ``result_queue``, ``_fetch_gen``, ``_enqueue_sync`` and ``PostgresQuery``."""
+    assert psycopg.__version__.startswith("3.3."), (
+        "look at controlplane/edge/line.py: are they still what it takes them for?"
+    )
+
+
 async def test_statements__of_texts__are_answered_with_values_of_their_types(line: Line) -> None:
     async with line.transaction(nobody) as link:
         asked = await link.execute(

@@ -87,6 +87,22 @@ def _fold_until(now: datetime) -> None:
         fold_spans(now=now, kept_since=KEPT)
 
 
+def test_slots__a_tenant_that_is_called_here_failed__is_not_taken_for_the_traces_own(db: None) -> None:
+    acme = create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    create_tenant(by=SYSTEM, slug="here", name="Here")
+    Span.objects.bulk_create(_trace(2, NOW - timedelta(hours=1), "acme", random.Random(1), failed="here"))
+    viewer, since = Asker(name="a", role=Role.VIEWER, tenant=acme), NOW - timedelta(hours=2)
+
+    def failed() -> list[Slot]:
+        return queries.trace_slots(viewer, TraceFilter(status="error"), since, NOW, 1800)
+
+    before = failed()
+    _fold_until(NOW)
+
+    assert before == failed()
+    assert not any(slot.traces for slot in before)
+
+
 def _rows() -> list[list[tuple[Any, ...]]]:
     found = []
     with connection.cursor() as cursor:

@@ -62,6 +62,8 @@ def take_back(*, by: Asker, budget: Budget, amount_nusd: int, reason: str, now: 
 
 def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
     """Return how much is taken back from which leases."""
+    if amount_nusd <= 0:
+        raise Invalid("That can't be taken back.", errors={"amount_usd": "must be more than nothing"})
     account = Account.objects.filter(budget=budget, period_key=period_of(budget.rule, now).key).first()
     charged = F("settled_nusd") - F("corrected_nusd")
     held = Lease.objects.filter(path__contains=[account.pk if account else 0]).annotate(charged=charged)
@@ -74,9 +76,11 @@ def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
             break
         parts[key] = min(left, most)
         left -= parts[key]
-    if amount_nusd <= 0 or left > 0:
-        most = format_usd(max(0, amount_nusd - left))
-        fault = f"must be more than nothing and at most ${most}, which is what was charged in this period"
+    if left > 0:
+        many = f" by the {MOST_LEASES:,} leases that were opened last" if len(parts) == MOST_LEASES else ""
+        fault = (
+            f"must be at most ${format_usd(amount_nusd - left)}, which is what calls were charged in this period{many}"
+        )
         raise Invalid("So much can't be taken back.", errors={"amount_usd": fault})
     return parts
 

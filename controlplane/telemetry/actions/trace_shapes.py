@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import connection
 
 from controlplane.telemetry.resolutions import EVERYBODY
-from controlplane.telemetry.shapes import COLUMNS, FAILED, HEADS, STEPS
+from controlplane.telemetry.shapes import COLUMNS, FAILED, HEADS, HERE, STEPS
 from controlplane.telemetry.spansums import FIRST_SPANS
 
 _KNOWN = (
@@ -25,7 +25,7 @@ _WORDS = ", ".join(
     (
         *(f"(CASE WHEN {column} <> '' THEN '{column}=' || {column} END)" for column in COLUMNS),
         f"(CASE WHEN failed IS NOT NULL THEN '{FAILED}' END)",
-        f"('{FAILED}=' || CASE WHEN failed = tenant THEN 'here' ELSE failed END)",
+        f"('{FAILED}=' || CASE WHEN failed = tenant THEN '{HERE}' ELSE failed END)",
     )
 )
 _NEAR = f"starts_at >= %(since)s - {_KNOWN} AND starts_at < %(until)s + {_KNOWN}"
