@@ -61,3 +61,29 @@ def test_courses__added_up_by_bounds__are_those_of_every_bucket(
     if names is None:
         assert (added.names, len(added.lines)) == (plain.names, min(8, plain.names))
         assert all(line.all.samples for line in added.lines)
+
+
+@pytest.mark.parametrize("buckets", [[0, 0, 0, 0], None, []])
+@pytest.mark.parametrize("places", [explore.MOST_PLACES, 0])
+def test_courses__nothing_was_counted_in_a_step__has_no_percentiles(
+    buckets: list[int] | None, places: int, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "MOST_PLACES", places)
+    idle = Series.objects.create(
+        digest=b"1" * 16, tenant="t", name="took", unit="s", kind="histogram", monotonic=True, service="web", instance="", route="",
+        model="", release="", bounds=BOUNDS[0],
+    )  # fmt: skip
+    for ago, counted in ((1, buckets), (6, buckets), (6, [0, 7, 0, 0])):
+        at = NOW - timedelta(minutes=ago, seconds=len(counted or ()) and sum(counted or ()))
+        Point.objects.create(series=idle, at=at, samples=sum(counted or ()), sum=0, min=None, max=None, buckets=counted)
+
+    asked = Question(NOW - timedelta(minutes=10), NOW, 300)
+    (line,) = queries.course_seen_by(SYSTEM, queries.metric_seen_by(SYSTEM, "took"), asked).lines
+
+    before, last = line.steps
+    assert last is not None
+    assert before is not None
+    assert (last.samples, last.quantiles) == (0, (None,) * 4)
+    assert (before.samples, line.all.samples) == (7, 7)
+    assert before.quantiles == line.all.quantiles == (before.quantiles[0],) * 4
+    assert before.quantiles[0] == pytest.approx(0.316, rel=0.02)

@@ -231,7 +231,9 @@ def _by_bounds(sql: str, places: int, most: int, *, named: bool) -> str:
     A last bucket that has values ends at the greatest of them, so that only rows that agree on it are one. Sums as floats are exact up
     to 2^53, and much quicker. Parameters: those of ``sql``, the names when they are given, the step, the start.
     """
-    added = ", ".join(f"least(sum(entries[{place}]::float8), {MOST_SAMPLES})::bigint" for place in range(1, places + 1))
+    added = ", ".join(
+        f"least(coalesce(sum(entries[{place}]::float8), 0), {MOST_SAMPLES})::bigint" for place in range(1, places + 1)
+    )
     sums = {label: f"sum({label})" for label in ("amount", "total", "weight")} | {"samples": "tg_whole(sum(samples))"}
     extremes = {"least": "min(least)", "most": "max(most)"}
     entries = f"(ARRAY[{added}])[1 : cardinality(bounds) + 1]"

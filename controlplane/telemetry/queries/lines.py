@@ -233,8 +233,9 @@ class Merged:
             self.most = most
 
     def spread(self, entries: Sequence[int]) -> None:
-        """Add packed buckets, of which there is one at least."""
-        self.rows.append(Packed(entries))
+        """Add packed buckets. There are none where nothing was counted, as in a cumulative histogram that stood still."""
+        if entries:
+            self.rows.append(Packed(entries))
 
     def merge(self, other: Merged) -> None:
         self.add(other.figures, other.least, other.most)
