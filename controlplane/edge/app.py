@@ -53,7 +53,13 @@ PREFIXES = ("/sdk/", "/v1/", "/ofrep/", "/healthz", "/readyz", "/metrics")
 
 
 class WrongMethod(Problem):
+    """Says in ``Allow`` which method the path knows (RFC 9110, 15.5.6)."""
+
     status, kind, title = 405, "wrong-method", "The path does not know this method"
+
+    def __init__(self, name: str, method: str) -> None:
+        super().__init__(f"{name} takes {method}.")
+        self.method = method
 
 
 class Edge:
@@ -158,7 +164,7 @@ class Edge:
             raise NotFound("There is nothing at this path; docs/protocol.md names those that there are.")
         method, handler = found
         if request.method != method:
-            raise WrongMethod(f"{name} takes {method}.")
+            raise WrongMethod(name, method)
         return name, handler
 
     async def _healthz(self, _: Request) -> Response:
@@ -178,5 +184,9 @@ class Edge:
 def _refused(request: Request, refused: Problem) -> Response:
     """Tell an exporter what went wrong in its own words, everybody else in problem+json."""
     if not request.path.startswith("/v1/"):
-        return problem(refused)
-    return refusal(refused, as_json=b"protobuf" not in request.headers.get(b"content-type", b"").lower())
+        response = problem(refused)
+    else:
+        response = refusal(refused, as_json=b"protobuf" not in request.headers.get(b"content-type", b"").lower())
+    if isinstance(refused, WrongMethod):
+        return response._replace(headers=(*response.headers, (b"allow", refused.method.encode())))
+    return response

@@ -92,7 +92,8 @@ async def test_config__a_revoked_key__is_refused_within_a_moment(ask: Caller) ->
 
 async def test_edge__other_paths_and_methods__are_told_apart(ask: Caller) -> None:
     assert (await ask("GET", "/sdk/v1/nothing")).status == 404
-    assert (await ask("POST", CONFIG)).status == 405
+    refused = await ask("POST", CONFIG)
+    assert (refused.status, refused.headers["allow"]) == (405, "GET")
     assert (await ask("GET", "/healthz")).status == 200
     assert (await ask("GET", "/readyz")).status == 200
 

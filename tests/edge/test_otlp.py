@@ -151,6 +151,21 @@ async def test_traces__refused__says_why_as_a_status_in_protobuf(
     assert len(said.details) == (status == 400)
 
 
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_traces__identity__is_taken_as_it_is(encoding: str, ask: Caller) -> None:
+    body = request().SerializeToString()
+
+    assert (await ask("POST", "/v1/traces", body, {**PROTOBUF, "content-encoding": encoding})).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/metrics", "/v1/logs"])
+async def test_otlp__encoding_that_is_not_known__names_those_that_are_in_a_status(path: str, ask: Caller) -> None:
+    refused = await ask("POST", path, b"x", {**JSON, "content-encoding": "br"})
+
+    assert (refused.status, refused.json()["code"]) == (415, 3)
+    assert "gzip, deflate, identity" in refused.json()["message"]
+
+
 async def test_traces__refused__says_why_as_a_status_in_json(ask: Caller) -> None:
     bad = await ask("POST", "/v1/traces", b"{", JSON)
     type_ = await ask("POST", "/v1/traces", b"x", {"content-type": "text/plain"})
@@ -160,8 +175,10 @@ async def test_traces__refused__says_why_as_a_status_in_json(ask: Caller) -> Non
 
 
 async def test_otlp__other_methods_and_paths__are_refused_and_never_redirected(ask: Caller) -> None:
-    assert (await ask("GET", "/v1/traces", b"", PROTOBUF)).status == 405
-    assert status_of(await ask("GET", "/v1/traces", b"", PROTOBUF)).code == 12
+    for path in ("/v1/traces", "/v1/metrics", "/v1/logs"):
+        refused = await ask("GET", path, b"", PROTOBUF)
+        assert (refused.status, refused.headers["allow"], status_of(refused).code) == (405, "POST", 12)
+    assert (await ask("PUT", "/v1/logs", b"", JSON)).json()["code"] == 12
     assert (await ask("POST", "/v1/traces/", b"", PROTOBUF)).status == 404
 
 
