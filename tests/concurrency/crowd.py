@@ -61,7 +61,7 @@ class Client:
 
     def hears(self, lines: list[Line], answers: dict[tuple[UUID, int], LeaseAnswer]) -> None:
         mine = [msgspec.structs.asdict(answers[self.incarnation, line.slip.number]) for line in lines]
-        self.leases.answered(lines, checked_leases(mine), now=self.now, sent_boot=self.now)
+        self.leases.answered(lines, checked_leases(mine), now=self.now, boot=self.now, sent_boot=self.now)
 
 
 class Worker:

@@ -73,7 +73,7 @@ class Client:
             msgspec.structs.asdict(LeaseAnswer(number=number, **answers[self.incarnation, number]._asdict()))
             for number in [line.slip.number for line in lines]
         ]
-        self.leases.answered(lines, checked_leases(said), now=now, sent_boot=now)
+        self.leases.answered(lines, checked_leases(said), now=now, boot=now, sent_boot=now)
         self.admit(now)
 
 

@@ -67,8 +67,12 @@ class Bench:
     def sync(self, **answered: Any) -> tuple[dict[str, Any], Answer]:
         """Sync; every lease is answered with ``answered`` (``granted`` and so on). Return the request and what was made of it."""
         request, sent = self.exchange.request({}, {}, dropped_spans=0, closing=answered.pop("closing", False))
+        return request, self.exchange.answered(sent, self.answer(request, **answered))
+
+    def answer(self, request: dict[str, Any], **answered: Any) -> dict[str, Any]:
+        """Return what a control plane answers to ``request``."""
         windows = request["windows"]
-        answer = {
+        return {
             "seq": request["seq"],
             "windows_acked": windows[-1]["number"] if windows else 0,
             "next_sync_ms": 1000,
@@ -77,7 +81,6 @@ class Bench:
             "shares": answered.pop("shares", []),
             "leases": [self._answer(line, **answered) for line in request["leases"]],
         }
-        return request, self.exchange.answered(sent, answer)
 
     def _answer(self, line: dict[str, Any], *, grant: int | None = None, **rest: Any) -> dict[str, Any]:
         granted = line["seen"] + (grant or 0)

@@ -415,3 +415,81 @@ def test_cost__model_without_a_price__a_high_price_and_counted(bench: Bench) -> 
 
     assert bench.guard.unpriced_calls == 2
     assert bench.row().cost_nusd == 15_000 + 75_000
+
+
+def test_budget__slow_server__who_waits_is_not_refused_before_it_answers(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND - 1, **PRICED)
+    bench.clock.advance(0.1)
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+
+    bench.clock.advance(1.5)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(2.0)
+    bench.sync()
+
+    assert bench.guard.advance(call) is None
+    assert bench.row().kinds == {}
+
+
+def test_budget__slow_server_answers_an_older_question__who_waits_is_not_refused_for_it(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND - 1, **PRICED)
+    bench.clock.advance(0.1)
+    request, sent = bench.exchange.request({}, {}, dropped_spans=0, closing=False)
+    bench.clock.advance(0.1)
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+
+    bench.clock.advance(1.5)
+    bench.exchange.answered(sent, bench.answer(request, grant=0))
+
+    assert bench.guard.advance(call) is not None
+    bench.sync()
+    assert bench.guard.advance(call) is None
+
+
+def test_budget__no_answer_for_long__stale_and_not_counted_as_denied_by_the_budget(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND - 1, **PRICED)
+    bench.clock.advance(0.1)
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(4.9)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(0.2)
+
+    with pytest.raises(tidegate.Stale, match="did not answer in time"):
+        bench.guard.advance(call)
+    request, _ = bench.sync()
+
+    assert request["leases"][0]["denied"] == 0
+
+
+def test_budget__no_answer_until_the_deadline__not_waited_for_longer(bench: Bench) -> None:
+    bench.policy({"timeout_ms": 1200})
+    bench.budget("all")
+    bench.fund(BOUND - 1, **PRICED)
+    bench.clock.advance(0.1)
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(1.3)
+
+    with pytest.raises(tidegate.Stale):
+        bench.guard.advance(call)
+
+
+def test_budget__answered_without_room__refused_after_a_second(bench: Bench) -> None:
+    bench.budget("all")
+    bench.fund(BOUND - 1, **PRICED)
+    bench.clock.advance(0.1)
+    call = bench.call(**PRICED)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(0.5)
+    bench.sync(grant=0)
+    assert bench.guard.advance(call) is not None
+    bench.clock.advance(0.6)
+
+    with pytest.raises(tidegate.BudgetExhausted, match="no room for this call"):
+        bench.guard.advance(call)

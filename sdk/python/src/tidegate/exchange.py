@@ -147,7 +147,9 @@ class Exchange:
             now = guard.clock.now()
             guard.report.acked(acked)
             guard.report.see_server_clock(server_ms=server_ms, sent_ms=sent.sent_ms, received_ms=guard.clock.wall_ms())
-            hurry = guard.leases.answered(sent.lines, leases, now=now, sent_boot=sent.sent_boot)
+            hurry = guard.leases.answered(
+                sent.lines, leases, now=now, boot=guard.clock.boot(), sent_boot=sent.sent_boot
+            )
             guard.link.interval_s = max(MIN_INTERVAL_S, interval_s / PRESSED) if guard.leases.pressed else interval_s
             guard.link.next_try_at = float("-inf")
             less = self._share_out(shares, sent.sent_boot)

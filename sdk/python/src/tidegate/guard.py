@@ -27,7 +27,7 @@ from tidegate.errors import (
     Unpriced,
 )
 from tidegate.lanes import Lane
-from tidegate.leasing import Path, Slip, denied
+from tidegate.leasing import Path, Slip, denied, waits_longer
 from tidegate.lending import Lending
 from tidegate.report import RowKey
 from tidegate.reserving import costs_nothing, lenient
@@ -316,9 +316,10 @@ class Guard(Lending):
             after = max(0.0, self.link.next_try_at - now)
             text = f"{name}: the control plane can't be reached to fund the call."
             return Stale(text, blocked_by=name, retry_after_s=after)
-        if now < ticket.wait_until:
+        live, heard = path.slip.live(self.clock.boot()), path.heard_at >= ticket.asked_at
+        if now < ticket.wait_until or (live and not heard and waits_longer(ticket, now)):
             return None
-        if path.slip.live(self.clock.boot()):
+        if live and heard:
             return BudgetExhausted(
                 f"{name} has no room for this call.", blocked_by=name, retry_after_s=self.link.interval_s
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 IDLE_S = 300.0  # a path that nobody used for so long gives up its lease
 READY_S = 60.0  # a path that was used within this keeps room for one call
+LATE_S = 5.0  # to wait for an answer of a server that is slow, but not gone: the lease lives
 RECALL_S = 0.2  # between two questions for what others were told to give back
 MAX_LINES = 500
 MAX_SHORT_CALLS = 32
@@ -77,6 +78,7 @@ class Path:
         "denial",
         "finishes",
         "freed",
+        "heard_at",
         "ids",
         "only_warns",
         "pace",
@@ -101,6 +103,7 @@ class Path:
         self.peak_held = 0
         self.spent = 0  # settled on all leases of the path
         self.short = 0  # bounds denied since the last sync, nano-USD
+        self.heard_at = -math.inf  # when the last question was sent that was answered
         self.freed = 0  # times that there may have come more room
         self.typical = 0
         self.wish = 0  # what it takes to lend to cells, where that is next to nothing
@@ -281,14 +284,15 @@ class Leases:
         return sent
 
     def answered(
-        self, lines: Iterable[Line], answers: Iterable[dict[str, Any]], *, now: float, sent_boot: float
+        self, lines: Iterable[Line], answers: Iterable[dict[str, Any]], *, now: float, boot: float, sent_boot: float
     ) -> bool:
-        """Merge what the server said of ``lines``; return whether rights were given back that it should hear of at once."""
+        """Merge what the server said of ``lines``, which were sent at ``sent_boot``; return whether rights were given back that it should hear of at once."""
         asked = {line.slip.number: line for line in lines}
         returned = False
         for answer in answers:
             line = asked.get(answer["number"])
             if line is not None and line.slip.number in self.slips:
+                line.slip.path.heard_at = now - max(0.0, boot - sent_boot)
                 returned |= self._merge(line, answer, now=now, sent_boot=sent_boot)
         return returned
 
@@ -349,6 +353,13 @@ class Leases:
         """Retire every lease: the gate closes."""
         for slip in self.slips.values():
             slip.retiring = True
+
+
+def waits_longer(ticket: Ticket, now: float) -> bool:
+    """Give a call whose question was not answered yet more time, once; return whether it has any left."""
+    until = ticket.asked_at + LATE_S
+    ticket.wait_until = until if ticket.deadline is None else min(until, ticket.deadline)
+    return now < ticket.wait_until
 
 
 def denied(denial: Denial, path: Path, now: float) -> Refused:
