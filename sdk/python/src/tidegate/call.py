@@ -368,13 +368,16 @@ class Call(Ticket):
         self.trace_id, self.parent_id, self.trace_flags = given
         self.span_id = self._tracer.new_span_id()
 
+    def begun_before(self, took: float) -> None:
+        """Have the call's span begin ``took`` seconds ago."""
+        self._begun_ns = time.time_ns() - int(took * 1e9)
+
     def trace_end(self, error: BaseException | None, events: tuple[Event, ...] = ()) -> None:
         """Hand the call's span, and those of its attempts, to the tracer."""
         if not self._tracer.enabled:
             return
         spans, self._spans = self._spans, []
-        for span in (*spans, span_of(self, error, events)):
-            self._tracer.add(span)
+        self._tracer.ended((*spans, span_of(self, error, events)))
 
 
 class OwnCall(Call):

@@ -71,6 +71,7 @@ class Refusal:
         "after",
         "blocked_by",
         "bound",
+        "calm_s",
         "demand",
         "error",
         "freed",
@@ -163,6 +164,7 @@ class Cell:
         "assignment",
         "book",
         "bound",
+        "calm_s",
         "cell_key",
         "chunk",
         "circuit",
@@ -252,6 +254,7 @@ class Cell:
         breaker = ticket.policy.breaker if ticket.circuit is not None else None
         slow_ms = breaker.slow_call_ms if breaker is not None else None
         self.slow_s = math.inf if slow_ms is None else slow_ms / 1000
+        self.calm_s = min(self.slow_s, guard.tracer.slow_s)  # the patience while nobody waits
 
         self.credit = NONE
         self.funds = 0  # nano-USD that calls which weigh may still hold
@@ -259,7 +262,7 @@ class Cell:
         self.learned = 0
         self.until = -math.inf  # of ``now``; the credit is worth nothing after it
         self.people = False  # calls name users or sessions
-        self.patience = self.slow_s  # calls that took longer say so at once; all do while somebody waits for one to end
+        self.patience = self.calm_s  # calls that took longer say so at once; all do while somebody waits for one to end
         self.loan = Loan(-math.inf)  # on which calls begin
         self.loans: list[Loan] = []  # older ones, with calls in flight
 

@@ -26,6 +26,7 @@ from tidegate.errors import Refused
 from tidegate.guard import Guard
 from tidegate.journal import Journals, folder_from, owner_of
 from tidegate.running import Plan, RetryOn, arun, run
+from tidegate.sampling import Sampling, sampler_of
 from tidegate.state import State
 from tidegate.status import describe, describe_config
 from tidegate.trace import Tracer
@@ -47,7 +48,7 @@ def connect(
     *,
     app: str | None = None,
     wait_s: float = CONNECT_WAIT_S,
-    traces: bool = True,
+    traces: bool | Sampling = True,
     cache_dir: str | Path | None = None,
     journal: str | Path | None = None,
     without_policy: WithoutPolicy | None = None,
@@ -61,6 +62,8 @@ def connect(
     cost is owed to their budgets later; ``without_policy="refuse"`` (``TIDEGATE_WITHOUT_POLICY``) has them refused as ``Stale``.
     ``journal`` (``TIDEGATE_JOURNAL_DIR``) is a folder on a disk that outlives the process: what a killed process may have spent
     is then said for it by the next one with the same url and key, and nothing of its leases stays counted as spent.
+    ``traces``: whether calls are traced; with ``Sampling(share=0.05)`` errors, refusals, slow calls and canaries are kept, and five
+    in a hundred of the other traces. Figures count every call all the same.
     Raises ``ValueError`` when url or key are missing or malformed, or ``without_policy`` is neither.
     """
     url = url or os.environ.get("TIDEGATE_URL", "")
@@ -77,7 +80,8 @@ def connect(
         key=key,
         app=clean(app or _program(), 120),
         clock=clock or SystemClock(),
-        traces=traces,
+        traces=bool(traces),
+        sampling=traces.checked() if isinstance(traces, Sampling) else None,
         folder=folder,
         journal=folder_from(journal),
         without_policy=_without_policy(without_policy),
@@ -111,6 +115,7 @@ class Gate(Caller):
         folder: Path | None,
         journal: Path | None = None,
         without_policy: WithoutPolicy = "pass",
+        sampling: Sampling | None = None,
     ) -> None:
         address = parse_url(url)
         store = Store(folder, url=url, key=key)
@@ -119,7 +124,8 @@ class Gate(Caller):
         self._lock = threading.Lock()
         self._closed = False
         self._listens = False
-        super().__init__(Guard(clock, self._poke), Tracer(enabled=traces))
+        self._sampling = sampling
+        super().__init__(Guard(clock, self._poke), Tracer(enabled=traces, sampler=sampler_of(sampling)))
         self.guard.without_policy = without_policy
         if kept is not None:
             self.guard.follow(kept.snapshot, kept.book)
@@ -243,6 +249,7 @@ class Gate(Caller):
             "config": describe_config(background.poller.config),
             "refused_config": background.poller.said()["refused"],
             "dropped_spans": self.tracer.dropped,
+            "sampled_out_spans": self.tracer.sampler.left_out if self.tracer.sampler is not None else 0,
             "state": self.state.describe(),
             **describe(self.guard),
         }
@@ -273,7 +280,7 @@ class Gate(Caller):
         self._lock = threading.Lock()
         self.guard.reborn()
         self.guard.closed = self._closed
-        self.tracer = Tracer(enabled=self.tracer.enabled)
+        self.tracer = Tracer(enabled=self.tracer.enabled, sampler=sampler_of(self._sampling))
         self._background.forked(self.tracer)
         self.state.renew()
         self._listens = False

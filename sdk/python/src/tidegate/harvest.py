@@ -283,7 +283,7 @@ class Harvest(Attempts):
         """Nobody may be waiting any more."""
         if not lane.line.waiting:
             for cell in lane.cells:
-                cell.patience = cell.slow_s
+                cell.patience = cell.calm_s
 
     # Breakers: what went well is counted before what did not
 

@@ -160,7 +160,7 @@ class Lending(Harvest):
             cell.typical = self.outputs.bound(cell.key, None) if cell.lenient else None
         else:
             cell.funds = MAX_CALL_NUSD * calls
-        cell.used, cell.drawn_at, cell.patience = 0, now, cell.slow_s
+        cell.used, cell.drawn_at, cell.patience = 0, now, cell.calm_s
         self.active.add(cell)
         cell.lane.cells.add(cell)
         self._release_some(cell)

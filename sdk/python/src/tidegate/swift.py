@@ -100,7 +100,7 @@ class SwiftCall(Call):
             if cell.learns and cell.teaches(self.used):
                 cell.guard.attend(cell)
         if took > cell.patience:
-            cell.guard.attend(cell)
+            outlasted(cell, took, self.told, self.used if self.told is not None else None)
 
     async def __aenter__(self) -> Self:
         cell = self.cell
@@ -298,12 +298,7 @@ class SwiftCall(Call):
         """Go on as a call of its own, at the stage that it has reached."""
         begun, told = self.begun, self.told or NOTHING_TOLD
         used = self.used if self.told is not None else None
-        options: CallOptions = {
-            "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
-            "credential": cell.credential, "user": told[0], "session": told[1], "input_tokens": told[2],
-            "max_output_tokens": told[3],
-        }  # fmt: skip
-        mine = OwnCall(cell.guard, cell.guard.tracer, cell.key.route, options)
+        mine = _call_like(cell, told)
         mine.declared_nusd = cell.declared_nusd
         mine.cell_key, mine.fixed = cell.cell_key, cell.fixed
         mine.epoch, mine.key = cell.epoch, cell.key
@@ -316,6 +311,29 @@ class SwiftCall(Call):
             cell.guard.adopt(mine, cell, self.loan)
         self.mine = mine
         self.cell = None
+
+
+def _call_like(cell: Cell, told: Told) -> OwnCall:
+    options: CallOptions = {
+        "tenant": cell.tenant, "category": cell.key.category, "model": cell.key.model, "target": cell.target,
+        "credential": cell.credential, "user": told[0], "session": told[1], "input_tokens": told[2], "max_output_tokens": told[3],
+    }  # fmt: skip
+    return OwnCall(cell.guard, cell.guard.tracer, cell.key.route, options)
+
+
+def outlasted(cell: Cell, took: float, told: Told | None = None, used: Used | None = None) -> None:
+    """A call on credit that went well took longer than the patience: let others on, and give it a span if it was slow."""
+    cell.guard.attend(cell)
+    if took < cell.guard.tracer.slow_s:
+        return
+    call = _call_like(cell, told or NOTHING_TOLD)
+    call.key, call.assignment, call.attempts = cell.key, cell.assignment, 1
+    call.total_cost = cell.estimate
+    if used is not None:
+        call.total_input, call.total_output = used[0], used[1] or 0
+        call.total_cost, _ = cell.cost_of(used)
+    call.begun_before(took)
+    call.trace_end(None)
 
 
 def _go_on(call: OwnCall, cell: Cell, since: float) -> None:

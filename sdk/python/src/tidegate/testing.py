@@ -24,6 +24,7 @@ from tidegate.clock import Clock
 from tidegate.core.price import parse_usd
 from tidegate.early import WithoutPolicy
 from tidegate.fake_state import FakeState
+from tidegate.sampling import Sampling
 from tidegate.testing_http import KEY, Server
 
 __all__ = ["KEY", "FakeControlPlane", "FrozenClock"]
@@ -157,6 +158,7 @@ class FakeControlPlane:
         clock: Clock | None = None,
         wait_s: float = 5.0,
         without_policy: WithoutPolicy = "pass",
+        traces: bool | Sampling = True,
     ) -> Gate:
         """Return a gate to this control plane. Nothing is kept on disk unless ``cache_dir`` is given."""
         return connect(
@@ -165,6 +167,7 @@ class FakeControlPlane:
             app=app,
             cache_dir=cache_dir,
             wait_s=wait_s,
+            traces=traces,
             clock=clock,
             without_policy=without_policy,
         )

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 import re
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tidegate.sampling import Sampler
 
 MAX_SPANS = 4096
+SLOW_S = 10.0  # calls that took so long always have a span, also those that pass on credit
 BATCH = 512
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 SAMPLED, RANDOM_ID = 0x01, 0x02  # trace flags; the others are nobody's yet and are not passed on
@@ -61,10 +67,12 @@ def parse_traceparent(text: str) -> Traceparent | None:
 
 
 class Tracer:
-    """Collects spans; what does not fit is dropped and counted."""
+    """Collects spans; what does not fit is dropped and counted. With a ``sampler`` only what that keeps."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, sampler: Sampler | None = None) -> None:
         self.enabled = enabled
+        self.sampler = sampler
+        self.slow_s = (SLOW_S if sampler is None else sampler.sampling.slow_s) if enabled else math.inf
         self.dropped = 0
         self.waiting: deque[Span] = deque()
         self._ids = random.Random()  # noqa: S311  ids, not secrets; seeded from the system's entropy
@@ -80,6 +88,13 @@ class Tracer:
             self.dropped += 1
             return
         self.waiting.append(span)
+
+    def ended(self, spans: Sequence[Span]) -> None:
+        """Take the spans of one call that has ended, its own last."""
+        if self.sampler is not None:
+            spans = self.sampler.sift(spans)
+        for span in spans:
+            self.add(span)
 
     def batch(self) -> list[Span]:
         """Take the oldest spans out of the queue."""

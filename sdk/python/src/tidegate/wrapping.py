@@ -18,7 +18,7 @@ from tidegate.cells import Cell, CellKey, Loan
 from tidegate.deadlines import NEVER
 from tidegate.describing import CallOptions
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
-from tidegate.swift import SwiftCall
+from tidegate.swift import SwiftCall, outlasted
 from tidegate.telling import explained
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,7 +104,7 @@ class Wrapped:
             took = now() - since
             loan.times.append(took)
             if took > cell.patience:
-                guard.attend(cell)
+                outlasted(cell, took)
             return answer
 
         return wrapper
@@ -143,7 +143,7 @@ class Wrapped:
                     flight.spare.append(flight)
             loan.times.append(took)
             if took > cell.patience:
-                guard.attend(cell)
+                outlasted(cell, took)
             return answer
 
         return wrapper
