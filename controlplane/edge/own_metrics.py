@@ -66,7 +66,18 @@ class OwnMetrics:
                 log.debug("own_metrics.not_kept", error=str(error))
 
     async def keep(self, at_ns: int, *, slow: bool) -> None:
-        """Store what is measured at ``at_ns``; with ``slow`` sizes and clients too, unless another process has just done so."""
+        """Store what is measured at ``at_ns``; with ``slow`` sizes and clients too, unless another process has just done so.
+
+        What can't be stored, as while the database is away, is told the next time.
+        """
+        before = dict(self._before)
+        try:
+            await self._keep(at_ns, slow=slow)
+        except BaseException:
+            self._before = before
+            raise
+
+    async def _keep(self, at_ns: int, *, slow: bool) -> None:
         rows = [own_point(each, at_ns) for writer in self._otlp.writers for each in self._of(writer)]
         rows.append(
             own_point(Own("ingest.rejected", self._added("", "rejected", self._otlp.rejected), "{record}"), at_ns)

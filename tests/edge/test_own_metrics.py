@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -39,6 +40,22 @@ async def test_own_metrics__twice__tell_what_was_added_since(ask: Caller, edge: 
     assert spans[0] == 3
     assert len(spans) == 2
     assert {signal for _, signal, _ in await _kept("tidegate.ingest.lag")} == {"logs", "points", "spans"}
+
+
+async def test_own_metrics__could_not_be_stored__are_told_the_next_time(
+    ask: Caller, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("the database is away")
+
+    await ask("POST", "/v1/traces", request(3).SerializeToString(), PROTOBUF)
+    with monkeypatch.context() as patch:
+        patch.setattr("controlplane.edge.own_metrics.points.store", away)
+        with pytest.raises(psycopg.OperationalError):
+            await edge._own.keep(time.time_ns(), slow=False)
+    await edge._own.keep(time.time_ns(), slow=False)
+
+    assert [value for _, signal, value in await _kept("tidegate.ingest.records") if signal == "spans"] == [3]
 
 
 async def test_own_metrics__sizes_and_clients__are_kept_by_one_process_in_a_minute(ask: Caller, edge: Edge) -> None:
