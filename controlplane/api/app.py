@@ -25,10 +25,20 @@ from controlplane.tenancy.bearer import OperatorBearer
 
 
 class _Strict(Parser):
-    """JSON to the letter: without NaN and infinities, and only with text that is Unicode."""
+    """JSON to the letter: without NaN and infinities, and only with text that is Unicode. No text has a NUL: PostgreSQL can't store it."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return orjson.loads(request.body)
+        document = orjson.loads(request.body)
+        if b"\\u0000" in request.body and _has_nul(document):  # JSON has no other way to spell it
+            raise ValueError("a text has a NUL")
+        return document
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_has_nul, parts))
 
 
 api = NinjaAPI(

@@ -296,10 +296,15 @@ def test_address__with_a_nul__is_turned_down(admin: Program, address: str) -> No
     assert (answer.status_code, "NUL" in answer.json()["detail"]) == (400, True)
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", '"\\ud800"'])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", '"\\ud800"', '"a\\u0000"', '{"\\u0000": [1]}'])
 def test_body__with_what_json_does_not_know__is_turned_down(admin: Program, number: str) -> None:
     answer = admin("put", "prices/my-model", f'{{"input": {number}}}')
     assert answer.status_code == 400
+
+
+def test_body__with_a_nul_that_is_only_spelled_out__is_taken(admin: Program, acme: Tenant) -> None:
+    assert admin("put", "tenants/acme/capture", {"keeps": True, "redact": ["\\u0000"]}).status_code == 200
+    assert admin("put", "tenants/acme/capture", {"keeps": True, "redact": ["a\0"]}).status_code == 400
 
 
 def test_budget__options_patched__change_what_is_said_and_keep_the_rest(admin: Program, acme: Tenant) -> None:
