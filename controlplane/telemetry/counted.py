@@ -140,7 +140,7 @@ def _fresh_sessions(wanted: Wanted, since: datetime) -> list[tuple[Any, ...]]:
     sql = f"""SELECT session, users, tenant, service, first_at, last_at, turns, spans, errors, tokens_told, tokens_seen, cost_told_nusd,
                      cost_seen_nusd
               FROM ({sessions_between(clauses)}) AS fresh ORDER BY last_at DESC LIMIT {MOST_FRESH}"""  # noqa: S608 - as above
-    return patient_rows(sql, [since, since, since, _NEVER, *values])
+    return patient_rows(sql, [since, since, since, _NEVER, since, _NEVER, *values])
 
 
 def _added(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:

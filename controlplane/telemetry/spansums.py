@@ -84,7 +84,8 @@ def calls_between(scope: str = "", limit: str = "") -> str:
 def sessions_between(scope: str = "", source: str = "telemetry_span AS c") -> str:
     """Return SQL for what sessions come to in a span of time, with the columns of ``telemetry_session_day`` after its first one.
 
-    Parameters: since twice, those of ``source``, since, until, those of ``scope``. A trace that began before is a turn of then: of traces that go on
+    Parameters: since thrice, until, those of ``source``, since, until, those of ``scope``. A session's errors are all failed spans of
+    its turns in its tenant, also of those that don't name the session. A trace that began before is a turn of then: of traces that go on
     within an hour that is looked up.
     """
     tokens = "coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)"
@@ -94,12 +95,13 @@ def sessions_between(scope: str = "", source: str = "telemetry_span AS c") -> st
                count(*) FILTER (WHERE NOT (first_at < %s + interval '1 hour' AND EXISTS (
                    SELECT 1 FROM telemetry_span AS p WHERE p.trace_id = turn.trace_id AND p.session = turn.session
                    AND p.starts_at < %s))) AS turns,
-               tg_whole(sum(spans)) AS spans, tg_whole(sum(errors)) AS errors,
+               tg_whole(sum(spans)) AS spans,
+               tg_whole(sum((SELECT count(*) FROM telemetry_span AS f WHERE f.trace_id = turn.trace_id AND f.tenant = turn.tenant
+                             AND f.status = 2 AND f.starts_at >= %s AND f.starts_at < %s))) AS errors,
                tg_whole(coalesce(sum(tokens_told), 0)) AS tokens_told, tg_whole(coalesce(sum(tokens_seen), 0)) AS tokens_seen,
                tg_whole(coalesce(sum(cost_told_nusd), 0)) AS cost_told_nusd, tg_whole(coalesce(sum(cost_seen_nusd), 0)) AS cost_seen_nusd
         FROM (SELECT c.tenant, c.session, c.trace_id, max(nullif(c."user", '')) AS said, max(c.service) AS service,
                      min(c.starts_at) AS first_at, max(c.starts_at) AS last_at, count(*) AS spans,
-                     count(*) FILTER (WHERE c.status = 2) AS errors,
                      sum({tokens}) FILTER (WHERE c.usage_by = 2) AS tokens_told, sum({tokens}) FILTER (WHERE c.usage_by <> 2) AS tokens_seen,
                      sum(c.cost_nusd) FILTER (WHERE c.usage_by = 2) AS cost_told_nusd,
                      sum(c.cost_nusd) FILTER (WHERE c.usage_by <> 2) AS cost_seen_nusd

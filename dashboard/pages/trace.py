@@ -8,6 +8,7 @@ from typing import Any
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.models import Span
 from dashboard.asking import Asking
+from dashboard.happened import Happened, happened
 from dashboard.page import Context, Page, Params
 from dashboard.said import turns_of
 from dashboard.waterfall import Line, Waterfall, waterfall_of
@@ -23,8 +24,8 @@ class Detail:
     span: Span
     decisions: list[tuple[str, Any]]
     plain: list[tuple[str, Any]]
-    events: list[dict[str, Any]]
-    told: list[dict[str, Any]]
+    events: list[Happened]
+    told: list[Happened]
     messages: list[Any]
     logs: list[Any]
 
@@ -33,13 +34,13 @@ def detail_of(asking: Asking, trace_id: str, span_id: str) -> Detail:
     """Return what a drawer shows of a span; ``NotFound`` without one."""
     span = telemetry.span_seen_by(asking.asker, trace_id, span_id)
     ours = [(name[len(OURS) :], value) for name, value in span.attributes.items() if name.startswith(OURS)]
-    events = [event for event in span.events if isinstance(event, dict)]
+    events = happened(span.events, span.starts_at)
     return Detail(
         span=span,
         decisions=ours,
         plain=[(name, value) for name, value in sorted(span.attributes.items()) if not name.startswith(OURS)],
-        events=[event for event in events if not str(event.get("name", "")).startswith(OURS)],
-        told=[event for event in events if str(event.get("name", "")).startswith(OURS)],
+        events=[event for event in events if not event.name.startswith(OURS)],
+        told=[event for event in events if event.name.startswith(OURS)],
         messages=[(each, turns_of(each.content)) for each in telemetry.messages_of(asking.asker, trace_id, span_id)],
         logs=telemetry.logs_of(asking.asker, trace_id, span_id),
     )

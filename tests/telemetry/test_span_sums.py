@@ -291,3 +291,41 @@ def test_whole_windows__any_times__cover_each_once_and_end_in_time(times: list[t
     for begins, over in wanted:
         for at in (begins, over - timedelta(seconds=1)):
             assert (at < ends) == any(a <= at < b for a, b in found)
+
+
+def test_sessions__spans_that_failed_do_not_name_the_session__are_its_errors_before_and_after_folding(db: None) -> None:
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    at = NOW - timedelta(minutes=3)
+    spans = _trace(700, at, "acme", status=2, session="talk") + _trace(701, at, "acme", session="other")
+    for span in spans[1:5]:
+        span.session = ""
+    Span.objects.bulk_create(spans)
+    since = NOW - timedelta(hours=1)
+
+    def told() -> list[tuple[str, int]]:
+        (turn,) = queries.traces_seen_by(SYSTEM, TraceFilter(session="talk"), since, "", 9)
+        assert turn.errors == 2
+        return [(each.session, each.errors) for each in queries.sessions_seen_by(SYSTEM, TraceFilter(), since)]
+
+    assert sorted(told()) == [("other", 0), ("talk", 2)]
+    _fold_all()
+    assert sorted(told()) == [("other", 0), ("talk", 2)]
+
+
+def test_sessions__a_failed_span_comes_late_and_names_no_session__is_counted_when_its_time_is_folded_again(
+    db: None,
+) -> None:
+    create_tenant(by=SYSTEM, slug="acme", name="Acme")
+    at = NOW - timedelta(minutes=9)
+    Span.objects.bulk_create(_trace(702, at, "acme", session="talk"))
+    _fold_all()
+    late = _trace(702, at + timedelta(minutes=2), "acme", status=2)[3]
+    late.span_id = "f" * 16
+    Span.objects.bulk_create([late])
+    LateSpans.objects.create(since=late.starts_at, until=late.starts_at + timedelta(seconds=1))
+
+    _fold_all()
+    fold_spans(now=NOW, kept_since=KEPT)
+
+    (found,) = queries.sessions_seen_by(SYSTEM, TraceFilter(), NOW - timedelta(hours=1))
+    assert found.errors == 1

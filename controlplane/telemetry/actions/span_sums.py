@@ -177,7 +177,14 @@ def _sum_windows(kept: Kept, source: str, name: str, begins: datetime, ends: dat
     _run(sql, step, begins, ends)
 
 
-_TOUCHED = """(SELECT DISTINCT tenant, session FROM telemetry_span WHERE session <> '' AND starts_at >= %s AND starts_at < %s
+# Those with spans in the time, and those in whose turns a span failed then that may not name them.
+_TOUCHED = """(SELECT tenant, session FROM telemetry_span WHERE session <> '' AND starts_at >= %s AND starts_at < %s
+               UNION
+               SELECT named.tenant, named.session FROM (
+                   SELECT DISTINCT trace_id, tenant FROM telemetry_span
+                   WHERE status = 2 AND session = '' AND starts_at >= %s AND starts_at < %s) AS failed
+               JOIN telemetry_span AS named USING (trace_id, tenant)
+               WHERE named.session <> '' AND named.starts_at >= %s AND named.starts_at < %s
                ) AS touched JOIN telemetry_span AS c USING (tenant, session)"""
 _SESSION = (
     "users", "service", "first_at", "last_at", "turns", "spans", "errors", "tokens_told", "tokens_seen", "cost_told_nusd",
@@ -194,5 +201,6 @@ def _sum_sessions(begins: datetime, ends: datetime, known_until: datetime) -> No
     day = floor(begins, 86400)
     while day < ends:
         over = day + timedelta(days=1)
-        _run(_SESSIONS, day, day, day, max(day, begins), min(over, ends), day, min(over, known_until))
+        part, whole = (max(day, begins), min(over, ends)), (day, min(over, known_until))
+        _run(_SESSIONS, day, day, day, *whole, *part, *part, day, over, *whole)
         day = over
