@@ -288,6 +288,39 @@ def whole_tenants(url: str, count: int) -> None:
             print(f"{rung.table} is filled", flush=True)
 
 
+def all_together(url: str) -> None:
+    """Fill the windows of all tenants together: five minutes of eight days, hours of a month."""
+    from controlplane.telemetry.resolutions import ALL_IN_ALL, EVERYBODY, floor
+
+    newest = asked_at(url)
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT 1 FROM telemetry_all_5m LIMIT 1").fetchone():
+            return
+        _templates(connection)
+        for rung in (rung for rung in ALL_IN_ALL if "_all_" in rung.table):
+            last = floor(newest - timedelta(seconds=20), rung.step_s)
+            connection.execute(
+                f"""INSERT INTO {rung.table} (starts_at, tenant, calls, errors, refused, fallbacks, retries, input_tokens, cached_input_tokens,
+                        output_tokens, cost_nusd, kinds, latency_us, tokens,
+                        call_cost_nusd, queue_depth, sessions)
+                    SELECT at, '{EVERYBODY}', calls, calls / 50, calls / 90, 0, calls / 60, calls * 900, calls * 300, calls * 120, calls * 3400000,
+                           '{{}}', took, tokens, cost, depth, sessions
+                    FROM generate_series(%s::timestamptz, %s, %s) AS at
+                    JOIN shapes ON shape = 64 + (extract(epoch FROM at)::bigint / {rung.step_s}) %% 16""",
+                [
+                    floor(newest - timedelta(days=8 if rung.step_s < 3600 else 31), rung.step_s),
+                    last - timedelta(seconds=rung.step_s),
+                    timedelta(seconds=rung.step_s),
+                ],
+            )
+            connection.execute(
+                "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+                [rung.mark, last],
+            )
+            connection.commit()
+            print(f"{rung.table} is filled", flush=True)
+
+
 def asked_at(url: str) -> datetime:
     """Return the time that pages are asked at: that of the newest minutes and spans."""
     with psycopg.connect(url) as connection:
@@ -314,6 +347,7 @@ def load(url: str, *, total: int, count: int, days: int) -> None:
     rollups(url, count, days, newest)
     ladder(url, count, newest)
     whole_tenants(url, count)
+    all_together(url)
     spans(url, total, count, asked_at(url))
     sums(url)
     with psycopg.connect(url, autocommit=True) as connection:

@@ -100,9 +100,16 @@ def holds_ratio(spec: RatioSpec, measured: Measured) -> tuple[float | None, bool
     return value, None if value is None else compares(value, Comparison(spec.op), spec.value)
 
 
+def needs_latency(spec: ThresholdSpec | RatioSpec | AbsenceSpec | AnomalySpec) -> bool:
+    """Return whether a rule looks at latencies: those cost most to read."""
+    return isinstance(spec, ThresholdSpec | AnomalySpec) and spec.metric.startswith("latency")
+
+
 def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dict[str, Measured]:
     since = now - timedelta(seconds=spec.window_s)
-    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
+    found = telemetry.measured(
+        asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
+    )
     return found if spec.by or found else {"": Measured(spec.window_s)}
 
 
@@ -133,11 +140,11 @@ def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
 
 def _absence(asker: Asker, spec: AbsenceSpec, now: datetime) -> list[Finding]:
     since = now - timedelta(seconds=spec.window_s)
-    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model)
+    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model, latency=False)
     expected = {""}
     if spec.by:
         day = telemetry.measured(
-            asker, now - timedelta(hours=24), now, spec.by, spec.tenant or None, spec.route, spec.model
+            asker, now - timedelta(hours=24), now, spec.by, spec.tenant or None, spec.route, spec.model, latency=False
         )
         expected = {label for label, each in day.items() if each["calls"]}
     findings = []
@@ -194,7 +201,9 @@ def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
 
     def at(starts: datetime) -> float | None:
         ends = starts + timedelta(hours=1)
-        found = telemetry.measured(asker, starts, ends, "", spec.tenant or None, spec.route, spec.model).get("")
+        found = telemetry.measured(
+            asker, starts, ends, "", spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
+        ).get("")
         return FIGURES[spec.metric](found) if found else None
 
     before = [at(hour - timedelta(weeks=week, hours=-beside)) for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]

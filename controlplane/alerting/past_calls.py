@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold
+from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold, needs_latency
 from controlplane.alerting.courses import STEP_S, Held, Sample
 from controlplane.alerting.findings import WEEKS, leans
 from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
@@ -65,7 +65,7 @@ def _over(
     lead = max(width - 1, lead_s // STEP_S)
     start = since - timedelta(seconds=lead * STEP_S)
     found = telemetry.measured_steps(
-        asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model, latency=_needs_latency(spec)
+        asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
     )
     if not spec.by:
         empty = [Measured(float(STEP_S)) for _ in telemetry.slots_of(start, until, STEP_S)]
@@ -78,10 +78,6 @@ def _over(
             for end in range(lead + 1, len(steps) + 1)
         ]
     return held
-
-
-def _needs_latency(spec: ThresholdSpec | RatioSpec | AbsenceSpec | AnomalySpec) -> bool:
-    return isinstance(spec, ThresholdSpec | AnomalySpec) and spec.metric.startswith("latency")
 
 
 def threshold_tracks(asker: Asker, spec: ThresholdSpec, since: datetime, until: datetime) -> Held:
@@ -112,7 +108,7 @@ def anomaly_tracks(asker: Asker, spec: AnomalySpec, since: datetime, until: date
     days = -(-int((until - since).total_seconds()) // _DAY_S)
     first = last - timedelta(days=days, weeks=WEEKS, hours=1)
     hours = telemetry.measured_steps(
-        asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model, latency=_needs_latency(spec)
+        asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
     ).get("")
     if hours is None:
         return {"": []}

@@ -54,10 +54,15 @@ TOGETHER = (
 
 ALL_IN_ALL = (
     *WHOLE_TENANTS[:3],
+    Rung(3600, "telemetry_all_1h", "all_1h"),
     TOGETHER[1],
     WHOLE_TENANTS[3],
+    Rung(300, "telemetry_all_5m", "all_5m"),
     *TOGETHER[3:],
 )  # one row for each window, where there are such
+APART = (*WHOLE_TENANTS, *BY_TENANT[3:])  # a row for each tenant
+NOW = "now"  # the mark of what is complete as soon as it is there
+FINE = (BY_TENANT[3]._replace(mark=NOW), BY_TENANT[4])
 
 
 def floor(at: datetime, step_s: int) -> datetime:

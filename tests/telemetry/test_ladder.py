@@ -18,7 +18,17 @@ from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, Lat
 from controlplane.telemetry.queries import SEVEN, Course, Question
 from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import Packed, sought, tails_of
-from controlplane.telemetry.resolutions import BY_TENANT, EPOCH, TOGETHER, WHOLE_TENANTS, Piece, ceiling, floor, pieces
+from controlplane.telemetry.resolutions import (
+    ALL_IN_ALL,
+    BY_TENANT,
+    EPOCH,
+    TOGETHER,
+    WHOLE_TENANTS,
+    Piece,
+    ceiling,
+    floor,
+    pieces,
+)
 from controlplane.tenancy.queries import SYSTEM
 from tidegate.core.window import Distribution
 
@@ -103,7 +113,10 @@ def _decided() -> list[object]:
         *(queries.beyond_steps(SYSTEM, since, until, step_s, "latency_us", limit) for step_s in (300, 900, 3600)),
         *(queries.beyond_by(SYSTEM, since, until, by, "latency_us", limit) for by in ("tenant", "route", "model")),
         *(queries.measured(SYSTEM, since, until, by) for by in ("", "tenant", "route")),
+        *(queries.measured(SYSTEM, NOW - timedelta(minutes=14), NOW, by) for by in ("", "tenant", "route")),
         *(queries.measured_steps(SYSTEM, since, until, 900, by) for by in ("", "tenant", "model")),
+        *(queries.measured_steps(SYSTEM, since, until, step_s) for step_s in (300, 3600, 21600)),
+        queries.beyond_steps(SYSTEM, since - timedelta(hours=1), until, 43200, "latency_us", 1_000_000.0),
         queries.beyond(SYSTEM, since, until, "latency_us", limit),
         queries.minutes_with_windows(SYSTEM, since + timedelta(hours=3), until),
     ]
@@ -168,7 +181,7 @@ def test_courses__of_whole_tenants__need_not_be_merged(values: list[tuple[dateti
 
 def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, int]]) -> None:
     _climbed()
-    every = (*BY_TENANT, *TOGETHER, *WHOLE_TENANTS)
+    every = (*BY_TENANT, *TOGETHER, *WHOLE_TENANTS, *ALL_IN_ALL)
     counts = [_count(rung.table) for rung in every]
 
     climb(now=NOW, kept_since=KEPT)
@@ -176,6 +189,8 @@ def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, in
     assert [_count(rung.table) for rung in every] == counts
     assert _count("telemetry_tenant_15m") == 2 * _count("telemetry_window_15m")
     assert _count("telemetry_tenant_1d") > 0
+    assert _count("telemetry_all_1h") == _count("telemetry_total_1h") > 0
+    assert _count("telemetry_all_5m") >= _count("telemetry_total_15m")
     assert _count("telemetry_total_15m") == _count("telemetry_window_15m") > 0
     assert _count("telemetry_total_6h") == _count("telemetry_window_6h") > 0
 
@@ -188,13 +203,14 @@ def test_climb__what_came_late__is_in_all_lengths(values: list[tuple[datetime, i
     CallWindow1m.objects.create(**row)
     LateHour.objects.create(kind="ladder", hour=late)
     LateHour.objects.create(kind="windows", hour=floor(late, 3600))
-    before = {rung.table: _count(rung.table) for rung in TOGETHER[:-1]}
+    kept = {*TOGETHER[:-1], *(rung for rung in ALL_IN_ALL if "_all_" in rung.table)}
+    before = {rung.table: _count(rung.table) for rung in kept}
     whole = _count("telemetry_tenant_15m")
 
     _climbed()
     _climbed()
 
-    assert {rung.table: _count(rung.table) - before[rung.table] for rung in TOGETHER[:-1]} == dict.fromkeys(before, 40)
+    assert {rung.table: _count(rung.table) - before[rung.table] for rung in kept} == dict.fromkeys(before, 40)
     assert _count("telemetry_tenant_15m") == whole + 2 * 40
     assert not LateHour.objects.exists()
 

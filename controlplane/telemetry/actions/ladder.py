@@ -26,6 +26,7 @@ FINE_KEPT = timedelta(hours=23)  # windows of ten seconds are older than that on
 MOST_WINDOWS = {
     10: 120,
     60: 120,
+    300: 36,
     900: 24,
     3600: 24,
     10800: 2,
@@ -61,6 +62,12 @@ def _of_whole_tenants(step: str) -> str:
     )
 
 
+def _of_all(step: str) -> str:
+    """Return SQL for windows of all tenants together, as if they were of one."""
+    columns = ", ".join((*SUMS, "kinds", *DISTRIBUTIONS, "sessions"))
+    return f"(SELECT starts_at, '{EVERYBODY}' AS tenant, {columns} FROM telemetry_total_{step}) AS windows"  # noqa: S608 - as above
+
+
 LEVELS = (
     _Level("total_10s", 10, "telemetry_total_10s", "telemetry_window_10s", ""),
     _Level("total_1m", 60, "telemetry_total_1m", "telemetry_total_10s", "total_10s"),
@@ -69,6 +76,8 @@ LEVELS = (
     _Level("total_6h", 21600, "telemetry_total_6h", "telemetry_total_1h", "total_1h"),
     _Level("window_15m", 900, "telemetry_window_15m", "telemetry_window_1m", "total_1m", _ALONE),
     _Level("window_6h", 21600, "telemetry_window_6h", "telemetry_window_1h", "windows", _ALONE),
+    _Level("all_5m", 300, "telemetry_all_5m", _of_all("1m"), "total_1m", ("tenant",)),
+    _Level("all_1h", 3600, "telemetry_all_1h", _of_all("1h"), "total_1h", ("tenant",)),
     _Level("tenant_15m", 900, "telemetry_tenant_15m", _of_whole_tenants("15m"), "window_15m", ("tenant",), "total_15m"),
     _Level("tenant_3h", 10800, "telemetry_tenant_3h", _of_whole_tenants("1h"), "windows", ("tenant",), "total_1h"),
     _Level("tenant_6h", 21600, "telemetry_tenant_6h", "telemetry_tenant_3h", "tenant_3h", ("tenant",)),

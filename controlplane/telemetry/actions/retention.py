@@ -119,6 +119,7 @@ def delete_windows(*, now: datetime, keep: Keep) -> int:
     ages |= {
         f"telemetry_tenant_{name}": keep.minutes if name == "15m" else keep.hours for name in ("15m", "3h", "6h", "1d")
     }
+    ages |= {"telemetry_all_5m": keep.minutes, "telemetry_all_1h": keep.hours}
     with connection.cursor() as cursor:
         for table, age in ages.items():
             cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - age])  # noqa: S608

@@ -10,7 +10,18 @@ from typing import Any, Literal
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
-from controlplane.telemetry.resolutions import ALL_IN_ALL, BY_TENANT, EVERYBODY, TOGETHER, Piece, Rung, pieces
+from controlplane.telemetry.resolutions import (
+    ALL_IN_ALL,
+    APART,
+    BY_TENANT,
+    EVERYBODY,
+    FINE,
+    NOW,
+    TOGETHER,
+    Piece,
+    Rung,
+    pieces,
+)
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE, quantile
 
@@ -30,6 +41,7 @@ BY_HOURS = f"""(SELECT {_COLUMNS} FROM telemetry_window_1h
               WHERE starts_at >= coalesce((SELECT until FROM telemetry_fold WHERE kind = 'windows'), '-infinity')) AS windows"""  # noqa: S608
 
 
+_LENGTHS = {rung.table: rung.step_s for rung in ALL_IN_ALL}
 _FIRST_KNOWN = """least((SELECT min(starts_at) FROM telemetry_window_10s), (SELECT min(starts_at) FROM telemetry_window_1m),
                 (SELECT min(starts_at) FROM telemetry_window_1h))"""
 
@@ -115,20 +127,31 @@ class Point:
 
 
 def table_of(
-    since: datetime, until: datetime, *, step_s: int | None = None, together: bool = False, all_in_all: bool = False
+    since: datetime,
+    until: datetime,
+    *,
+    step_s: int | None = None,
+    together: bool = False,
+    all_in_all: bool = False,
+    apart: bool = False,
+    told: bool = False,
 ) -> str:
     """Return what to read windows of a span of time from: few long ones inside, short ones at its edges.
 
     With ``step_s`` they lie within steps from ``since`` on. ``together``: tenants and categories need not be told apart; ``all_in_all``:
-    nor routes and models.
+    nor routes and models; ``apart``: tenants only. ``told``: with ``latency_told``, where windows are one row and as long as steps.
     """
-    marks = dict(rows("SELECT kind, until FROM telemetry_fold", []))
+    marks = dict(rows("SELECT kind, until FROM telemetry_fold", [])) | {NOW: until}
     fine = until - since <= _FINE_FOR
     rungs: Sequence[Rung] = BY_TENANT[-1:] if fine else BY_TENANT[:-1]
+    if apart:
+        rungs = FINE if fine else APART
     if (together or all_in_all) and _caught_up(marks, until):
         rungs = TOGETHER[-2:] if fine else ALL_IN_ALL if all_in_all else TOGETHER
     parts = pieces(since, until, rungs, marks, step_s=step_s, finest_s=10)
-    return "(" + " UNION ALL ".join(map(_part, parts)) + ") AS windows"
+    return (
+        "(" + " UNION ALL ".join(_part(part, step_s if told else None, apart=apart) for part in parts) + ") AS windows"
+    )
 
 
 def _caught_up(marks: dict[str, datetime], until: datetime) -> bool:
@@ -139,13 +162,17 @@ def _caught_up(marks: dict[str, datetime], until: datetime) -> bool:
     )
 
 
-def _part(piece: Piece) -> str:
+def _part(piece: Piece, told_s: int | None, *, apart: bool) -> str:
     columns, clause = _COLUMNS, ""
     if "_total_" in piece.table:
         columns = columns.replace("tenant", "'' AS tenant").replace("category", "'' AS category")
-    if "_tenant_" in piece.table:
-        clause = f"tenant = '{EVERYBODY}' AND "
-        columns = ", ".join(f"'' AS {name}" if name in _NAMES else name for name in columns.split(", "))
+    if whole := "_tenant_" in piece.table or "_all_" in piece.table:
+        clause = f"tenant {'<>' if apart else '='} '{EVERYBODY}' AND "
+        names = _NAMES[1:] if apart else _NAMES
+        columns = ", ".join(f"'' AS {name}" if name in names else name for name in columns.split(", "))
+    if told_s:
+        held = whole and _LENGTHS[piece.table] == told_s
+        columns += f", {'latency_us_told' if held else 'NULL::bigint[]'} AS latency_told"
     return (
         f"SELECT {columns} FROM {piece.table} "  # noqa: S608 - names of ours, times that we write
         f"WHERE {clause}starts_at >= '{piece.since.isoformat()}' AND starts_at < '{piece.until.isoformat()}'"

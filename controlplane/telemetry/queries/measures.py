@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE
@@ -15,6 +19,9 @@ COUNTS = (
     "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
 )  # fmt: skip
 QUANTILES = (0.5, 0.95, 0.99)
+MOST_NAMES = 2000
+Latencies = tuple[float | None, float | None, float | None]
+_UNKNOWN: Latencies = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Measured:
 
     seconds: float
     counts: dict[str, int] = field(default_factory=dict)
-    latency_ms: tuple[float | None, float | None, float | None] = (None, None, None)
+    latency_ms: Latencies = _UNKNOWN
     queue_depth: float | None = None
     sessions: float = 0.0
 
@@ -39,39 +46,49 @@ def measured(
     tenant: str | None = None,
     route: str = "",
     model: str = "",
+    *,
+    latency: bool = True,
 ) -> dict[str, Measured]:
-    """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows."""
+    """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows.
+
+    Without ``latency`` that is left out, which is quicker.
+    """
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
     table = table_of(
-        since, until, together=slugs is None and by != "tenant", all_in_all=slugs is None and not (by or route or model)
+        since,
+        until,
+        together=slugs is None and by != "tenant",
+        all_in_all=slugs is None and not (by or route or model),
+        apart=by == "tenant" and not (route or model),
     )
     group = by if by in ("tenant", "route", "model") else "''"
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
-    tails = ", ".join(
-        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
-    )
-    sql = f"""
-        WITH hit AS MATERIALIZED (
-            SELECT {group} AS name, * FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}),
-        counted AS (
-            SELECT name, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
-            FROM hit, unnest(latency_us[5:]) AS packed GROUP BY 1, 2),
-        ranked AS (
-            SELECT name, bucket, sum(amount) OVER (PARTITION BY name ORDER BY bucket) AS seen,
-                   sum(amount) OVER (PARTITION BY name) AS total FROM counted),
-        tails AS (SELECT name, {tails} FROM ranked GROUP BY name)
-        SELECT name, {sums}, min(t0), min(t1), min(t2), sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0),
-               coalesce(sum(sessions[2]), 0)::float
-        FROM hit LEFT JOIN tails USING (name) GROUP BY name ORDER BY name LIMIT 2000"""  # noqa: S608 - names of ours
+    hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
+    sql = f"""SELECT {group} AS name, {sums}, sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0),
+                     coalesce(sum(sessions[2]), 0)::float
+              {hit} GROUP BY 1 ORDER BY 1 LIMIT {MOST_NAMES}"""
+    values = [since, until, *values]
+    spreads = _latencies(f"SELECT {group}, latency_us[5:] {hit}", values) if latency else {}
     seconds = max(1.0, (until - since).total_seconds())
     found = {}
-    for name, *rest in rows(sql, [since, until, *values]):
+    for name, *rest in patient_rows(sql, values):
         counts = dict(zip(COUNTS, rest, strict=False))
-        p50, p95, p99, depth, sessions = rest[len(COUNTS) :]
-        found[name] = Measured(
-            seconds, counts, (milliseconds(p50), milliseconds(p95), milliseconds(p99)), depth, sessions / seconds
-        )
+        depth, sessions = rest[len(COUNTS) :]
+        found[name] = Measured(seconds, counts, spreads.get(name, _UNKNOWN), depth, sessions / seconds)
+    return found
+
+
+def _latencies(sql: str, values: Sequence[Any]) -> dict[str, Latencies]:
+    """Return the latencies of each name out of rows of packed buckets, merged here: that is quicker than in SQL."""
+    merged: dict[str, Merged] = {}
+    for name, entries in patient_rows(sql, values, binary=True):
+        if entries:
+            merged.setdefault(name, Merged()).spread(entries)
+    found = {}
+    for name, each in merged.items():
+        p50, _, p95, p99 = each.tails()
+        found[name] = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
     return found
 
 
@@ -92,21 +109,25 @@ def beyond(
     """Return how many values of a distribution there were, and how many above ``limit``, to within a bucket (1.1 %)."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
+    table = table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))
     sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(bad), 0))
-              FROM (SELECT {counted_beyond(column, limit)} FROM {table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))}
-                    WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours
+              FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause}"""  # noqa: S608
     ((total, bad),) = rows(sql, [since, until, *values])
     return int(total), int(bad)
 
 
 def counted_beyond(column: str, limit: float) -> str:
-    """Return SQL for the values of a row, as ``amount``, and those above ``limit``, as ``bad``. Only the buckets above are looked at.
+    """Return SQL that joins to each row its values, as ``amount``, and those above ``limit``, as ``bad``.
 
-    ``ValueError`` for what is no distribution of calls.
+    An array is unpacked from how it is stored once only, which costs most; of it, only the buckets above are looked at. ``ValueError`` for
+    what is no distribution of calls.
     """
     if column not in ("latency_us", "call_cost_nusd", "tokens"):
         raise ValueError(f"{column} is no distribution of calls")
     last = math.ceil(BUCKETS_PER_OCTAVE * math.log2(limit)) if limit > 1 else 0
-    below = f"width_bucket({((last + 1) << 40) - 1}::bigint, {column}[5:])"
-    return f"""coalesce({column}[1], 0) AS amount, (
-        SELECT coalesce(sum(packed & ((1::bigint << 40) - 1)), 0) FROM unnest({column}[5 + {below} :]) AS packed) AS bad"""  # noqa: S608
+    below = f"width_bucket({((last + 1) << 40) - 1}::bigint, held[5:])"
+    return f"""CROSS JOIN LATERAL (
+        SELECT coalesce(held[1], 0) AS amount, CASE WHEN held[4] > {math.floor(limit)} THEN (
+            SELECT coalesce(sum((packed & ((1::bigint << 40) - 1))::float8), 0)::bigint FROM unnest(held[5 + {below} :]) AS packed)
+            ELSE 0 END AS bad
+        FROM (SELECT {column} || '{{}}'::bigint[] AS held OFFSET 0) AS unpacked) AS counted"""  # noqa: S608 - a column of ours

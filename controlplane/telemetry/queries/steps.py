@@ -38,26 +38,31 @@ def measured_steps(
         step_s=step_s,
         together=slugs is None and by != "tenant",
         all_in_all=slugs is None and not (by or route or model),
+        told=latency,
     )
     group = by if by in ("tenant", "route", "model") else "''"
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
         f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
     )
-    buckets = "unnest(latency_us[5:])" if latency else "unnest(ARRAY[]::bigint[])"
+    if not latency:
+        held = "NULL::bigint[] AS entries, NULL::bigint[] AS told"
+    else:
+        held = "CASE WHEN latency_told IS NULL THEN latency_us[5:] END AS entries, latency_told[5:] AS told"
     sql = f"""
         WITH hit AS MATERIALIZED (
-            SELECT {group} AS name, date_bin(%s, starts_at, %s) AS slot, {", ".join(COUNTS)},
-                   {"latency_us, " if latency else ""}queue_depth, sessions
+            SELECT {group} AS name, date_bin(%s, starts_at, %s) AS slot, {", ".join(COUNTS)}, {held}, queue_depth, sessions
             FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}),
         busiest AS (SELECT name FROM hit GROUP BY name ORDER BY sum(calls) DESC, name LIMIT {MOST_GROUPS}),
         counted AS (
-            SELECT name, slot, packed >> 40 AS bucket, sum(packed & ((1::bigint << 40) - 1)) AS amount
-            FROM hit JOIN busiest USING (name), {buckets} AS packed GROUP BY 1, 2, 3),
+            SELECT name, slot, packed >> 40 AS bucket, sum((packed & ((1::bigint << 40) - 1))::float8) AS amount
+            FROM hit JOIN busiest USING (name), unnest(entries) AS packed GROUP BY 1, 2, 3),
         ranked AS (
             SELECT name, slot, bucket, sum(amount) OVER (PARTITION BY name, slot ORDER BY bucket) AS seen,
                    sum(amount) OVER (PARTITION BY name, slot) AS total FROM counted),
-        tails AS (SELECT name, slot, {tails} FROM ranked GROUP BY 1, 2)
+        tails AS (
+            SELECT name, slot, {tails} FROM ranked GROUP BY 1, 2
+            UNION ALL SELECT name, slot, told[1], told[3], told[4] FROM hit WHERE cardinality(told) > 0)
         SELECT name, slot, {sums}, min(t0), min(t1), min(t2), sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0),
                coalesce(sum(sessions[2]), 0)::float
         FROM hit JOIN busiest USING (name) LEFT JOIN tails USING (name, slot) GROUP BY 1, 2 ORDER BY 1, 2"""  # noqa: S608
@@ -94,9 +99,8 @@ def beyond_steps(
     table = table_of(
         since, until, step_s=step_s, together=slugs is None, all_in_all=slugs is None and not (route or model)
     )
-    sql = f"""SELECT slot, tg_whole(sum(amount)), tg_whole(sum(bad))
-              FROM (SELECT date_bin(%s, starts_at, %s) AS slot, {counted_beyond(column, limit)} FROM {table}
-                    WHERE starts_at >= %s AND starts_at < %s {clause}) AS each GROUP BY slot"""  # noqa: S608 - names of ours
+    sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, tg_whole(sum(amount)), tg_whole(sum(bad))
+              FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY slot"""  # noqa: S608
     found = {
         slot: (int(total), int(bad))
         for slot, total, bad in patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values])
@@ -119,15 +123,15 @@ def counts_over(
     """
     slugs = slugs_read(asker, None)
     clause, values = where(slugs, route=route, model=model)
-    counted = counted_beyond(column, limit) if column else "calls AS amount, errors AS bad"
+    counted = counted_beyond(column, limit) if column else ""
+    amount, bad = ("amount", "bad") if column else ("calls", "errors")
     found: dict[int, tuple[int, int]] = {}
     for length in lengths_s:
         since = until - timedelta(seconds=length)
-        sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(bad), 0))
-                  FROM (SELECT {counted} FROM {table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))}
-                        WHERE starts_at >= %s AND starts_at < %s {clause}) AS each"""  # noqa: S608 - names of ours
-        ((amount, bad),) = patient_rows(sql, [since, until, *values])
-        found[length] = (amount, bad)
+        table = table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))
+        sql = f"""SELECT tg_whole(coalesce(sum({amount}), 0)), tg_whole(coalesce(sum({bad}), 0))
+                  FROM {table} {counted} WHERE starts_at >= %s AND starts_at < %s {clause}"""  # noqa: S608 - names of ours
+        (found[length],) = patient_rows(sql, [since, until, *values])
     return found
 
 
@@ -147,12 +151,14 @@ def beyond_by(
     slugs = slugs_read(asker, None)
     clause, values = where(slugs, route=route, model=model)
     table = table_of(
-        since, until, together=slugs is None and by != "tenant", all_in_all=slugs is None and not (by or route or model)
+        since,
+        until,
+        together=slugs is None and by != "tenant",
+        apart=by == "tenant" and not (route or model),
     )
-    sql = f"""SELECT name, tg_whole(sum(amount)), tg_whole(coalesce(sum(bad), 0)) AS bad
-              FROM (SELECT {by} AS name, {counted_beyond(column, limit)} FROM {table}
-                    WHERE starts_at >= %s AND starts_at < %s {clause}) AS each
-              GROUP BY name ORDER BY 3 DESC, name LIMIT 200"""  # noqa: S608 - names of ours
+    sql = f"""SELECT {by} AS name, tg_whole(sum(amount)), tg_whole(coalesce(sum(bad), 0)) AS bad
+              FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause}
+              GROUP BY {by} ORDER BY 3 DESC, name LIMIT 200"""  # noqa: S608 - names of ours
     return {name: (int(total), int(bad)) for name, total, bad in patient_rows(sql, [since, until, *values])}
 
 
