@@ -43,6 +43,29 @@ def like(text: str) -> str:
     return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
+def number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def of_first_span(wanted: TraceFilter, prefix: str = "") -> Statement:
+    """Return the rest of a WHERE for what a filter wants of the name, service and duration of first spans, and its parameters."""
+    clauses, values = "", list[Any]()
+    if wanted.text:
+        clauses += f" AND ({prefix}name ILIKE %s OR {prefix}service ILIKE %s)"
+        values += [like(wanted.text)] * 2
+    if wanted.service:
+        clauses += f" AND {prefix}service = %s"
+        values.append(wanted.service)
+    for value, sign in ((wanted.min_ms, ">="), (wanted.max_ms, "<=")):
+        if (limit := number(value)) is not None:
+            clauses += f" AND {prefix}duration_us {sign} %s"
+            values.append(limit * 1000)
+    return clauses, values
+
+
 def _kept(kept: Kept, piece: Piece, slugs: Sequence[str] | None) -> Statement:
     """Return SQL for the rows of one table of sums."""
     scope, values = ("tenant = %s", [EVERYBODY]) if slugs is None else ("tenant = ANY(%s)", [list(slugs)])

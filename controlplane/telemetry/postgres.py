@@ -12,8 +12,9 @@ from controlplane.telemetry.counted import (
     counted_calls,
     counted_traces,
     is_counted,
-    like,
     newest_sessions,
+    number,
+    of_first_span,
 )
 from controlplane.telemetry.models import Span
 from controlplane.telemetry.patience import patient_rows
@@ -47,13 +48,6 @@ class _Clauses:
         self.values += values
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def _clauses(wanted: Wanted, *, page: bool = False) -> _Clauses:
     """``page``: only the newest are wanted, so that traces are looked at one by one until there are enough."""
     found = _Clauses()
@@ -71,16 +65,11 @@ def _clauses(wanted: Wanted, *, page: bool = False) -> _Clauses:
 
 
 def _of_root(wanted: TraceFilter, found: _Clauses) -> None:
-    if wanted.text:
-        pattern = like(wanted.text)
-        found.add("(r.name ILIKE %s OR r.service ILIKE %s)", pattern, pattern)
+    clauses, values = of_first_span(wanted, "r.")
+    found.text += clauses
+    found.values += values
     if wanted.trace_id:
         found.add("r.trace_id = %s", wanted.trace_id.strip().lower())
-    if wanted.service:
-        found.add("r.service = %s", wanted.service)
-    for value, sign in ((wanted.min_ms, ">="), (wanted.max_ms, "<=")):
-        if (limit := _number(value)) is not None:
-            found.add(f"r.duration_us {sign} %s", limit * 1000)
 
 
 _INSIDE = "r.trace_id IN (SELECT c.trace_id FROM telemetry_span AS c WHERE c.starts_at >= %s AND {})"
@@ -134,7 +123,7 @@ def _is_rare(clause: str, of_clause: Sequence[Any], wanted: Wanted) -> bool:
 
 def _of_sums(wanted: TraceFilter, found: _Clauses) -> None:
     for value, column, factor in ((wanted.min_tokens, _TOKENS, 1), (wanted.min_usd, "c.cost_nusd", 10**9)):
-        if (least := _number(value)) is not None:
+        if (least := number(value)) is not None:
             subject = f"(SELECT {_summed(column)} FROM telemetry_span AS c WHERE c.trace_id = r.trace_id)"  # noqa: S608
             found.add(f"{subject} >= %s", least * factor)
 
@@ -154,7 +143,7 @@ def first_slots(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
 def _counted(wanted: Wanted, step_s: int) -> tuple[str, list[Any]]:
     if is_counted(wanted):
         return counted_traces(wanted, step_s)
-    if is_shaped(wanted) and not wanted.cursor:
+    if shapes.counts(wanted.filter) and not wanted.cursor:
         return shaped_traces(wanted, step_s, lambda newest: first_slots(newest, few=True))
     return first_slots(wanted)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.telemetry import shapes
-from controlplane.telemetry.counted import Statement, together
+from controlplane.telemetry.counted import Statement, of_first_span, together
 from controlplane.telemetry.models import Fold
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.resolutions import EVERYBODY, Piece, floor, pieces
@@ -38,7 +38,8 @@ def shaped_traces(wanted: Wanted, step_s: int, of_spans: Callable[[Wanted], Stat
     marks = _marks()
     mark = marks.get(shapes.MARK, wanted.since)
     parts = []
-    for piece in pieces(wanted.since, wanted.until or _NEVER, shapes.RUNGS, marks, step_s=step_s, finest_s=FINE_S):
+    rungs = shapes.RUNGS[-1:] if shapes.by_heads(wanted.filter) else shapes.RUNGS
+    for piece in pieces(wanted.since, wanted.until or _NEVER, rungs, marks, step_s=step_s, finest_s=FINE_S):
         folded = piece._replace(until=min(piece.until, max(piece.since, mark))) if piece.table == RAW else piece
         if folded.since < folded.until:
             parts.append(_of_shapes(wanted, folded))
@@ -59,9 +60,12 @@ def _of_shapes(wanted: Wanted, piece: Piece) -> Statement:
 
 
 def _heads(wanted: Wanted, since: datetime, until: datetime, columns: str) -> Statement:
-    fitting, values = shapes.fitting(wanted, since, until)
+    clauses, values = of_first_span(wanted.filter)
     scope, tenants = ("", []) if wanted.slugs is None else ("tenant = ANY(%s) AND", [list(wanted.slugs)])
-    sql = f"SELECT {columns} FROM {shapes.HEADS} WHERE {scope} starts_at >= %s AND starts_at < %s AND shape IN ({fitting})"  # noqa: S608
+    if shapes.has_words(wanted.filter):
+        fitting, words = shapes.fitting(wanted, since, until)
+        clauses, values = f"{clauses} AND shape IN ({fitting})", [*values, *words]
+    sql = f"SELECT {columns} FROM {shapes.HEADS} WHERE {scope} starts_at >= %s AND starts_at < %s{clauses}"  # noqa: S608 - as above
     return sql, [*tenants, since, until, *values]
 
 

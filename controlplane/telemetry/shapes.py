@@ -1,11 +1,12 @@
 """What traces are like, in words: their routes, models and releases, and whose spans failed. A shape is a set of words.
 
-``telemetry_trace_head`` has the shape of every trace by its first span, ``telemetry_shape_15m`` and ``_6h`` how many traces had which,
+``telemetry_trace_head`` has the shape of every trace by its first span, with the name, service and duration of that, ``telemetry_shape_15m`` and ``_6h`` how many traces had which,
 ``telemetry_trace_shape`` the words of those of a day. They answer filters that name nothing else, in any combination.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ HEADS = "telemetry_trace_head"
 STEPS = ((900, "15m"), (21600, "6h"))
 RUNGS = (*(Rung(step_s, f"telemetry_shape_{name}", MARK) for step_s, name in reversed(STEPS)), Rung(FINE_S, RAW))
 COLUMNS = ("route", "model", "release")  # of spans, that words are made of: "route=chat"
+OF_HEADS = ("text", "service", "min_ms", "max_ms")  # of a filter, that first spans answer by themselves
 FAILED = (
     "failed"  # of any span; "failed=acme" when it is one of that tenant, "failed=" and this when of the first span's
 )
@@ -28,11 +30,26 @@ Statement = tuple[str, list[Any]]
 
 def answers(wanted: TraceFilter) -> bool:
     """Return whether shapes tell of a filter all that it names."""
-    return wanted == TraceFilter(tenant=wanted.tenant, status=wanted.status, **_named(wanted))
+    return counts(wanted) and not by_heads(wanted)
 
 
-def _named(wanted: TraceFilter) -> dict[str, str]:
-    return {column: getattr(wanted, column) for column in COLUMNS}
+def counts(wanted: TraceFilter) -> bool:
+    """Return whether heads, with their shapes, tell which traces fit."""
+    return wanted == TraceFilter(tenant=wanted.tenant, status=wanted.status, **_named(wanted, (*COLUMNS, *OF_HEADS)))
+
+
+def by_heads(wanted: TraceFilter) -> bool:
+    """Return whether heads have to be looked at one by one, for their own names, services or durations."""
+    return any(_named(wanted, OF_HEADS).values())
+
+
+def has_words(wanted: TraceFilter) -> bool:
+    """Return whether a filter names anything that shapes are made of."""
+    return any((wanted.status, *_named(wanted).values()))
+
+
+def _named(wanted: TraceFilter, columns: Sequence[str] = COLUMNS) -> dict[str, str]:
+    return {column: getattr(wanted, column) for column in columns}
 
 
 def fitting(wanted: Wanted, since: datetime, until: datetime) -> Statement:

@@ -32,6 +32,13 @@ FILTERS = [
     {"tenant": "globex", "route": "chat", "status": "ok"},
     {"tenant": "acme", "model": "gpt-4o"},
 ]
+OF_HEADS = [
+    {"text": "OO"},
+    {"text": "app-1", "status": "error"},
+    {"service": "app-2", "route": "chat"},
+    {"min_ms": "20", "max_ms": "30.5"},
+    {"tenant": "globex", "min_ms": "25", "text": "root"},
+]
 TABLES = ("telemetry_trace_head", "telemetry_trace_shape", "telemetry_shape_15m", "telemetry_shape_6h")
 
 
@@ -39,7 +46,8 @@ def _trace(
     number: int, at: datetime, tenant: str, dice: random.Random, *, failed: str = "", lasts_s: int = 40
 ) -> list[Span]:
     """Return a root and some inferences, of which one failed when a tenant is named as that of ``failed``."""
-    fields = {"service": "app", "kind": 1, "duration_us": 9000, "trace_id": f"{number:032x}"}
+    took = 1000 * dice.randrange(10, 40)
+    fields = {"service": f"app-{number % 3}", "kind": 1, "duration_us": took, "trace_id": f"{number:032x}"}
     spans = [Span(span_id=f"{1:016x}", starts_at=at, name="root", status=1, tenant=tenant, **fields)]
     spans += [
         Span(
@@ -76,7 +84,7 @@ def _told(asker: Asker) -> list[list[Slot]]:
     since = NOW - timedelta(hours=8)
     return [
         queries.trace_slots(asker, TraceFilter(**wanted), begins, NOW, step_s)
-        for wanted in FILTERS
+        for wanted in (*FILTERS, *OF_HEADS)
         for begins, step_s in ((floor(since, 1800), 1800), (since, 777))
     ]
 
@@ -142,7 +150,7 @@ def test_pages__of_filters_that_shapes_answer__are_what_spans_alone_come_to(
     everybody: bool, size: int, asker: Asker
 ) -> None:
     who = SYSTEM if everybody else asker
-    filters = [*FILTERS, {"tenant": "globex"}, {}]
+    filters = [*FILTERS, {"tenant": "globex"}, {}, *OF_HEADS]
     plain = [_pages(who, TraceFilter(**wanted), size) for wanted in filters]
 
     _fold_until(NOW - timedelta(minutes=40))

@@ -18,6 +18,8 @@ _KNOWN = (
     "interval '1 day'"  # so long before and after its spans the first one of a trace is sought, and theirs beside it
 )
 _KEY = "trace_id, span_id, starts_at"
+_TOLD = "tenant, status, service, name, duration_us"  # of a first span, beside its key
+_EITHER = ", ".join(f"coalesce(first.{column}, old.{column}) AS {column}" for column in _TOLD.split(", "))
 _NAMED = ", ".join(COLUMNS)
 _FACTS = f"{_NAMED}, CASE WHEN status = 2 THEN tenant END AS failed"
 _TELLS = "(" + " OR ".join((*(f"{column} <> ''" for column in COLUMNS), "status = 2")) + ")"
@@ -47,13 +49,13 @@ def _sum(step_s: int, name: str, source: str) -> str:
 _FOLD = f"""
     WITH said AS MATERIALIZED (
         SELECT trace_id, {_FACTS} FROM telemetry_span WHERE {_WITHIN} AND {_TELLS} GROUP BY 1, 2, 3, 4, 5),
-    first AS MATERIALIZED (SELECT {_KEY}, tenant, status FROM ({_FIRST}) AS first),
+    first AS MATERIALIZED (SELECT {_KEY}, {_TOLD} FROM ({_FIRST}) AS first),
     old AS MATERIALIZED (
         SELECT head.* FROM (SELECT DISTINCT trace_id FROM said) AS named CROSS JOIN LATERAL (
-            SELECT {_KEY}, tenant, status, shape FROM {HEADS} AS of WHERE of.trace_id = named.trace_id AND {_NEAR} OFFSET 0) AS head
-        UNION SELECT {_KEY}, tenant, status, shape FROM {HEADS} WHERE {_WITHIN}),
+            SELECT {_KEY}, {_TOLD}, shape FROM {HEADS} AS of WHERE of.trace_id = named.trace_id AND {_NEAR} OFFSET 0) AS head
+        UNION SELECT {_KEY}, {_TOLD}, shape FROM {HEADS} WHERE {_WITHIN}),
     heads AS MATERIALIZED (
-        SELECT row_number() OVER () AS id, {_KEY}, coalesce(first.tenant, old.tenant) AS tenant, coalesce(first.status, old.status) AS status,
+        SELECT row_number() OVER () AS id, {_KEY}, {_EITHER},
                old.shape AS was, first.tenant IS NULL AND {_WITHIN} AS gone
         FROM first FULL JOIN old USING ({_KEY})),
     facts AS (
@@ -76,8 +78,8 @@ _FOLD = f"""
         INSERT INTO telemetry_trace_shape (starts_at, id, words)
         SELECT DISTINCT date_trunc('day', starts_at, 'UTC'), shape, words FROM changed WHERE shape IS NOT NULL ON CONFLICT DO NOTHING),
     kept AS (
-        INSERT INTO {HEADS} ({_KEY}, tenant, status, shape)
-        SELECT {_KEY}, tenant, status, shape FROM changed WHERE shape IS NOT NULL
+        INSERT INTO {HEADS} ({_KEY}, {_TOLD}, shape)
+        SELECT {_KEY}, {_TOLD}, shape FROM changed WHERE shape IS NOT NULL
         ON CONFLICT ({_KEY}) DO UPDATE SET shape = excluded.shape),
     dropped AS (DELETE FROM {HEADS} AS of USING changed WHERE changed.shape IS NULL AND of.trace_id = changed.trace_id
                 AND of.span_id = changed.span_id AND of.starts_at = changed.starts_at),
