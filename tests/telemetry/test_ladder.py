@@ -270,3 +270,4 @@ def test_tails__of_rows_that_are_merged_or_only_searched__are_the_same(rows: lis
 
     assert sought(packed) == whole
     assert tails_of(packed) == whole
+    assert tails_of(packed, [tails_of([each]) for each in packed]) == whole

@@ -139,7 +139,7 @@ def table_of(
     """Return what to read windows of a span of time from: few long ones inside, short ones at its edges.
 
     With ``step_s`` they lie within steps from ``since`` on. ``together``: tenants and categories need not be told apart; ``all_in_all``:
-    nor routes and models; ``apart``: tenants only. ``told``: with ``latency_told``, where windows are one row and as long as steps.
+    nor routes and models; ``apart``: tenants only. ``told``: with ``latency_told``, where windows are one row and as long as steps; of ``queue_depth`` only its head counts then.
     """
     marks = dict(rows("SELECT kind, until FROM telemetry_fold", [])) | {NOW: until}
     fine = until - since <= _FINE_FOR
@@ -173,6 +173,7 @@ def _part(piece: Piece, told_s: int | None, *, apart: bool) -> str:
     if told_s:
         held = whole and _LENGTHS[piece.table] == told_s
         columns += f", {'latency_us_told' if held else 'NULL::bigint[]'} AS latency_told"
+        columns = columns.replace("queue_depth", "queue_depth_told AS queue_depth") if held else columns
     return (
         f"SELECT {columns} FROM {piece.table} "  # noqa: S608 - names of ours, times that we write
         f"WHERE {clause}starts_at >= '{piece.since.isoformat()}' AND starts_at < '{piece.until.isoformat()}'"

@@ -94,7 +94,7 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
 
 def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the tenants that weigh most, and how many there are. Only sums are read, of windows as long as there are."""
-    if not (asked.route or asked.model) and whole.holds("tenant", [], asked.step_s):
+    if not (asked.route or asked.model):
         found = patient_rows(*whole.heaviest(metric, asked.since, asked.until, asked.most))
         return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
@@ -139,14 +139,9 @@ def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Sou
     if metric.spread:
         columns["entries"] = f"{metric.column}[5:]"
     head = _select(name, "starts_at", **columns)
-
-    def of(step_s: int | None) -> str:
-        table = table_of(asked.since, asked.until, step_s=step_s, together=slugs is None)
-        return f"{head} FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
-
-    values = [asked.since, asked.until, *values]
-    coarse = (of(None), values) if metric.spread and asked.step_s <= _QUARTER_S else None
-    return Source(of(asked.step_s), values, metric.spread, packed=metric.spread, whole=coarse)
+    table = table_of(asked.since, asked.until, step_s=asked.step_s, together=slugs is None)
+    sql = f"{head} FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
+    return Source(sql, [asked.since, asked.until, *values], metric.spread, packed=metric.spread)
 
 
 _BUCKET_OF = (

@@ -176,29 +176,43 @@ class Packed:
 _LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
 
 
-def tails_of(rows: Sequence[Packed]) -> list[int | None]:
-    """Return the buckets that the quantiles of all rows together lie in."""
+def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+    """Return the buckets that the quantiles of all rows together lie in; ``parts``: those of parts that make up the same."""
     if not rows:
         return [None] * len(QUANTILES)
-    if len(rows) > 1 and sum([len(row.entries) for row in rows]) > _LONG_ROW * len(rows):
-        return sought(rows)
-    whole = rows[0]
-    if len(rows) > 1:  # to sort them all is quicker than to add up equal ones
-        ordered = [entry for row in rows for entry in row.entries]
-        ordered.sort()
-        whole = Packed(ordered)
+    if not parts:
+        rows = gathered(rows)
+    if len(rows) > 1:
+        return sought(rows, parts)
+    (whole,) = rows
     seen = whole.seen
     return [whole.entries[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
 
 
-def sought(rows: Sequence[Packed]) -> list[int | None]:
-    """Find the buckets by halving, without merging anything: what few long rows cost least."""
+def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
+    """Return one row of all when they are short. To sort them is quicker than to add up equal buckets."""
+    if len(rows) < 2 or sum([len(row.entries) for row in rows]) > _LONG_ROW * len(rows):
+        return rows
+    ordered = list[int]()
+    for row in rows:
+        ordered += row.entries
+    ordered.sort()
+    return [Packed(ordered)]
+
+
+def sought(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+    """Find the buckets by halving, without merging anything: what few long rows cost least.
+
+    A quantile of all lies between the least and the greatest of the same of parts.
+    """
     low = min(row.entries[0] for row in rows) >> _SHIFT
     last = max(row.entries[-1] for row in rows) >> _SHIFT
     total = sum(row.seen[-1] for row in rows)
     found = list[int | None]()
-    for share in QUANTILES:
-        wanted, high = math.ceil(total * share), last
+    for place, share in enumerate(QUANTILES):
+        known = [bucket for part in parts if (bucket := part[place]) is not None]
+        low, high = max(low, min(known, default=low)), max(known, default=last)
+        wanted = math.ceil(total * share)
         while low < high:
             middle = (low + high) // 2
             if sum([row.up_to(middle) for row in rows]) < wanted:
@@ -224,9 +238,7 @@ class Merged:
         )
 
     def add(self, figures: Sequence[Any], least: float | None, most: float | None) -> None:
-        own = self.figures
-        for place, figure in enumerate(figures):
-            own[place] += figure or 0
+        self.figures = [own + (figure or 0) for own, figure in zip(self.figures, figures, strict=True)]
         if least is not None and (self.least is None or least < self.least):
             self.least = least
         if most is not None and (self.most is None or most > self.most):
@@ -241,14 +253,19 @@ class Merged:
         self.add(other.figures, other.least, other.most)
         self.rows += other.rows
 
-    def step(self) -> Step:
+    def step(self, parts: Sequence[Sequence[int | None]] = ()) -> Step:
+        """Tell what it comes to; ``parts``: the buckets of the quantiles of what it is merged of."""
         amount, part, whole, samples, total = self.figures
-        tails = [_within(bucket, self.least, self.most) for bucket in self.tails()]
+        tails = [_within(bucket, self.least, self.most) for bucket in self.tails(parts)]
         return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
 
-    def tails(self) -> list[int | None]:
+    def tails(self, parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
         """Return the buckets that the quantiles lie in."""
-        return self.known or tails_of(self.rows)
+        if self.known is None:
+            if not parts:
+                self.rows = list(gathered(self.rows))  # who merges this with others need not do it again
+            self.known = tails_of(self.rows, parts)
+        return self.known
 
 
 def _merged(source: Source, course: Course, names: Sequence[str] | None, most: int) -> Course:
@@ -280,12 +297,12 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
     lines = []
     times = course.times
     for (_, name), slots in sorted(found.items()):
-        every = Merged()
+        every, parts = Merged(), [sums.tails() for sums in slots.values()]
         for sums in slots.values():
             every.merge(sums)
         every.rows = buckets.get(name, every.rows)
         steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
-        lines.append(Line(name, steps, every.step()))
+        lines.append(Line(name, steps, every.step(parts)))
     return replace(course, lines=lines, names=count)
 
 

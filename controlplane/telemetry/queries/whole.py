@@ -34,7 +34,7 @@ def heaviest(metric: Metric, since: datetime, until: datetime, limit: int) -> St
         old = piece.table != _NEWEST
         held = f"{metric.column}_told" if old and metric.spread else metric.column
         weight = f"coalesce({held}[2], 0)" if metric.column else metric.amount
-        table = piece.table if old else table_of(piece.since, piece.until)
+        table = piece.table if old else table_of(piece.since, piece.until, apart=True)
         parts.append(
             f"SELECT tenant, sum({weight}) AS weight FROM {table} WHERE starts_at >= %s AND starts_at < %s "  # noqa: S608 - names of ours
             f"AND tenant <> '{EVERYBODY}' GROUP BY tenant"
