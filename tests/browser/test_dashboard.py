@@ -67,6 +67,7 @@ def test_pages__dark_and_narrow__fit_and_nothing_complains(signed_in: Open) -> N
     assert watched.complaints == []
 
 
+@pytest.mark.timeout(400)  # every page is looked through
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages__either_scheme__are_accessible(scheme: str, signed_in: Open) -> None:
     watched = signed_in(scheme=scheme, checked=True)

@@ -38,7 +38,7 @@ def test_create__every_option__is_kept_as_typed(sign_in: SignIn, world: World) -
         "carry.unused_up_to_usd": "3",
         "carry.debt": "yes",
         "thresholds": "50, 90 %",
-        **{f"match.{part}": f"a {part}" for part in ("route", "model", "category", "user", "session")},
+        **{f"match.{part}": f"a-{part}" for part in ("route", "model", "category", "user", "session")},
     }
 
     sign_in("otto").post("/budgets/create/", {**NEW, **more})
