@@ -82,7 +82,10 @@ def members_of(body: dict[str, Any]) -> list[str]:
 
 
 def _course(body: dict[str, Any]) -> str:
-    return f"{body['before']} → {body['state']}" if body["before"] else str(body["state"])
+    changed = (
+        body["before"] and body["before"] != body["state"]
+    )  # a test, an escalation and a repetition change nothing
+    return f"{body['before']} → {body['state']}" if changed else str(body["state"])
 
 
 def _link() -> str:

@@ -106,6 +106,21 @@ def test_slack__a_body__is_text_and_blocks(hook: Hook) -> None:
     assert "https://gate.example/alerts/" in json.dumps(said["blocks"])
 
 
+@pytest.mark.parametrize(
+    ("before", "state", "said"),
+    [
+        ("pending", "firing", "pending → firing"),
+        ("firing", "firing", "firing"),
+        ("test", "test", "test"),
+        ("", "firing", "firing"),
+    ],
+)
+def test_slack__state__is_a_course_only_where_it_changed(before: str, state: str, said: str) -> None:
+    body = senders.slack_body({**BODY, "before": before, "state": state})
+
+    assert body["blocks"][1]["fields"][1]["text"] == f"*State*\n{said}"
+
+
 def test_mail__to_several__is_sent() -> None:
     waiting(channel("email", "a@b.example, c@d.example"))
 
