@@ -80,6 +80,8 @@ def course_seen_by(asker: Asker, metric: Metric, asked: Question, names: Sequenc
     slugs = slugs_read(asker, asked.tenant or None)
     count = 0
     if metric.kind:
+        if metric.spread and asked.by in OTLP_DIMENSIONS and names is None:  # buckets are read of the heaviest only
+            names, count = _heaviest_sent(slugs, metric, asked)
         source = _of_points(slugs, metric, asked, names)
     elif asked.of_release:
         source = _of_spans(slugs, metric, asked)
@@ -103,6 +105,17 @@ def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
               WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY tenant ORDER BY sum({weight}) DESC, tenant
               LIMIT {asked.most}"""  # noqa: S608 - names of ours
     found = patient_rows(sql, [asked.since, asked.until, *values])
+    return [row[0] for row in found], found[0][1] if found else 0
+
+
+def _heaviest_sent(slugs: list[str] | None, metric: Metric, asked: Question) -> tuple[list[str], int]:
+    """Return the names of a dimension whose series of a histogram have most values, and how many there are."""
+    clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    sql = f"""SELECT series.{asked.by} AS name, count(*) OVER () FROM telemetry_series AS series
+              JOIN {_points(asked, distributed=True)} AS point ON point.series_id = series.id
+              WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause}) AND point.at >= %s AND point.at < %s
+              GROUP BY 1 ORDER BY sum(point.samples) DESC, 1 LIMIT {asked.most}"""  # noqa: S608 - names of ours
+    found = patient_rows(sql, [metric.name, *values, asked.since, asked.until])
     return [row[0] for row in found], found[0][1] if found else 0
 
 
@@ -196,6 +209,8 @@ def _of_points(slugs: list[str] | None, metric: Metric, asked: Question, names: 
         ahead = [timedelta(seconds=asked.step_s), asked.since] * 2
     if metric.spread:
         columns |= {"entries": "point.buckets", "bounds": "series.bounds"}
+    if names is not None and asked.by in OTLP_DIMENSIONS:
+        clause, values = f"{clause} AND {asked.by} = ANY(%s)", [*values, list(names)]
     table = _points(asked, distributed=distributed)
     sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
               WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
