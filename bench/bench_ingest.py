@@ -1,11 +1,13 @@
 """How many spans one edge process makes durable and queryable, beside psycopg's bare binary COPY of the same rows.
 
-Spans are those of agents: a root, inferences, tools, with the attributes that instrumentations write. They come as stock
+Spans are those of agents, eight a trace: a root, inferences, tools, with the attributes that instrumentations write. They come as stock
 exporters send them: batches of 512 in gzipped protobuf, over a few connections; each is answered after its commit. The COPY has
 nothing to read, check or map: its rows are ready in memory, in the same table with the same indexes. Rounds are interleaved.
 
     python -m bench.bench_ingest [--rounds 3] [--batches 200] [--connections 8] [--peers python-of-a-venv]
+        [--per-trace 8]
 
+With ``--per-trace 1`` each span is a trace of its own, as those of plain calls are.
 ``--peers`` names the Python of an environment in which MLflow or Phoenix are installed: in every round they get such requests (fewer of
 them), on the same PostgreSQL server, and are waited for until every span can be counted.
 """
@@ -32,6 +34,7 @@ from bench.ground import Plane, plane
 from bench.peers.tracing import Turn, peers
 
 BATCH = 512
+_INFERENCE = 1  # a place in a trace of eight that is one
 MODELS = ("gpt-4o-2024-08-06", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
 
 
@@ -52,8 +55,8 @@ def _set(attributes: Any, **values: object) -> None:
             pair.value.string_value = str(value)
 
 
-def make(batches: int, seed: int) -> list[Batch]:
-    """Make batches of traces of eight spans that ended a moment ago."""
+def make(batches: int, seed: int, per_trace: int) -> list[Batch]:
+    """Make batches of traces that ended a moment ago: of an agent's eight spans, or of one inference."""
     chance = random.Random(seed)
     made = []
     now_ns = time.time_ns() - 60 * 10**9
@@ -65,17 +68,19 @@ def make(batches: int, seed: int) -> list[Batch]:
         scope = group.scope_spans.add()
         scope.scope.name = "opentelemetry.instrumentation.openai_v2"
         for number in range(BATCH):
-            if number % 8 == 0:
+            place = number % per_trace
+            if place == 0:
                 trace_id, root = chance.randbytes(16), chance.randbytes(8)
-            _fill(scope.spans.add(), number % 8, trace_id, root, now_ns + number * 10**6, chance)
+            span = scope.spans.add()
+            span.trace_id, span.span_id = trace_id, chance.randbytes(8) if place else root
+            span.parent_span_id = root if place else b""
+            _fill(span, place if per_trace > 1 else _INFERENCE, now_ns + number * 10**6, chance)
         body = request.SerializeToString()
         made.append(Batch(body, gzip.compress(body, 5), BATCH))
     return made
 
 
-def _fill(span: Any, place: int, trace_id: bytes, root: bytes, start_ns: int, chance: random.Random) -> None:
-    span.trace_id, span.span_id = trace_id, root if place == 0 else chance.randbytes(8)
-    span.parent_span_id = b"" if place == 0 else root
+def _fill(span: Any, place: int, start_ns: int, chance: random.Random) -> None:
     span.start_time_unix_nano, span.end_time_unix_nano = start_ns, start_ns + chance.randrange(10**6, 3 * 10**9)
     session = f"conv-{chance.randrange(5000)}"
     if place == 0:
@@ -191,12 +196,15 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--peers", default="", help="the Python of an environment with MLflow or Phoenix")
     parser.add_argument("--peer-batches", type=int, default=8)
+    parser.add_argument(
+        "--per-trace", type=int, choices=(1, 8), default=8, help="spans: of an agent, or of one inference"
+    )
     options = parser.parse_args()
     with plane() as server:
         key = server.api("POST", "keys/", {"name": "bench"})["key"]
         server.pin_server(0)
         os.sched_setaffinity(0, {1})
-        (first,) = make(1, 999)
+        (first,) = make(1, 999, options.per_trace)
         with peers(options.peers, server, first, send, options.connections) as rivals:
             measure(server, key, rivals, options)
 
@@ -207,7 +215,7 @@ def measure(server: Plane, key: str, rivals: Mapping[str, Turn], options: argpar
     least: dict[str, float] = {}
     best = dict.fromkeys(("ours", "COPY, 512 rows a transaction", "COPY, all in one", *rivals), 0.0)
     for number in range(options.rounds):
-        batches = make(options.batches, number)
+        batches = make(options.batches, number, options.per_trace)
         total = sum(batch.spans for batch in batches)
         database.empty()
         work: dict[str, float] = {}  # seconds of processor a span
@@ -225,7 +233,7 @@ def measure(server: Plane, key: str, rivals: Mapping[str, Turn], options: argpar
             rates[name] = total / database.copy(rows, size)
             work[name] = (server.ran(server=False) + time.process_time() - ran) / total
         for name, take_turn in rivals.items():
-            rates[name], work[name] = take_turn(make(options.peer_batches, 1000 + number))
+            rates[name], work[name] = take_turn(make(options.peer_batches, 1000 + number, options.per_trace))
         for name, seconds in work.items():
             least[name] = min(least.get(name, 1e9), seconds)
         for name, rate in rates.items():
