@@ -322,7 +322,7 @@ def test_take_back__more_than_was_charged__is_named_beside_the_field(sign_in: Si
     response = sign_in("anna").post("/budgets/take-back/", typed)
 
     assert response.status_code == 422
-    assert b"which is what was charged in this period" in response.content
+    assert b"which is what calls were charged in this period" in response.content
 
 
 def test_create_budget__that_carries__is_kept_as_typed(sign_in: SignIn, world: World) -> None:
