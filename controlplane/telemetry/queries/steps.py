@@ -42,7 +42,19 @@ def measured_steps(
         all_in_all=slugs is None and not (by or route or model),
         told=latency,
     )
-    group = by if by in ("tenant", "route", "model") else "''"
+    sql = _steps_of(table, by if by in ("tenant", "route", "model") else "''", clause, latency=latency)
+    found: dict[str, dict[datetime, Measured]] = {}
+    for name, slot, *rest in patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values]):
+        counts = dict(zip(COUNTS, rest, strict=False))
+        p50, p95, p99, depth, sessions = rest[len(COUNTS) :]
+        quantiles = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
+        found.setdefault(name, {})[slot] = Measured(float(step_s), counts, quantiles, depth, sessions / step_s)
+    slots = slots_of(since, until, step_s)
+    return {name: [steps.get(slot, Measured(float(step_s))) for slot in slots] for name, steps in found.items()}
+
+
+def _steps_of(table: str, group: str, clause: str, *, latency: bool) -> str:
+    """Return SQL for the counts of every step, with percentiles where ``latency`` is wanted, of the busiest by ``group``."""
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
         f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
@@ -51,7 +63,7 @@ def measured_steps(
         held = "NULL::bigint[] AS entries, NULL::bigint[] AS told"
     else:
         held = "CASE WHEN latency_told IS NULL THEN latency_us[5:] END AS entries, latency_told[5:] AS told"
-    sql = f"""
+    return f"""
         WITH hit AS MATERIALIZED (
             SELECT {group} AS name, date_bin(%s, starts_at, %s) AS slot, {", ".join(COUNTS)}, {held}, queue_depth, sessions
             FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}),
@@ -68,14 +80,6 @@ def measured_steps(
         SELECT name, slot, {sums}, min(t0), min(t1), min(t2), sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0),
                coalesce(sum(sessions[2]), 0)::float
         FROM hit JOIN busiest USING (name) LEFT JOIN tails USING (name, slot) GROUP BY 1, 2 ORDER BY 1, 2"""  # noqa: S608
-    found: dict[str, dict[datetime, Measured]] = {}
-    for name, slot, *rest in patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values]):
-        counts = dict(zip(COUNTS, rest, strict=False))
-        p50, p95, p99, depth, sessions = rest[len(COUNTS) :]
-        quantiles = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
-        found.setdefault(name, {})[slot] = Measured(float(step_s), counts, quantiles, depth, sessions / step_s)
-    slots = slots_of(since, until, step_s)
-    return {name: [steps.get(slot, Measured(float(step_s))) for slot in slots] for name, steps in found.items()}
 
 
 def _busiest_tenants(slugs: list[str] | None, since: datetime, until: datetime) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 import tidegate
 from sdk.python.tests.bench import Bench
 from sdk.python.tests.guard.spending import BOUND, COST, PRICED, Turned, fail, spend
+from tidegate.call import Call
 from tidegate.caller import Caller
 from tidegate.core.price import compile_price_book
 from tidegate.testing import DEFAULT_PRICES
@@ -417,12 +418,18 @@ def test_cost__model_without_a_price__a_high_price_and_counted(bench: Bench) -> 
     assert bench.row().cost_nusd == 15_000 + 75_000
 
 
-def test_budget__slow_server__who_waits_is_not_refused_before_it_answers(bench: Bench) -> None:
+def waiting(bench: Bench) -> Call:
+    """Return a call that waits for a budget of which the lease has a nano-dollar too little."""
     bench.budget("all")
     bench.fund(BOUND - 1, **PRICED)
     bench.clock.advance(0.1)
     call = bench.call(**PRICED)
     assert bench.guard.advance(call) is not None
+    return call
+
+
+def test_budget__slow_server__who_waits_is_not_refused_before_it_answers(bench: Bench) -> None:
+    call = waiting(bench)
 
     bench.clock.advance(1.5)
     assert bench.guard.advance(call) is not None
@@ -451,11 +458,7 @@ def test_budget__slow_server_answers_an_older_question__who_waits_is_not_refused
 
 
 def test_budget__no_answer_for_long__stale_and_not_counted_as_denied_by_the_budget(bench: Bench) -> None:
-    bench.budget("all")
-    bench.fund(BOUND - 1, **PRICED)
-    bench.clock.advance(0.1)
-    call = bench.call(**PRICED)
-    assert bench.guard.advance(call) is not None
+    call = waiting(bench)
     bench.clock.advance(4.9)
     assert bench.guard.advance(call) is not None
     bench.clock.advance(0.2)
@@ -469,11 +472,7 @@ def test_budget__no_answer_for_long__stale_and_not_counted_as_denied_by_the_budg
 
 def test_budget__no_answer_until_the_deadline__not_waited_for_longer(bench: Bench) -> None:
     bench.policy({"timeout_ms": 1200})
-    bench.budget("all")
-    bench.fund(BOUND - 1, **PRICED)
-    bench.clock.advance(0.1)
-    call = bench.call(**PRICED)
-    assert bench.guard.advance(call) is not None
+    call = waiting(bench)
     bench.clock.advance(1.3)
 
     with pytest.raises(tidegate.Stale):
@@ -481,11 +480,7 @@ def test_budget__no_answer_until_the_deadline__not_waited_for_longer(bench: Benc
 
 
 def test_budget__answered_without_room__refused_after_a_second(bench: Bench) -> None:
-    bench.budget("all")
-    bench.fund(BOUND - 1, **PRICED)
-    bench.clock.advance(0.1)
-    call = bench.call(**PRICED)
-    assert bench.guard.advance(call) is not None
+    call = waiting(bench)
     bench.clock.advance(0.5)
     bench.sync(grant=0)
     assert bench.guard.advance(call) is not None
