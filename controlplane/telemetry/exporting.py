@@ -11,6 +11,7 @@ import asyncio
 import io
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal, NamedTuple, Protocol
@@ -145,12 +146,28 @@ class _Parquet:
         self._csv.close()
 
 
-_running = 0
+class _Place:
+    """One of the ``MOST_AT_ONCE`` places of exports in this process; any thread may give it back, once or more often."""
+
+    taken = 0
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        with self._lock:
+            if _Place.taken >= MOST_AT_ONCE:
+                raise Unavailable(f"{MOST_AT_ONCE} exports are going on: try again when one is done.", retry_after_s=10)
+            _Place.taken += 1
+        self._held = True
+
+    def give_back(self) -> None:
+        with self._lock:
+            if self._held:
+                self._held = False
+                _Place.taken -= 1
 
 
 async def blocks_of(statement: Statement, form: Format) -> AsyncIterator[bytes]:
-    """Yield the blocks of an export, whose place ``response`` took."""
-    global _running
+    """Yield the blocks of an export."""
     began = time.monotonic()
     size = 0
     blocks: _Blocks | None = None
@@ -166,39 +183,32 @@ async def blocks_of(statement: Statement, form: Format) -> AsyncIterator[bytes]:
             yield block
             await asyncio.sleep(min(MOST_REST_S, RESTS * (time.monotonic() - started)))
     finally:
-        _running -= 1
         if blocks is not None:
             await asyncio.shield(asyncio.to_thread(blocks.close))
         log.info("export.ended", form=form, bytes=size, seconds=round(time.monotonic() - began, 3))
 
 
-class _Response(StreamingHttpResponse):
-    """A stream whose place among the exports is given back when nobody ever reads it, too."""
+class _Export:
+    """An export that has a place: Django reads it once, and closes it whether anybody read it or not."""
 
-    begun = False
+    def __init__(self, statement: Statement, form: Format) -> None:
+        self._statement, self._form = statement, form
+        place = _Place()
+        self.close = place.give_back
+        weakref.finalize(self, place.give_back)  # of one that fell away before it reached Django
 
-    def close(self) -> None:
-        super().close()
-        if not self.begun:
-            self.begun = True
-            global _running
-            _running -= 1
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(blocks_of(self._statement, self._form)) as blocks:  # type: ignore[type-var]  # a generator has aclose
+                async for block in blocks:
+                    yield block
+        finally:
+            self.close()
 
 
 def response(statement: Statement, form: Format, name: str) -> StreamingHttpResponse:
     """Return the response that streams an export as a file; ``Unavailable`` when enough of them go on."""
-    global _running
-    if _running >= MOST_AT_ONCE:
-        raise Unavailable(f"{MOST_AT_ONCE} exports are going on: try again when one is done.", retry_after_s=10)
-    _running += 1
-
-    async def stream() -> AsyncIterator[bytes]:
-        answer.begun = True
-        async with aclosing(blocks_of(statement, form)) as blocks:  # type: ignore[type-var]  # a generator has aclose
-            async for block in blocks:
-                yield block
-
-    answer = _Response(stream(), content_type=TYPES[form])
+    answer = StreamingHttpResponse(_Export(statement, form), content_type=TYPES[form])
     answer["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
     answer["Content-Encoding"] = "identity"  # compressing it again would cost this process what others wait for
     answer["X-Accel-Buffering"] = "no"
