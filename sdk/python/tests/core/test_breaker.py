@@ -1,54 +1,13 @@
-"""Breakers: when they open, how they probe, and what must not close, open or block them."""
+"""Breakers: when they open, for how long, and whose word they heed."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.breaker import Breaker, Outcome, Permit
-from tidegate.core.policy import BreakerRule
-
-RULE = BreakerRule(
-    window_s=10, min_calls=4, failure_rate=0.5, slow_call_ms=1000, slow_call_rate=0.75, open_s=5, half_open_calls=2,
-    mode="auto",
-)  # fmt: skip
-
-
-class World:
-    """A breaker with a clock."""
-
-    def __init__(self, rule: BreakerRule = RULE) -> None:
-        self.rule = rule
-        self.state = Breaker()
-        self.now = 100.0
-
-    def ask(self) -> Permit | None:
-        return self.state.ask(self.rule, self.now)
-
-    @property
-    def retry_after_s(self) -> float | None:
-        return self.state.retry_after_s(self.rule, self.now)
-
-    def finish(self, permit: Permit, outcome: Outcome = "success", took_ms: float = 10.0, **told: Any) -> None:
-        self.state.finish(permit, self.rule, now=self.now, outcome=outcome, took_ms=took_ms, **told)
-
-    @property
-    def calls(self) -> int:
-        return self.state.view(self.rule, self.now).calls
-
-    def call(self, outcome: Outcome = "success", times: int = 1, **told: Any) -> None:
-        for _ in range(times):
-            permit = self.ask()
-            assert permit is not None
-            self.finish(permit, outcome, **told)
-
-    def opened(self) -> World:
-        self.call("failure", times=4, why="timeout")
-        assert self.state.phase == "open"
-        return self
+from sdk.python.tests.core.tripping import RULE, World
+from tidegate.core.breaker import Permit
 
 
 def test_breaker__half_of_the_calls_fail__opens_and_says_why() -> None:
@@ -71,17 +30,6 @@ def test_breaker__fewer_calls_than_it_takes__stays_closed() -> None:
     assert world.state.phase == "closed"
 
 
-def test_breaker__failures_older_than_the_window__forgotten() -> None:
-    world = World()
-
-    world.call("failure", times=3)
-    world.now += 10.1
-    world.call(times=3)
-    world.call("failure")
-
-    assert world.state.phase == "closed"
-
-
 def test_breaker__slow_calls__opens() -> None:
     world = World()
 
@@ -92,38 +40,6 @@ def test_breaker__slow_calls__opens() -> None:
     assert world.state.cause == "3 of 4 calls took longer than 1000 ms"
 
 
-def test_half_open__thousand_at_once__as_many_probes_as_the_rule_says() -> None:
-    world = World().opened()
-    world.now += 5
-
-    permits = [world.ask() for _ in range(1000)]
-
-    assert sum(permit is not None for permit in permits) == 2
-
-
-def test_half_open__probes_go_well__closes_with_a_clean_window() -> None:
-    world = World().opened()
-    world.now += 5
-
-    world.call(times=2)
-
-    assert world.state.phase == "closed"
-    assert world.calls == 0
-
-
-def test_half_open__as_many_probes_fail_as_the_rate_says__opens_again_for_as_long() -> None:
-    world = World().opened()
-    world.now += 5
-
-    world.call("success")
-    world.call("failure", why="server")
-
-    assert world.state.phase == "open"
-    assert world.state.cause == "when probed, 1 of 2 calls failed (server)"
-    assert world.ask() is None
-    assert world.retry_after_s == 5
-
-
 def test_breaker__enough_calls_with_a_success_as_the_last__judged_all_the_same() -> None:
     world = World()
 
@@ -131,69 +47,6 @@ def test_breaker__enough_calls_with_a_success_as_the_last__judged_all_the_same()
     world.call("success")
 
     assert world.state.phase == "open"
-
-
-def test_half_open__probes_never_come_back__new_ones_after_a_while() -> None:
-    world = World(RULE._replace(slow_call_ms=None)).opened()
-    world.now += 5
-    lost = [world.ask(), world.ask()]
-
-    world.now += 5
-    world.call(times=2)
-
-    assert world.state.phase == "closed"
-    world.finish(lost[0] or Permit(0), "failure")
-    assert world.calls == 0
-
-
-def test_half_open__probe_refused_by_a_later_gate__given_to_another() -> None:
-    world = World().opened()
-    world.now += 5
-    permit = world.ask()
-    assert permit is not None
-    assert world.ask() is not None
-    assert world.ask() is None
-
-    world.state.release(permit)
-
-    assert world.ask() is not None
-
-
-def test_finish__result_from_before_the_trip__counts_for_nothing() -> None:
-    world = World()
-    early = world.ask()
-    assert early is not None
-    world.opened()
-    world.now += 5
-
-    world.finish(early, "success")
-
-    assert world.state.phase == "open"
-
-
-def test_window__tumbling__begins_with_its_first_call_and_forgets_all_at_once() -> None:
-    world = World(RULE._replace(window="tumbling", min_calls=5))
-    world.call("failure", times=2)
-    world.now += 9.5
-    world.call()
-    assert world.calls == 3
-
-    world.now += 0.5
-    assert world.calls == 0
-    world.now += 1
-    world.call("failure")
-    world.now += 9.5
-    assert world.calls == 1
-
-
-def test_finish__neutral__neither_success_nor_failure() -> None:
-    world = World().opened()
-    world.now += 5
-
-    world.call("neutral", times=10)
-
-    assert world.state.phase == "half_open"
-    assert world.state.view(RULE, world.now).neutral == 10
 
 
 def test_modes__operators_word__outranks_the_evidence() -> None:
@@ -228,124 +81,6 @@ def test_reset__open__closed_and_early_results_are_ignored() -> None:
 
     assert world.state.phase == "closed"
     assert world.calls == 0
-
-
-def test_window_of_calls__older_ones__forgotten_whatever_the_time() -> None:
-    world = World(RULE._replace(window_calls=4, failure_rate=1.0))
-
-    world.call("failure", times=3)
-    world.call()
-    world.now += 1000
-    world.call("failure", times=3)
-    assert world.state.phase == "closed"
-    world.call("failure")
-
-    assert world.state.phase == "open"
-
-
-def test_window__changes_its_length__what_was_counted_stays() -> None:
-    world = World()
-    world.call("failure", times=3)
-
-    world.rule = RULE._replace(window_s=60)
-    world.now += 20
-    world.call("failure")
-
-    assert world.state.phase == "open"
-
-
-def test_window__changes_its_kind__begins_anew() -> None:
-    world = World()
-    world.call("failure", times=3)
-
-    world.rule = RULE._replace(window_calls=10)
-    world.call("failure")
-
-    assert world.state.phase == "closed"
-    assert world.calls == 1
-
-
-def test_clock__steps_back__counts_stay_whole() -> None:
-    world = World()
-    world.call("failure", times=2)
-    world.now -= 50
-    world.call("failure")
-
-    assert world.calls == 3
-
-
-def test_hang__calls_in_flight_too_long__opens_before_any_ends() -> None:
-    world = World()
-    hanging = [world.ask() for _ in range(4)]
-    world.now += 1.001
-
-    assert world.ask() is None
-
-    assert world.state.cause == "4 of 4 calls took longer than 1000 ms, 4 of them still hang"
-    assert world.state.view(RULE, world.now).slow == 4
-    world.finish(hanging[0] or Permit(0), "success")
-    assert world.state.phase == "open"
-
-
-def test_hang__waited_before_it_went_out__counts_from_then() -> None:
-    world = World()
-    permits = [permit for _ in range(4) if (permit := world.ask())]
-    world.now += 5
-    for permit in permits:
-        world.state.started(permit, world.now)
-    world.now += 1
-
-    assert world.ask() is not None
-
-
-def test_hang__ends_at_last__counted_once() -> None:
-    world = World()
-    permit = world.ask()
-    assert permit is not None
-    world.now += 2
-    assert world.state.view(RULE, world.now).hung == 1
-
-    world.finish(permit, took_ms=2000.0)
-
-    view = world.state.view(RULE, world.now)
-    assert (view.calls, view.slow, view.hung) == (1, 1, 0)
-
-
-def test_hang__probes_hang__opens_again() -> None:
-    world = World().opened()
-    world.now += 5
-    assert world.ask() is not None
-    assert world.ask() is not None
-
-    world.now += 1.5
-
-    assert world.ask() is None
-    assert world.state.phase == "open"
-    assert world.state.cause.startswith("when probed, 2 of 2 calls took longer")
-
-
-def test_half_open__probes_slower_than_the_open_time__still_close_it() -> None:
-    world = World(RULE._replace(slow_call_ms=None)).opened()
-    world.now += 5
-    slow = [world.ask(), world.ask()]
-    world.now += 6
-    assert world.ask() is not None  # their permits have expired
-
-    for permit in slow:
-        world.finish(permit or Permit(0))
-
-    assert world.state.phase == "closed"
-
-
-def test_half_open__strict_and_a_probe_fails__opens_at_once() -> None:
-    world = World(RULE._replace(probing="strict", half_open_calls=5)).opened()
-    world.now += 5
-
-    world.call(times=2)
-    world.call("failure", why="server")
-
-    assert world.state.phase == "open"
-    assert world.state.cause == "when probed, a probe failed (server)"
 
 
 @pytest.mark.parametrize(("asked", "stays"), [(2.0, 5.0), (30.0, 30.0), (86_400.0, 300.0)])
