@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdk.conformance.case import Case
 from sdk.conformance.cases import ABOUT, cases
 from sdk.conformance.server import SERVER
-from sdk.conformance.subjects import CORE, Case, Subject
+from sdk.conformance.subjects import CORE, Subject
 
 FOLDER = Path(__file__).parent
 SUBJECTS: dict[str, Subject] = {**CORE, **SERVER}

@@ -10,7 +10,8 @@ from controlplane.domain.carry import Before, CarryRule, carried
 from controlplane.domain.grants import Account, Ask, Counters, cap, decide
 from controlplane.domain.periods import leaves_window, parse_period, period_of, rolling_cutoff, slot_of
 from controlplane.domain.shares import Claim, Holding, give, grant, parts_meant
-from sdk.conformance.subjects import Case, Subject
+from sdk.conformance.case import Case
+from sdk.conformance.subjects import Subject
 
 
 def of_grants(case: Case) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sdk.conformance.case import Case
 from tidegate.core import bucket, budget
 from tidegate.core.adaptive import Adaptive
 from tidegate.core.asking import read_request
@@ -23,7 +24,6 @@ from tidegate.core.queue import Entry, Line
 from tidegate.core.snapshot import compile_snapshot
 from tidegate.core.window import Distribution, quantile
 
-Case = dict[str, Any]
 Subject = Callable[[Case], Iterator[Any]]
 
 
