@@ -112,18 +112,25 @@ def questions(tenants: int) -> Iterator[Asked]:
     some = [slug(n) for n in (0, 3, 17, 60, 150, 400, 900) if n < tenants]
     yield Asked("a trace by its id", lambda n: queries.trace_seen_by(SYSTEM, traces[n % len(traces)], light=True))
     yield Asked("a trace of a tenant's operator", lambda n: queries.span_count(SYSTEM, traces[-n - 1]))
-    yield from _lists(queries, SYSTEM, now, some)
-    yield from _metrics(queries, SYSTEM, now, some)
-    yield from _pages(queries, SYSTEM, now, some)
+    for part in (_traces, _mesh, _sessions, _metrics, _pages):
+        yield from part(queries, SYSTEM, now, some)
 
 
-def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator[Asked]:
-    day, hour = now - timedelta(hours=24), now - timedelta(hours=1)
+# Of the filters below, those with which histograms are asked too.
+SLOTTED = (
+    "of all", "of a tenant", "with errors", "without errors", "by model", "of a tenant by route", "of a tenant with errors",
+    "by release with errors", "of a tenant by route and model without errors", "by session", "by user of a tenant", "by name",
+    "longer than", "by attribute",
+)  # fmt: skip
+
+
+def _filters(some: list[str]) -> dict[str, Callable[[int], dict[str, str]]]:
+    """Return, by name, what traces are asked for in each round, of the tenants ``some`` in turn."""
 
     def whose(n: int) -> str:
         return some[n % len(some)]
 
-    filters: dict[str, Callable[[int], dict[str, str]]] = {
+    return {
         "of all": lambda n: {},
         "of a tenant": lambda n: {"tenant": whose(n)},
         "with errors": lambda n: {"status": "error"},
@@ -142,55 +149,45 @@ def _lists(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator
             "tenant": whose(n), "route": "chat", "model": "gpt-4o", "status": "ok",
         },
     }  # fmt: skip
+
+
+def _traces(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator[Asked]:
+    day, hour = now - timedelta(hours=24), now - timedelta(hours=1)
+    filters = _filters(some)
+
+    def slots(name: str, since: datetime, step_s: int) -> Callable[[int], Any]:
+        """Ask for a histogram whose steps begin as pages begin them."""
+        made, begins = filters[name], floor(since, step_s)
+        return lambda n: queries.trace_slots(asker, queries.TraceFilter(**made(n)), begins, now, step_s)
+
     for name, made in filters.items():
         yield Asked(
             f"traces {name}, a day",
             lambda n, made=made: queries.traces_seen_by(asker, queries.TraceFilter(**made(n)), day),
         )
-    for name in (
-        "of all",
-        "of a tenant",
-        "with errors",
-        "without errors",
-        "by model",
-        "of a tenant by route",
-        "of a tenant with errors",
-        "by release with errors",
-        "of a tenant by route and model without errors",
-        "by session",
-        "by user of a tenant",
-        "by name",
-        "longer than",
-        "by attribute",
-    ):  # steps begin as pages begin them
-        made = filters[name]
-        yield Asked(
-            f"histogram {name}, an hour",
-            lambda n, made=made: queries.trace_slots(asker, queries.TraceFilter(**made(n)), floor(hour, 60), now, 60),
-        )
-        yield Asked(
-            f"histogram {name}, a day",
-            lambda n, made=made: queries.trace_slots(
-                asker, queries.TraceFilter(**made(n)), floor(day, 1800), now, 1800
-            ),
-        )
-    for length, since in (("5 min", now - timedelta(minutes=5)), ("an hour", hour), ("a day", day)):
+    for name in SLOTTED:
+        yield Asked(f"histogram {name}, an hour", slots(name, hour, 60))
+        yield Asked(f"histogram {name}, a day", slots(name, day, 1800))
+
+
+def _mesh(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator[Asked]:
+    for length, minutes in (("5 min", 5), ("an hour", 60), ("a day", 24 * 60)):
+        since = now - timedelta(minutes=minutes)
         yield Asked(f"mesh of all, {length}", lambda n, since=since: queries.mesh(asker, since, now))
-        yield Asked(f"mesh of a tenant, {length}", lambda n, since=since: queries.mesh(asker, since, now, whose(n)))
-    for length, since in (("an hour", hour), ("a day", day)):
         yield Asked(
-            f"sessions of all, {length}",
-            lambda n, since=since: queries.sessions_seen_by(asker, queries.TraceFilter(), since, 101),
-        )
-        yield Asked(
-            f"sessions of a tenant, {length}",
-            lambda n, since=since: queries.sessions_seen_by(asker, queries.TraceFilter(tenant=whose(n)), since, 101),
+            f"mesh of a tenant, {length}", lambda n, since=since: queries.mesh(asker, since, now, some[n % len(some)])
         )
 
-    yield Asked(
-        "sessions by user, a day",
-        lambda n: queries.sessions_seen_by(asker, queries.TraceFilter(user=f"u-{n % 9}-{n}"), day, 101),
-    )
+
+def _sessions(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterator[Asked]:
+    def asked(since: datetime, **filtered: str) -> Any:
+        return queries.sessions_seen_by(asker, queries.TraceFilter(**filtered), since, 101)
+
+    day, hour = now - timedelta(hours=24), now - timedelta(hours=1)
+    for length, since in (("an hour", hour), ("a day", day)):
+        yield Asked(f"sessions of all, {length}", lambda n, since=since: asked(since))
+        yield Asked(f"sessions of a tenant, {length}", lambda n, since=since: asked(since, tenant=some[n % len(some)]))
+    yield Asked("sessions by user, a day", lambda n: asked(day, user=f"u-{n % 9}-{n}"))
 
 
 RANGES = {"an hour": (3600, 60), "a day": (86400, 900), "30 days": (30 * 86400, 6 * 3600)}
