@@ -39,9 +39,8 @@ LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled",
 LOAN_PART = 1 / 16  # of the time after which a call hangs: how well it is known since when it does
 NONE = -math.inf  # no credit; taking some off leaves it as it is
 
-CellKey = tuple[
-    str, Any
-]  # the route, and what else the caller said: the tenant alone, or a tuple in an order that Gate.call knows
+# The route, and what else the caller said: the tenant alone, or a tuple in an order that ``Caller.call`` knows.
+CellKey = tuple[str, Any]
 Told = tuple[str, str, int | None, int | None]  # user, session, input tokens, most output tokens
 Used = tuple[int, int | None, int, int | None, str | None]  # as ticket.Usage, of which it may be one
 NOTHING_TOLD: Told = ("", "", None, None)
@@ -155,6 +154,22 @@ class Cells:
         self.count = sum(map(len, self.of.values()))
 
 
+def _flat_price(book: PriceBook, model: str | None) -> tuple[int, int, int, int]:
+    """Return the unit of a price, what is added, and the prices of a token in and out; a unit of 0: it takes the book to tell."""
+    priced = book.priced(model) if model else None
+    if priced is None or priced.tiers or priced.hourly:
+        return 0, 0, 0, 0
+    unit, plus, per_input, _, per_output, _ = priced.flat
+    return unit, plus, per_input, per_output
+
+
+def _slow_s(ticket: Ticket) -> float:
+    """Return after how many seconds the breaker takes such a call for slow; ``inf`` where none does."""
+    breaker = ticket.policy.breaker if ticket.circuit is not None else None
+    slow_ms = breaker.slow_call_ms if breaker is not None else None
+    return math.inf if slow_ms is None else slow_ms / 1000
+
+
 class Cell:
     """What calls have in common, what the fast path works with, and what belongs to who holds the guard's lock, in this order."""
 
@@ -238,22 +253,14 @@ class Cell:
         self.taken = tuple(ticket.taken)
         self.limits_tokens = any(limit.unit == "tokens" for limit in ticket.policy.limits)
         self.weighs = not ticket.fixed and (self.limits_tokens or ticket.path is not None)
-        priced = book.priced(ticket.model) if ticket.model else None
-        self.learns = (
-            ticket.path is not None and ticket.declared_nusd is None
-        )  # what calls hold depends on what others did cost
-        self.unit = self.plus = self.per_input = self.per_output = (
-            0  # of the price; a unit of 0: it takes the book to tell
-        )
-        if priced is not None and not priced.tiers and not priced.hourly:
-            self.unit, self.plus, self.per_input, _, self.per_output, _ = priced.flat
+        # What calls hold depends on what others did cost.
+        self.learns = ticket.path is not None and ticket.declared_nusd is None
+        self.unit, self.plus, self.per_input, self.per_output = _flat_price(book, ticket.model)
         self.lenient = ticket.path is not None and lenient(ticket.path.refs)
         self.typical: int | None = None  # output tokens that such calls used to need, where that is what they hold
         timeout_ms = ticket.policy.timeout_ms
         self.timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        breaker = ticket.policy.breaker if ticket.circuit is not None else None
-        slow_ms = breaker.slow_call_ms if breaker is not None else None
-        self.slow_s = math.inf if slow_ms is None else slow_ms / 1000
+        self.slow_s = _slow_s(ticket)
         self.calm_s = min(self.slow_s, guard.tracer.slow_s)  # the patience while nobody waits
 
         self.credit = NONE
