@@ -31,9 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-sys.path += map(
-    str, (ROOT / ".venv-bench/lib").glob("python3.*/site-packages")
-)  # the peers, as in requirements/bench.txt
+# The peers, as in requirements/bench.txt.
+sys.path += map(str, (ROOT / ".venv-bench/lib").glob("python3.*/site-packages"))
 
 import tidegate
 from bench.ground import Plane, plane

@@ -16,12 +16,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import psycopg  # noqa: E402
 
-SETTINGS = (
-    "fsync=off",
-    "max_wal_size=8GB",
-    "checkpoint_timeout=30min",
-    "synchronous_commit=off",
-)  # of loading, not of reading
+# Of loading, not of reading.
+SETTINGS = ("fsync=off", "max_wal_size=8GB", "checkpoint_timeout=30min", "synchronous_commit=off")
 
 
 @contextmanager

@@ -172,11 +172,10 @@ LOGGING = {
     "level": os.environ.get("TIDEGATE_LOG_LEVEL", "info"),
 }
 
-# Where people reach this server, for links in notifications; and the mail server that sends them.
+# Where people reach this server, for links in notifications; and the mail server that sends them:
+# smtp://user:password@host:587, smtps:// for TLS from the start.
 PUBLIC_URL = os.environ.get("TIDEGATE_PUBLIC_URL", "")
-_SMTP = urlsplit(
-    os.environ.get("TIDEGATE_SMTP_URL", "")
-)  # smtp://user:password@host:587, smtps:// for TLS from the start
+_SMTP = urlsplit(os.environ.get("TIDEGATE_SMTP_URL", ""))
 EMAIL_HOST = _SMTP.hostname or ""
 EMAIL_PORT = _SMTP.port or (465 if _SMTP.scheme == "smtps" else 587)
 EMAIL_HOST_USER = unquote(_SMTP.username or "")

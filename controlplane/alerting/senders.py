@@ -82,9 +82,8 @@ def members_of(body: dict[str, Any]) -> list[str]:
 
 
 def _course(body: dict[str, Any]) -> str:
-    changed = (
-        body["before"] and body["before"] != body["state"]
-    )  # a test, an escalation and a repetition change nothing
+    # A test, an escalation and a repetition change nothing.
+    changed = body["before"] and body["before"] != body["state"]
     return f"{body['before']} → {body['state']}" if changed else str(body["state"])
 
 

@@ -53,9 +53,8 @@ class Budget(models.Model):
     slug = models.SlugField(max_length=64)
     amount_nusd = models.BigIntegerField()
     period_kind = models.CharField(max_length=16, choices=PeriodKind.choices)
-    period_unit = models.CharField(
-        max_length=8, default="", blank=True
-    )  # calendar: "hour", "day", "week", "month", "year"
+    # Of a calendar: "hour", "day", "week", "month", "year".
+    period_unit = models.CharField(max_length=8, default="", blank=True)
     period_timezone = models.CharField(max_length=64, default="UTC")
     period_days = models.PositiveSmallIntegerField(null=True, blank=True)  # rolling
     match = models.JSONField(default=dict, blank=True)
@@ -185,9 +184,8 @@ class Lease(models.Model):
     short_nusd = models.BigIntegerField(default=0, db_default=0)  # wanted and not granted at the last report
     seq = models.BigIntegerField(default=0)
     closed = models.BooleanField(default=False)
-    revoked = models.BooleanField(
-        default=False, db_default=False
-    )  # grants no more; its holder has yet to say what is left
+    # Grants no more; its holder has yet to say what is left.
+    revoked = models.BooleanField(default=False, db_default=False)
     # Charged for a lost holder until it says what it spent.
     presumed_nusd = models.BigIntegerField(default=0, db_default=0)
     overage_nusd = models.BigIntegerField(default=0, db_default=0)  # settled beyond what had been granted

@@ -238,9 +238,8 @@ VERBS: Mapping[str, Act] = {
     "rollback": rollback,
     "retry": retry,
 }
-GOES_ON = frozenset(
-    {"start", "approve", "promote", "promote_fully", "skip", "retry", "switch"}
-)  # what a freeze forbids
+# What a freeze forbids.
+GOES_ON = frozenset({"start", "approve", "promote", "promote_fully", "skip", "retry", "switch"})
 
 
 # What it does by itself.

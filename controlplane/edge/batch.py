@@ -39,9 +39,7 @@ log = structlog.get_logger(__name__)
 Row = TypeVar("Row", WindowRow, UserRow, SessionsRow)
 MAX_GROUP = 256
 MAX_QUEUED = 10_000
-MOST_SAMPLES = (
-    10  # of one report: an instance that was silent for longer is not thought to have been busy all the while
-)
+MOST_SAMPLES = 10  # of one report: who was silent for longer is not thought to have been busy all the while
 MOST_SAMPLED = 100_000
 
 

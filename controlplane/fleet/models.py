@@ -59,9 +59,8 @@ class BreakerState(models.Model):
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="breakers")
     route = models.CharField(max_length=64)
     model = models.CharField(max_length=120, default="")
-    credential = models.CharField(
-        max_length=64, default=""
-    )  # of the breaker of one credential, which others are not shut by
+    # Of the breaker of one credential, which others are not shut by.
+    credential = models.CharField(max_length=64, default="")
     phase = models.CharField(max_length=16, choices=BreakerPhase.choices)
     mode = models.CharField(max_length=16, default="auto")
     since = models.DateTimeField()

@@ -77,10 +77,8 @@ _EXISTS = "EXISTS (SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_
 
 
 def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool) -> None:
-    inside, exists = (
-        _INSIDE,
-        _EXISTS.replace("{}", "{} OFFSET 0") if page else _EXISTS,
-    )  # with an OFFSET it is not joined
+    # With an OFFSET it is not joined.
+    inside, exists = _INSIDE, _EXISTS.replace("{}", "{} OFFSET 0") if page else _EXISTS
     since = wanted.since - timedelta(hours=1)  # a span may begin a little before what is called the first
     for column in _ANY_SPAN:
         value = getattr(wanted.filter, column)

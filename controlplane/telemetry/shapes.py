@@ -20,9 +20,8 @@ STEPS = ((900, "15m"), (21600, "6h"))
 RUNGS = (*(Rung(step_s, f"telemetry_shape_{name}", MARK) for step_s, name in reversed(STEPS)), Rung(FINE_S, RAW))
 COLUMNS = ("route", "model", "release")  # of spans, that words are made of: "route=chat"
 OF_HEADS = ("text", "service", "min_ms", "max_ms")  # of a filter, that first spans answer by themselves
-FAILED = (
-    "failed"  # of any span; "failed=acme" when it is one of that tenant, "failed=" and this when of the first span's
-)
+# The word for a trace of which a span failed: "failed=acme" when it is one of that tenant, "failed=" and this when of the first span's.
+FAILED = "failed"
 HERE = "(here)"  # no slug of a tenant
 _DAY_S = 86400
 Statement = tuple[str, list[Any]]

@@ -24,9 +24,8 @@ def test_state__hit_rates__count_what_came_to_a_tier(sign_in: SignIn, world: Wor
     html = sign_in("anna").get("/state/").content.decode()
 
     rates = re.findall(r'<td class="r strong">([\d.]+) %</td>', html[html.index('id="state_tiers"') :])[:3]
-    assert rates[1:] == [
-        f"{100 * part:.1f}" for part in (900 / (900 + 40 + 77), 410 / (410 + 77))
-    ]  # tests.dashboard.state_world
+    counted = (900 / (900 + 40 + 77), 410 / (410 + 77))  # by tests.dashboard.state_world
+    assert rates[1:] == [f"{100 * part:.1f}" for part in counted]
 
 
 def test_state__somebody_of_one_tenant__sees_its_own_and_no_nodes(sign_in: SignIn, world: World) -> None:
@@ -182,7 +181,6 @@ def test_rings__shares__are_arcs_that_add_up_to_a_circle(sign_in: SignIn, world:
     html = sign_in("anna").get("/state/").content.decode()
 
     arcs = re.findall(r'class="arc s\d" d="([^"]*)"', html)
-    assert (
-        arcs[0] == "M100.00 11.00A89 89 0 0 1 100.00 189.00A89 89 0 0 1 100.00 11.00"
-    )  # main has all of the caches' slots
-    assert arcs[1] == ""  # cache-2 has none
+    # Main has all of the caches' slots, cache-2 has none.
+    assert arcs[0] == "M100.00 11.00A89 89 0 0 1 100.00 189.00A89 89 0 0 1 100.00 11.00"
+    assert arcs[1] == ""

@@ -227,9 +227,8 @@ def broken(mutant: Mutant) -> Iterator[None]:
         raise Stale(f"{mutant.name}: {mutant.old!r} is {own.count(mutant.old)} times in {mutant.function}")
     scratch = types.ModuleType(module.__name__)
     edited = source.replace(own, own.replace(mutant.old, mutant.new))
-    exec(
-        compile(edited, str(module.__file__), "exec"), scratch.__dict__
-    )  # the project's own source, edited by this file
+    # The project's own source, edited by this file.
+    exec(compile(edited, str(module.__file__), "exec"), scratch.__dict__)
     kept = target.__code__
     target.__code__ = _function(scratch, mutant.function).__code__
     try:

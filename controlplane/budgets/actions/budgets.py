@@ -146,9 +146,8 @@ def change_options(
     errors |= _carry_faults(carry, budget.rule) | _threshold_faults(thresholds)
     if errors:
         raise Invalid("The budget can't be changed like this.", errors=errors)
-    _open_account(
-        budget, now
-    )  # the same locks as for another amount: a sync grants by the old rules or by the new ones
+    # The same locks as for another amount: a sync grants by the old rules or by the new ones.
+    _open_account(budget, now)
     accounts = list(Account.objects.select_for_update().filter(budget=budget).order_by("pk"))
     current = Budget.objects.select_for_update().select_related(None).get(pk=budget.pk)
     if current.archived_at is not None:

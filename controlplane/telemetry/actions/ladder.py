@@ -18,9 +18,7 @@ from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS
 
 LATE = "ladder"
 SETTLED = timedelta(seconds=15)  # after its end a window of ten seconds is taken to be complete
-LATE_AFTER = timedelta(
-    seconds=5
-)  # what comes later than that is named as late: its transaction has the rest of the time
+LATE_AFTER = timedelta(seconds=5)  # what comes later is named as late: its transaction has the rest of the time
 AGAIN = timedelta(seconds=20)  # what was folded last is folded once more, for transactions that took longer still
 FINE_KEPT = timedelta(hours=23)  # windows of ten seconds are older than that only by chance
 MOST_WINDOWS = {

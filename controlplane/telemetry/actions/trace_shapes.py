@@ -14,9 +14,8 @@ from controlplane.telemetry.resolutions import EVERYBODY
 from controlplane.telemetry.shapes import COLUMNS, FAILED, HEADS, HERE, STEPS
 from controlplane.telemetry.spansums import FIRST_SPANS
 
-_KNOWN = (
-    "interval '1 day'"  # so long before and after its spans the first one of a trace is sought, and theirs beside it
-)
+# So long before and after its spans the first one of a trace is sought, and theirs beside it.
+_KNOWN = "interval '1 day'"
 _KEY = "trace_id, span_id, starts_at"
 _TOLD = "tenant, status, service, name, duration_us"  # of a first span, beside its key
 _EITHER = ", ".join(f"coalesce(first.{column}, old.{column}) AS {column}" for column in _TOLD.split(", "))

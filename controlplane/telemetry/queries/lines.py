@@ -233,9 +233,8 @@ class Merged:
         self.least: float | None = None
         self.most: float | None = None
         self.rows: list[Packed] = []
-        self.known: list[int | None] | None = (
-            None  # the buckets of the quantiles, where somebody merged all that there is
-        )
+        # The buckets of the quantiles, where somebody merged all that there is.
+        self.known: list[int | None] | None = None
 
     def add(self, figures: Sequence[Any], least: float | None, most: float | None) -> None:
         self.figures = [own + (figure or 0) for own, figure in zip(self.figures, figures, strict=True)]

@@ -132,9 +132,8 @@ class Lending(Harvest):
             return 2 * LEAST if lane.heat > self.warm_calls else 0
         elapsed = now - cell.drawn_at
         pace = cell.used / elapsed if elapsed > 0 else math.inf
-        least = (
-            cell.chunk / 2 if elapsed < AHEAD_S else 0.0
-        )  # what was lent is often called back before anybody could use it
+        # What was lent is often called back before anybody could use it.
+        least = cell.chunk / 2 if elapsed < AHEAD_S else 0.0
         wanted = min(max(least, pace * AHEAD_S), 4 * cell.chunk, MOST)
         if wanted < LEAST:
             cell.chunk = 0

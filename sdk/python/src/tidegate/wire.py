@@ -42,9 +42,8 @@ class Address(NamedTuple):
 class Reply(NamedTuple):
     status: int
     headers: dict[str, str]
-    pieces: Sequence[
-        bytes
-    ]  # of the body, as they came: one buffer of some megabytes takes its time to grow and to be copied
+    # Of the body, as they came: one buffer of some megabytes takes its time to grow and to be copied.
+    pieces: Sequence[bytes]
 
     @property
     def body(self) -> bytes:

@@ -60,9 +60,8 @@ def run_program(plane: FakeControlPlane, body: str) -> None:
         timeout=60,
         check=False,
     )
-    complaints = [
-        line for line in done.stderr.splitlines() if not line.startswith("Executing <")
-    ]  # asyncio's, of a slow machine
+    # On a slow machine asyncio says "Executing <".
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
     assert (done.returncode, complaints) == (0, [])
 
 

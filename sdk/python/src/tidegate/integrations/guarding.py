@@ -13,9 +13,8 @@ from tidegate.describing import CallOptions
 from tidegate.integrations.meter import Meter
 from tidegate.integrations.otel import current_traceparent, inject_missing
 
-KEYWORD = (
-    "tidegate"  # the keyword argument by which one request may say more of itself: {"tenant": "acme", "route": "chat"}
-)
+# The keyword argument by which one request may say more of itself: {"tenant": "acme", "route": "chat"}.
+KEYWORD = "tidegate"
 Keep = Callable[[Any], bool]  # whether the caller sees an event of a stream
 
 

@@ -26,10 +26,8 @@ _METHODS = (
     "embeddings.create", "images.generate", "images.edit", "audio.transcriptions.create", "audio.translations.create",
     "audio.speech.create", "moderations.create",
 )  # fmt: skip
-_WITH_USAGE = (
-    "chat.completions.create",
-    "completions.create",
-)  # whose streams say their usage only when they are asked
+# Whose streams say their usage only when they are asked.
+_WITH_USAGE = ("chat.completions.create", "completions.create")
 
 
 def wrap(
