@@ -147,7 +147,7 @@ class _Failed(Exception):
 def _object_in(request: Any) -> dict[str, Any] | None:
     try:
         body = json.loads(request.content)
-    except Exception:  # noqa: BLE001  a stream that was not read, no JSON, another encoding: no request to a model
+    except (RuntimeError, ValueError):  # a stream that was not read, no JSON, another encoding: no request to a model
         return None
     return body if isinstance(body, dict) else None
 
