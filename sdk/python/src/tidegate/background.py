@@ -148,8 +148,11 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        finishing = (self._syncer.finish(), self._shipper.finish(), self.courier.finish())
-        await asyncio.gather(*finishing, return_exceptions=True)
+        await asyncio.gather(
+            self._to_its_end("sync", self._syncer.finish),
+            self._to_its_end("traces", self._shipper.finish),
+            self._to_its_end("state", self.courier.finish),
+        )
         for conversation in (self.poller, self._syncer, self._shipper, self.courier, self._listener):
             conversation.close()
         if self._journal is not None:
@@ -158,6 +161,13 @@ class Background:
                 self._journal.close()
         await asyncio.sleep(0)  # lets the connections' transports go
 
+    async def _to_its_end(self, name: str, finish: Callable[[], Awaitable[None]]) -> None:
+        """Finish one conversation; what it fails of is said, and the others finish all the same."""
+        try:
+            await finish()
+        except Exception as error:  # noqa: BLE001  as below
+            self._say_fault(name, error)
+
     async def _for_ever(self, name: str, work: Callable[[Backoff], Awaitable[None]]) -> None:
         """Do ``work`` again and again, whatever comes of it."""
         backoff = Backoff()
@@ -165,5 +175,8 @@ class Background:
             try:
                 await work(backoff)
             except Exception as error:  # noqa: BLE001  a fault of ours or a strange answer must not end the thread
-                self.contact.say(name, f"{type(error).__name__}: {error}", fault=True)
+                self._say_fault(name, error)
                 await asyncio.sleep(backoff.next_s())
+
+    def _say_fault(self, name: str, error: Exception) -> None:
+        self.contact.say(name, f"{type(error).__name__}: {error}", fault=True)

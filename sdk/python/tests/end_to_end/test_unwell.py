@@ -151,6 +151,22 @@ def test_server_hangs__call_that_needs_funding__stale_in_good_time(plane: FakeCo
     gate.close()
 
 
+def test_close__one_conversation_fails_at_its_end__is_said_and_the_others_finish(
+    plane: FakeControlPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise KeyError("a fault of ours")
+
+    gate = plane.connect()
+    monkeypatch.setattr(gate._background._shipper, "finish", broken)
+    spend(gate)
+
+    gate.close(timeout_s=5)
+
+    assert "traces: KeyError: 'a fault of ours'" in caplog.text
+    assert plane.total("calls") == 1
+
+
 LIES: dict[str, Any] = {
     "not json": b"<html>hello</html>",
     "not an object": b"[1, 2]",
