@@ -24,13 +24,14 @@ Callback = Callable[[frozenset[str]], None]
 _callbacks: list[Callback] = []
 
 
-def on_change(callback: Callback) -> None:
-    """Call ``callback`` with the topics of every change, on the event loop that ``run`` runs on."""
+def on_change(callback: Callback) -> Callable[[], None]:
+    """Call ``callback`` with the topics of every change, on the event loop that ``run`` runs on; return what ends that."""
     _callbacks.append(callback)
+    return lambda: _callbacks.remove(callback)
 
 
 def _tell(topics: frozenset[str]) -> None:
-    for callback in _callbacks:
+    for callback in tuple(_callbacks):
         callback(topics)
 
 

@@ -82,6 +82,7 @@ class Edge:
         self._answered: Counter[tuple[str, int]] = Counter()
         self._polls = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._stop_hearing: list[Callable[[], None]] = []  # of changes
         self._routes: dict[str, tuple[str, Handler]] = {
             CONFIG: ("GET", lambda request: config(self._mirror, request)),
             "/sdk/v1/sync": ("POST", lambda request: sync(self._mirror, self._batcher, request)),
@@ -101,16 +102,18 @@ class Edge:
     async def start(self) -> None:
         """Open the pool and start keeping up; succeeds without a database, too."""
         await self._pool.open(wait=False)
-        listen.on_change(self._mirror.note)
+        self._stop_hearing = [listen.on_change(note) for note in (self._mirror.note, self._atlas.note)]
         works = (self._mirror.run(), self._batcher.run(), self._announcer.run(), listen.run(), self._rules.run())
         figures_kept = (self._sizes.run(), self._tenants.run(), self._own.run())
-        listen.on_change(self._atlas.note)
         state = (self._atlas.run(), self._keeper.run(), self._changes.hear(), self._changes.say())
         for work in (*works, *figures_kept, *state, *self._otlp.work()):
             self._tasks.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
         """Stop keeping up and close the pool."""
+        for end in self._stop_hearing:
+            end()
+        self._stop_hearing = []
         self._changes.close()
         self._ofrep.close()
         pending = set(self._tasks)

@@ -13,6 +13,7 @@ import redis
 from django.conf import settings
 
 from controlplane import listen, live
+from controlplane.edge.app import Edge
 
 pytestmark = pytest.mark.django_db
 Capture = Callable[..., AbstractContextManager[list[Callable[[], Any]]]]
@@ -85,3 +86,15 @@ def test_run__messages_of_its_own_and_of_others__only_those_of_others_are_told(h
     while_listening(say)
 
     assert frozenset({"keys"}) not in heard.said
+
+
+async def test_edge__stopped__is_told_of_changes_no_more(database_url: str) -> None:
+    others = list(listen._callbacks)
+    edge = Edge()
+
+    await edge.start()
+    hearing = len(listen._callbacks) - len(others)
+    await edge.stop()
+
+    assert hearing == 2
+    assert listen._callbacks == others
