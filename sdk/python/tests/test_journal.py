@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,9 @@ def spend():
 
 
 @pytest.fixture
-def plane() -> Iterator[FakeControlPlane]:
-    with FakeControlPlane() as running:
-        running.put_budget("all", "1.00")
-        yield running
+def plane(plane: FakeControlPlane) -> FakeControlPlane:
+    plane.put_budget("all", "1.00")
+    return plane
 
 
 def identity(incarnation: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,12 +20,6 @@ NOTHING = Sampling(share=0.0, slow_s=2.0)
 @pytest.fixture
 def lender() -> Lender:
     return Lender()
-
-
-@pytest.fixture
-def plane() -> Iterator[FakeControlPlane]:
-    with FakeControlPlane() as running:
-        yield running
 
 
 def span(

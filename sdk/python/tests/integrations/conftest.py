@@ -26,10 +26,9 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def plane() -> Iterator[FakeControlPlane]:
-    with FakeControlPlane() as made:
-        made.put_prices(PRICES)
-        yield made
+def plane(plane: FakeControlPlane) -> FakeControlPlane:
+    plane.put_prices(PRICES)
+    return plane
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A control plane, and two processes' gates to it."""
+"""Two processes' gates to a control plane."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ import pytest
 
 import tidegate
 from tidegate.testing import FakeControlPlane
-
-
-@pytest.fixture
-def plane() -> Iterator[FakeControlPlane]:
-    with FakeControlPlane() as made:
-        yield made
 
 
 @pytest.fixture
