@@ -17,23 +17,32 @@ from typing import Any
 from tidegate.clock import Clock
 
 Task = asyncio.Task[Any]
-NEVER = math.inf
 # In 3.11 asyncio.current_task asks the kernel which process this is, each time; later ones are quick.
 REMEMBERS = sys.version_info < (3, 12)
 _current_tasks: dict[Any, Task] = vars(asyncio.tasks)["_current_tasks"] if REMEMBERS else {}  # by loop
 
 
+class Pile:
+    """Flights that have ended, to be used again: the last one is on top. Who takes or adds one makes no call meanwhile."""
+
+    __slots__ = ("top",)
+
+    def __init__(self) -> None:
+        self.top: Flight | None = None
+
+
 class Flight:
-    """A call under way in a task. Who ends it well sees that it is not ``late`` and gives it back to ``spare``, to be used again."""
+    """A call under way in a task. Who ends it well sees that it is not ``late``, and puts it on its pile."""
 
-    __slots__ = ("before", "late", "spare", "task", "until")
+    __slots__ = ("before", "late", "pile", "task", "under", "until")
 
-    def __init__(self, spare: list[Flight]) -> None:
-        self.spare = spare
+    def __init__(self, pile: Pile) -> None:
+        self.pile = pile
+        self.under: Flight | None = None  # on the pile
         self.task: Task | None = None  # None: it has ended
-        self.until = NEVER  # on the guard's clock
+        self.until = math.inf  # on the guard's clock
         self.before = 0  # how often the task had been cancelled when it began
-        self.late = False  # its task was cancelled
+        self.late = False  # its task was cancelled, or will never go on
 
 
 class _NoLoop:
@@ -51,7 +60,7 @@ class Deadlines:
     def renew(self) -> None:
         """Begin anew: at first, and in a forked child."""
         self._flights: list[Flight] = []  # all that were ever needed at a time
-        self._spare: list[Flight] = []  # of these, the ones that have ended
+        self._ended = Pile()  # of these, the ones to be used again
         self._next = math.inf  # when the thread looks again
         self._lock = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -76,13 +85,16 @@ class Deadlines:
             task = _current_tasks[loop] if loop._thread_id == get_ident() else self._running()
         except KeyError:
             return None
-        try:
-            flight = self._spare.pop()
-        except IndexError:
-            flight = Flight(self._spare)
+        pile = self._ended
+        flight = pile.top  # ATOMIC from here
+        if flight is None:
+            flight = Flight(pile)
             self._flights.append(flight)
-        flight.task, flight.before = task, task.cancelling()
+        else:
+            pile.top = flight.under  # to here
         flight.until = until
+        flight.before = task.cancelling()
+        flight.task = task
         if until < self._next:
             self._wake(until)
         return flight
@@ -102,10 +114,10 @@ class Deadlines:
         task, was_late = flight.task, flight.late
         if task is None:
             return None
-        flight.until, flight.task, flight.late = NEVER, None, False
+        flight.task, flight.late = None, False
         cancelled = task.uncancel() if was_late else 0
         before = flight.before
-        flight.spare.append(flight)
+        flight.under, flight.pile.top = flight.pile.top, flight  # ATOMIC
         if not was_late or cancelled > before or not isinstance(error, asyncio.CancelledError):
             return None
         late = TimeoutError()
@@ -152,7 +164,9 @@ class Deadlines:
         try:
             task.get_loop().call_soon_threadsafe(self._cancel, flight, until)
         except RuntimeError:  # the loop was closed, and the task will never go on
-            flight.until, flight.task = NEVER, None
+            if flight.task is task:  # ATOMIC from here
+                flight.task, flight.late = None, True  # to here
+                self._flights.remove(flight)  # and is not used again: who began it may end it yet
 
     def _cancel(self, flight: Flight, until: float) -> None:
         """Cancel a task that is under way still, in its loop."""

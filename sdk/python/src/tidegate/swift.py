@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 from tidegate.call import CALL_SLOTS, Call, OwnCall
 from tidegate.cells import NOTHING_TOLD, OVER
 from tidegate.core.queue import Entry
-from tidegate.deadlines import NEVER
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.errors import Refused
 from tidegate.telling import explained
@@ -135,8 +134,8 @@ class SwiftCall(Call):
             if flight.late:
                 cell.guard.deadlines.ended(flight, None)
             else:
-                flight.until, flight.task = NEVER, None
-                flight.spare.append(flight)
+                flight.task = None
+                flight.under, flight.pile.top = flight.pile.top, flight  # ATOMIC
         now = cell.now
         took = now() - self.begun
         if self.told is not None or took > cell.patience:

@@ -15,7 +15,6 @@ from typing import Any, TypeVar, cast
 from tidegate.call import Call
 from tidegate.caller import Caller
 from tidegate.cells import Cell, CellKey, Loan
-from tidegate.deadlines import NEVER
 from tidegate.describing import CallOptions
 from tidegate.running import Plan, RetryOn, aresume, arun, resume, run
 from tidegate.swift import SwiftCall, outlasted
@@ -139,8 +138,8 @@ class Wrapped:
                 if flight.late:
                     deadlines.ended(flight, None)
                 else:
-                    flight.until, flight.task = NEVER, None
-                    flight.spare.append(flight)
+                    flight.task = None
+                    flight.under, flight.pile.top = flight.pile.top, flight  # ATOMIC
             loan.times.append(took)
             if took > cell.patience:
                 outlasted(cell, took)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -123,4 +125,43 @@ async def test_deadlines__begun_anew_in_a_fork__flights_of_before_are_not_used_a
 
     assert after is not before
     assert deadlines.under_way == 1
+    deadlines.close()
+
+
+def test_deadlines__loop_closed_under_its_calls__their_flights_are_forgotten_when_due_and_never_used_again() -> None:
+    clock = FrozenClock()
+    deadlines = Deadlines(clock)
+    ends: list[object] = []
+
+    async def hang() -> None:
+        flight = deadlines.watch(clock.now() + 1.0)
+        assert flight is not None
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            ends.append(deadlines.ended(flight, error))
+            raise
+
+    async def begin() -> list[Coroutine[Any, Any, None]]:
+        calls = [hang() for _ in range(3)]
+        tasks = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what they are here for
+        return calls
+
+    loop = asyncio.new_event_loop()
+    calls = loop.run_until_complete(begin())
+    loop.close()
+    assert deadlines.under_way == 3
+
+    clock.advance(1.1)
+    with deadlines._lock:
+        deadlines._pass({})
+
+    assert deadlines._flights == []
+    for call in calls:
+        call.close()  # as the garbage collection does
+    assert ends == [None] * 3
+    assert deadlines._ended.top is None
     deadlines.close()
