@@ -195,6 +195,7 @@ CELERY_BEAT_SCHEDULE = {
     "rollouts.retain": {"task": "rollouts.retain", "schedule": 3600.0},
     "telemetry.retain": {"task": "telemetry.retain", "schedule": 3600.0},
     "alerting.evaluate": {"task": "alerting.evaluate", "schedule": 5.0, "options": {"expires": 10}},
+    "alerting.deliver": {"task": "alerting.deliver", "schedule": 2.0, "options": {"expires": 4}},
     "alerting.tidy": {"task": "alerting.tidy", "schedule": 3600.0},
     "telemetry.climb": {"task": "telemetry.climb", "schedule": 10.0, "options": {"expires": 20}},
     "telemetry.sum_spans": {"task": "telemetry.sum_spans", "schedule": 10.0, "options": {"expires": 20}},

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What became of it; ``again`` says whether another try may help."""
+    """What became of it; ``again`` says whether another try may help, ``silent`` that nobody answered at all."""
 
     arrived: bool
     again: bool
     text: str
+    silent: bool = False

@@ -158,10 +158,15 @@ def inhibitors_of(rule: Rule) -> list[tuple[str, str]]:
     return list(firing.order_by("rule__name", "label").values_list("rule__name", "label"))
 
 
+def _pattern(label: str) -> str:
+    """Return the pattern of a silence: of what shells know only ``*``, so that names with brackets are themselves."""
+    return label.replace("[", "[[]").replace("?", "[?]") or "*"
+
+
 def muted_by(label: str, silences: Sequence[Silence], inhibitors: Sequence[tuple[str, str]]) -> str:
     """Return why nobody is to be told of an alert, in words; empty when people are."""
     for each in silences:
-        if fnmatchcase(label, each.label or "*"):
+        if fnmatchcase(label, _pattern(each.label)):
             return f"{each.get_kind_display().lower()}, {each.reason}"[:200]
     source = inhibitor(label, inhibitors)
     return f"{source} fires"[:200] if source is not None else ""

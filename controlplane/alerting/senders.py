@@ -1,7 +1,7 @@
 """How a notification leaves the house: a signed webhook, a Slack-compatible webhook, or mail.
 
 No request goes to a private address unless the channel may: the name is looked up once, every address that it has is checked,
-and the connection goes to the address that was checked. Redirects are not followed.
+and the connection goes to the address that was checked. Redirects are not followed. Whoever answers byte by byte is cut off.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import json
 import smtplib
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.conf import settings
 
@@ -24,7 +27,9 @@ from controlplane.alerting.mail import mail
 from controlplane.alerting.models import Channel, ChannelKind, Delivery
 from controlplane.alerting.outcome import Outcome
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # for whoever is silent
+LONGEST_S = 10.0  # for all of an answer
+_PLAIN = "/%?&=+,;:@!$'()*~[]"  # of an address; what else is in it is written in percent, or refused
 _MOST_LINES = 50  # of members, in a text
 _MOST_TEXT = 3000  # of a block; Slack takes no more
 _MARKS = {"firing": "🔴", "resolved": "🟢", "no-data": "⚪", "error": "🟠", "test": "🔵"}
@@ -45,7 +50,9 @@ def send(delivery: Delivery) -> Outcome:
     except NotAllowed as error:
         return Outcome(False, False, str(error))
     except (OSError, http.client.HTTPException, smtplib.SMTPException) as error:
-        return Outcome(False, True, f"{type(error).__name__}: {error}")
+        return Outcome(False, True, f"{type(error).__name__}: {error}", silent=True)
+    except ValueError as error:  # names and ports that can't be, by all who have a say in it
+        return Outcome(False, False, f"The address can't be called: {error}")
 
 
 def title_of(body: dict[str, Any]) -> str:
@@ -56,9 +63,10 @@ def title_of(body: dict[str, Any]) -> str:
 
 def slack_body(body: dict[str, Any]) -> dict[str, Any]:
     """Return what Slack and those who speak like it take."""
-    text = "\n".join([f"{_MARKS.get(body['event'], '')} {title_of(body)}", body["summary"], *members_of(body)])
+    lines = [f"{_MARKS.get(body['event'], '')} {title_of(body)}", body["summary"], *members_of(body)]
+    text = _escaped("\n".join(lines))
     link = _link()
-    fields = [f"*Rule*\n{body['rule'] or '–'}", f"*State*\n{_course(body)}"]
+    fields = [f"*Rule*\n{_escaped(body['rule'] or '–')}", f"*State*\n{_escaped(_course(body))}"]
     blocks: list[dict[str, Any]] = [
         {"type": "section", "text": {"type": "mrkdwn", "text": text[:_MOST_TEXT]}},
         {"type": "section", "fields": [{"type": "mrkdwn", "text": field} for field in fields]},
@@ -66,6 +74,11 @@ def slack_body(body: dict[str, Any]) -> dict[str, Any]:
     if link:
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{link}|Open alerts>"}})
     return {"text": text, "blocks": blocks}
+
+
+def _escaped(text: str) -> str:
+    """Return text that Slack takes as such: a model of the name ``<!channel>`` calls nobody."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def members_of(body: dict[str, Any]) -> list[str]:
@@ -117,17 +130,14 @@ def _post(channel: Channel, body: bytes, delivery: str) -> Outcome:
         raise NotAllowed("The address is not http or https.")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address = allowed_address(parts.hostname, port, allow_private=channel.allow_private)
-    connection = _connection(parts.scheme, parts.hostname, port, address)
     headers = {"Content-Type": "application/json", "User-Agent": "Tidegate", "Tidegate-Delivery": delivery}
     if channel.secret:
         headers["Tidegate-Signature"] = signature(channel.secret, int(time.time()), body)
-    try:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PLAIN)
+    with _connected(parts.scheme, parts.hostname, port, address) as connection:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
-        said = response.read(200).decode("utf-8", "replace").strip()
-    finally:
-        connection.close()
+        said = response.read(200).decode("utf-8", "replace").replace("\x00", "\ufffd").strip()
     text = f"{response.status} {said}".strip()
     if 200 <= response.status < 300:
         return Outcome(True, False, text)
@@ -147,17 +157,34 @@ def allowed_address(host: str, port: int, *, allow_private: bool) -> str:
 def is_public(address: str) -> bool:
     """Return whether an address is one of the open internet."""
     parsed = ipaddress.ip_address(address)
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    checked = mapped or parsed
-    return checked.is_global and not checked.is_multicast and not checked.is_reserved
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.sixtofour or parsed.teredo or parsed.is_site_local:  # the first two hold addresses of the old kind
+            return False
+        parsed = parsed.ipv4_mapped or parsed
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def _connection(scheme: str, host: str, port: int, address: str) -> http.client.HTTPConnection:
-    """Return a connection to the address that was checked, under the name that was asked for."""
+@contextmanager
+def _connected(scheme: str, host: str, port: int, address: str) -> Iterator[http.client.HTTPConnection]:
+    """Give a connection to the address that was checked, under the name that was asked for, for ``LONGEST_S`` at most."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     plain = socket.create_connection((address, port), TIMEOUT_S)
-    if scheme == "https":
-        connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
-    else:
-        connection.sock = plain
-    return connection
+    other_end = plain.dup()
+    late = threading.Timer(LONGEST_S, _cut, [other_end])
+    late.daemon = True
+    late.start()
+    try:
+        secure = ssl.create_default_context() if scheme == "https" else None
+        connection.sock = secure.wrap_socket(plain, server_hostname=host) if secure else plain
+        yield connection
+    finally:
+        late.cancel()
+        connection.close()
+        plain.close()
+        other_end.close()
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection that somebody waits on."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

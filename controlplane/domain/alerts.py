@@ -73,6 +73,12 @@ def resumed(before: Standing, missed_s: float) -> Standing:
     return before
 
 
+def rewound(before: Standing, now: datetime) -> Standing:
+    """Return where an alert is when the clock was ahead before: what is said to begin later than ``now`` begins now."""
+    since, active_at, gone_at = (None if at is None else min(at, now) for at in before[1:])
+    return Standing(before.state, since, active_at, gone_at)
+
+
 def failed(before: Standing, now: datetime) -> Standing:
     """Return where an alert is whose rule could not be evaluated."""
     return _into(before, State.ERROR, now)

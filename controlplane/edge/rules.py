@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from tidegate.core.price import PriceBook, compile_price_book
 log = structlog.get_logger(__name__)
 
 READ_EVERY_S = 2.0
+AHEAD_NS = 86_400 * 10**9  # so far the clocks of others may be ahead of ours
 _DATED = re.compile(r"(?:-\d{4}-?\d{2}-?\d{2}|-latest|:\w+|@\w+)$")
 _MOST_NAMES = 10_000
 
@@ -71,8 +73,8 @@ class Rules:
                 tenants[claimed] = key.tenant_of(claimed or key.scope or "")
             return tenants[claimed]
 
-        prices = self._prices
-        return Reading(tenant_of, self._redactor_of, prices.cost if prices else lambda *_: None)
+        prices, until_ns = self._prices, time.time_ns() + AHEAD_NS
+        return Reading(tenant_of, self._redactor_of, prices.cost if prices else lambda *_: None, until_ns)
 
     def _redactor_of(self, tenant: str) -> Redactor | None:
         return self._redactors.get(tenant, self._beyond)

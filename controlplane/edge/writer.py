@@ -110,9 +110,10 @@ class Writer(Generic[Batch]):
                     await self._store(connection, [waiting.batch for waiting in group])
         except Problem as problem:
             _fail(group, problem)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError, ArithmeticError) as error:
             if len(group) == 1:
-                _fail(group, Unwritable(f"The database refuses this: {str(error).splitlines()[0]}"))
+                log.warning("ingest.unwritable", signal=self.name, error=str(error)[:200])
+                _fail(group, Unwritable(f"This can't be written: {str(error).partition(chr(10))[0]}"))
                 return
             for waiting in group:  # the others are not to suffer for one
                 await self._write([waiting])

@@ -279,7 +279,7 @@ class LogRecord(models.Model):
 class Series(models.Model):
     """One series of an OTLP metric: one name and set of attributes of one instance of a service.
 
-    ``state`` is the last point of a cumulative series, from which the next one is told apart. ``bounds`` are those of an
+    ``state`` is the last point of each who sends a cumulative series, from which the next one is told apart. ``bounds`` are those of an
     explicit histogram, whose percentiles are as coarse as they are.
     """
 

@@ -10,7 +10,7 @@ import pytest
 
 from controlplane.alerting import queries, standings
 from controlplane.alerting.actions import configuring, delivering, evaluation
-from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence
 from controlplane.alerting.senders import signature
 from controlplane.problems import Conflict, Forbidden, Invalid, NotFound
 from controlplane.tenancy.actions.tenants import create_tenant
@@ -321,3 +321,56 @@ def test_deliver__the_outbox__is_sent_once_and_signed(calls: Calls, channel: Cha
     assert headers["tidegate-signature"] == signature(channel.secret, timestamp, body)
     assert headers["tidegate-delivery"] == str(Delivery.objects.get().pk)
     assert json.loads(body)["summary"] == "error rate 90.0 % > 10.0 %"
+
+
+def test_evaluate__the_clock_was_an_hour_ahead__goes_on_from_now(calls: Calls, channel: Channel) -> None:
+    one = rule(for_s=120, every_s=15)
+    for minute in range(61, 64):
+        calls(NOW + timedelta(minutes=minute - 60), calls=10, errors=9)
+    calls(NOW + timedelta(minutes=60), calls=10, errors=9)
+    assert look(one, 60) == {"": "pending"}
+
+    assert evaluation.due_rules(NOW + timedelta(minutes=1)) == [one.pk]
+    states = [look(one, minute)[""] for minute in (1, 2, 3)]
+
+    assert states == ["pending", "pending", "firing"]
+    assert evaluation.due_rules(NOW + timedelta(minutes=3, seconds=5)) == []
+
+
+def test_evaluate__the_clock_was_ahead_while_it_fired__ends_and_is_told(calls: Calls, channel: Channel) -> None:
+    one = rule(channels=[channel], keep_firing_s=60)
+    calls(NOW + timedelta(minutes=60), calls=10, errors=9)
+    calls(NOW + timedelta(minutes=61), calls=10)
+    assert look(one, 60) == {"": "firing"}
+    assert look(one, 61) == {"": "keep-firing"}
+    for minute in (1, 2):
+        calls(NOW + timedelta(minutes=minute), calls=10)
+
+    assert [look(one, minute)[""] for minute in (1, 2)] == ["keep-firing", "resolved"]
+
+
+def test_evaluate__more_things_than_are_looked_at__still_ends_what_fires(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MOST_LABELS", 2)
+    one = rule({**ERRORS, "by": "route"})
+    calls(NOW, route="z", calls=10, errors=9)
+    assert look(one) == {"z": "firing"}
+    for route in ("a", "b", "c", "z"):
+        calls(NOW + timedelta(minutes=1), route=route, calls=10, errors=0 if route == "z" else 9)
+
+    assert look(one, 1) == {"z": "resolved", "a": "firing"}
+    assert look(one, 1.25) == {"z": "resolved", "a": "firing", "b": "firing"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "label", "mutes"),
+    [
+        ("gpt[1]", "gpt[1]", True), ("gpt[1]", "gpt1", False), ("a?", "ab", False), ("a?", "a?", True), ("gpt-*", "gpt-4o", True),
+        ("", "anything", True), ("*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "a" * 120, False),
+    ],
+)  # fmt: skip
+def test_muted_by__a_pattern__knows_of_the_star_alone(pattern: str, label: str, mutes: bool) -> None:
+    silence = Silence(label=pattern, reason="because")
+
+    assert bool(queries.muted_by(label, [silence], [])) is mutes

@@ -264,3 +264,14 @@ def test_grouping__of_the_installation__is_not_a_tenants_to_change(acme: Tenant)
         grouping.set_grouping(by=Asker("gus", Role.OPERATOR, acme), channel=ops, grouping=BY_RULE, now=NOW)
     with pytest.raises(Forbidden):
         grouping.set_grouping(by=Asker("vera", Role.VIEWER), channel=ops, grouping=BY_RULE, now=NOW)
+
+
+def test_group__the_clock_was_an_hour_ahead__speaks_all_the_same(calls: Calls) -> None:
+    one = errors(channels=[channel()])
+    later = NOW + 60 * MINUTE
+    calls(later, route="a", calls=10, errors=9)
+    evaluation.evaluate(one.pk, now=later)
+
+    assert grouping.flush(now=NOW) == 1
+    assert grouping.flush(now=NOW + SECOND) == 0
+    assert said() == [("firing", [("firing", "a")])]

@@ -67,6 +67,26 @@ def test_escalation__somebody_took_it__tells_nobody_else(calls: Calls, people: d
     assert sent() == [("firing", "chat", "first")]
 
 
+def test_escalation__over_while_it_was_silenced__tells_all_of_the_end_afterwards(
+    calls: Calls, people: dict[str, Channel]
+) -> None:
+    one = errors(channels=[people["first"]], escalate_after_s=60, escalate_to=[people["boss"]])
+    for minute in range(5):
+        calls(NOW + minute * MINUTE, calls=10, errors=9 if minute < 2 else 0)
+    for minute in range(2):
+        evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
+    silence = configuring.create_silence(
+        by=SYSTEM, tenant=None, rule=one, label="", starts_at=NOW + MINUTE, ends_at=NOW + 3 * MINUTE, reason="work"
+    )
+    evaluation.evaluate(one.pk, now=NOW + 2 * MINUTE)
+    assert sent() == [("firing", "chat", "first"), ("escalated", "chat", "boss")]
+
+    evaluation.evaluate(one.pk, now=silence.ends_at)
+
+    assert sent()[2:] == [("resolved", "chat", "first"), ("resolved", "chat", "boss")]
+    assert Alert.objects.get().escalated_at is None
+
+
 def test_inhibition__the_cause_fires__what_follows_from_it_is_told_to_nobody(
     calls: Calls, people: dict[str, Channel]
 ) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import connection
 from django.test import override_settings
 
 from controlplane.alerting import senders
 from controlplane.alerting.actions import configuring, delivering
 from controlplane.alerting.models import Channel, Delivery
+from controlplane.alerting.outcome import Outcome
 from controlplane.problems import Forbidden, Invalid
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import SYSTEM, Asker
@@ -49,7 +56,8 @@ def test_webhook__to_a_private_address__is_refused_for_good(hook: Hook) -> None:
     [
         ("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("169.254.169.254", False),
         ("192.168.0.9", False), ("172.20.0.1", False), ("100.64.0.1", False), ("0.0.0.0", False), ("::1", False), ("fe80::1", False),
-        ("fd00::1", False), ("::ffff:10.0.0.1", False), ("224.0.0.1", False),
+        ("fd00::1", False), ("::ffff:10.0.0.1", False), ("224.0.0.1", False), ("2002:7f00:1::", False), ("fec0::1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False), ("64:ff9b::7f00:1", False), ("::127.0.0.1", False),
     ],
 )  # fmt: skip
 def test_is_public__addresses__are_open_internet_or_not(address: str, public: bool) -> None:
@@ -155,8 +163,13 @@ def test_test_channel__somebody__sees_at_once_what_became_of_it(hook: Hook) -> N
 
 @pytest.mark.parametrize(
     ("kind", "target"),
-    [("webhook", "ftp://a.example/"), ("webhook", "not"), ("email", "nobody"), ("slack", "file:///etc/passwd")],
-)
+    [
+        ("webhook", "ftp://a.example/"), ("webhook", "not"), ("email", "nobody"), ("slack", "file:///etc/passwd"),
+        ("webhook", "http://a.example:99999/"), ("webhook", "http://a.example:0/"), ("webhook", "http://a..b.example/"),
+        ("webhook", f"http://{'a' * 70}.example/"), ("webhook", "http://[::1"), ("webhook", "http://a.example/b c"),
+        ("webhook", "http://a.example/\r\nx: y"), ("email", ",".join(["a@b.example"] * 99)),
+    ],
+)  # fmt: skip
 def test_create_channel__a_target_that_is_none__is_refused(kind: str, target: str) -> None:
     with pytest.raises(Invalid):
         channel(kind, target)
@@ -168,3 +181,169 @@ def test_create_channel__private_addresses__are_for_admins_of_the_installation(a
             configuring.create_channel(
                 by=by, tenant=acme, name="x", kind="webhook", target="http://10.0.0.1/", allow_private=True
             )
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:99999/", "http://a..b.example/", f"http://{'a' * 70}.example/"])
+def test_deliver__an_address_that_can_not_be__fails_and_the_others_are_sent(target: str, hook: Hook) -> None:
+    bad = waiting(Channel.objects.create(name="bad", kind="webhook", target=target, allow_private=True))
+    waiting(channel("webhook", hook.url, allow_private=True))
+
+    assert delivering.deliver(now=NOW) == 1
+
+    bad.refresh_from_db()
+    assert (bad.status, bad.attempts) == ("failed", 1)
+    assert "can't be called" in bad.answer
+
+
+def test_deliver__something_unforeseen__is_tried_again_and_the_others_are_sent(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, bad = senders.send, waiting(channel("slack", hook.url, allow_private=True))
+    waiting(channel("webhook", hook.url, allow_private=True))
+
+    def send(delivery: Delivery) -> Outcome:
+        if delivery.pk == bad.pk:
+            raise RuntimeError("nobody thought of that")
+        return real(delivery)
+
+    monkeypatch.setattr(senders, "send", send)
+
+    assert delivering.deliver(now=NOW) == 1
+    bad.refresh_from_db()
+    assert (bad.status, bad.attempts, bad.next_at) == ("waiting", 1, NOW + timedelta(seconds=5))
+
+
+def test_webhook__a_path_beyond_ascii__is_written_in_percent() -> None:
+    with receiver([b"HTTP/1.1 200 OK\r\n\r\n"]) as (url, asked, _):
+        waiting(channel("webhook", f"{url}/w\u00fc?a=%2F&b=\u00fc", allow_private=True))
+
+        assert delivering.deliver(now=NOW) == 1
+
+    assert asked[0].startswith(b"POST /w%C3%BC?a=%2F&b=%C3%BC HTTP/1.1")
+
+
+def test_webhook__an_answer_that_no_table_can_hold__is_kept_all_the_same() -> None:
+    with receiver([b"HTTP/1.1 200 OK\r\n\r\n\x00\xff"]) as (url, _, _):
+        one = waiting(channel("webhook", url, allow_private=True))
+
+        assert delivering.deliver(now=NOW) == 1
+
+    one.refresh_from_db()
+    assert one.answer == "200 \ufffd\ufffd"
+
+
+def test_webhook__an_answer_byte_by_byte__is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "LONGEST_S", 0.3)
+    with receiver([b"HTTP/1.1 200 OK\r\n", *[b"x"] * 1_000_000]) as (url, _, ended):
+        one = waiting(channel("webhook", url, allow_private=True))
+
+        delivering.deliver(now=NOW)
+
+        assert ended.wait(10)
+    one.refresh_from_db()
+    assert one.attempts == 1
+
+
+@contextmanager
+def receiver(answer: list[bytes]) -> Iterator[tuple[str, list[bytes], Event]]:
+    """Give the address of somebody who answers one request piece by piece, what was asked, and an event for when it is over."""
+    asked, ended, done = list[bytes](), Event(), Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connected, _ = listener.accept()
+        with connected:
+            asked.append(connected.recv(100_000))
+            try:
+                for piece in answer:
+                    connected.sendall(piece)
+                    if len(answer) > 1 and done.wait(0.05):
+                        break
+            except OSError:
+                ended.set()
+
+    Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked, ended
+    finally:
+        done.set()
+        listener.close()
+
+
+def test_deliver__nobody_answers_a_channel__asks_once_and_lets_the_rest_of_it_wait(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, good = (
+        channel("slack", "http://127.0.0.1:9/", allow_private=True),
+        channel("webhook", hook.url, allow_private=True),
+    )
+    first, *rest = [waiting(silent) for _ in range(5)]
+    waiting(good)
+    asked = list[int]()
+    real = senders.send
+
+    def send(delivery: Delivery) -> Outcome:
+        asked.append(delivery.pk)
+        return real(delivery)
+
+    monkeypatch.setattr(senders, "send", send)
+
+    assert delivering.deliver(now=NOW) == 1
+    assert delivering.deliver(now=NOW + timedelta(seconds=4)) == 0
+
+    assert len(asked) == 2
+    first.refresh_from_db()
+    assert {each.next_at for each in Delivery.objects.filter(channel=silent)} == {first.next_at}
+    Channel.objects.filter(pk=silent.pk).update(target=hook.url)
+    assert delivering.deliver(now=NOW + timedelta(seconds=5)) == 5
+    assert [each.attempts for each in Delivery.objects.filter(pk__in=[each.pk for each in rest])] == [1] * 4
+
+
+def test_deliver__what_a_clock_that_was_ahead_put_off__is_sent_now(hook: Hook) -> None:
+    to = channel("webhook", hook.url, allow_private=True)
+    Delivery.objects.create(channel=to, body=BODY, next_at=NOW + timedelta(hours=3))
+    Delivery.objects.create(channel=to, body=BODY, next_at=NOW + timedelta(minutes=15))
+
+    assert delivering.deliver(now=NOW) == 1
+
+
+def test_deliver__to_a_channel_that_was_taken_away__is_not_sent(hook: Hook) -> None:
+    gone = channel("webhook", hook.url, allow_private=True)
+    one = waiting(gone)
+    configuring.archive_channel(by=SYSTEM, channel=gone, now=NOW)
+
+    assert delivering.deliver(now=NOW) == 0
+    one.refresh_from_db()
+    assert (one.status, hook.got) == ("failed", [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_test_channel__a_worker_that_looks_meanwhile__does_not_send_it_too(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = channel("webhook", hook.url, allow_private=True)
+    real, meanwhile = senders.send, list[int]()
+
+    def worker() -> int:
+        try:
+            return delivering.deliver(now=NOW)
+        finally:
+            connection.close()
+
+    def send(delivery: Delivery) -> Outcome:
+        monkeypatch.setattr(senders, "send", real)
+        with ThreadPoolExecutor(1) as threads:
+            meanwhile.append(threads.submit(worker).result())
+        return real(delivery)
+
+    monkeypatch.setattr(senders, "send", send)
+    delivering.test_channel(by=SYSTEM, channel=to, now=NOW)
+
+    assert (meanwhile, len(hook.got)) == ([0], 1)
+
+
+def test_slack__names_with_marks_of_slack_in_them__are_text() -> None:
+    said = senders.slack_body({**BODY, "label": "<!channel>", "summary": "a & b > c"})
+
+    assert "&lt;!channel&gt;" in said["text"]
+    assert "a &amp; b &gt; c" in said["blocks"][0]["text"]["text"]

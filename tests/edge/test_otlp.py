@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from controlplane.edge import http, writer
 from controlplane.edge.app import Edge
-from controlplane.telemetry.actions import spans
+from controlplane.telemetry.actions import points, spans
 from controlplane.telemetry.models import Span
 from tests.edge.conftest import Caller, Reply
 
@@ -37,7 +38,7 @@ def request(count: int = 1, first: int = 1) -> ExportTraceServiceRequest:
     name.key, name.value.string_value = "service.name", "app"
     spans = group.scope_spans.add().spans
     for number in range(count):
-        span = spans.add(name="chat", kind=3, start_time_unix_nano=1_790_000_000_000_000_000 + number)
+        span = spans.add(name="chat", kind=3, start_time_unix_nano=1_700_000_000_000_000_000 + number)
         span.end_time_unix_nano = span.start_time_unix_nano + 5_000_000
         span.trace_id, span.span_id = bytes.fromhex(TRACE), (first + number).to_bytes(8, "big")
         for key, value in (("gen_ai.usage.input_tokens", 7), ("gen_ai.usage.output_tokens", 3)):
@@ -53,7 +54,7 @@ def json_body(**more: Any) -> bytes:
         "traceId": TRACE.upper(),
         "spanId": "B7AD6B7169203331",
         "name": "chat",
-        "startTimeUnixNano": 1_790_000_000 * 10**9,
+        "startTimeUnixNano": 1_700_000_000 * 10**9,
     }
     return orjson.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{**span, **more}]}]}], "unknown": {"a": 1}})
 
@@ -78,7 +79,7 @@ async def test_traces__protobuf__are_stored_before_an_empty_200_in_protobuf(kind
 
 async def test_traces__json_with_upper_case_ids_numbers_and_unknown_fields__are_stored(ask: Caller) -> None:
     reply = await ask(
-        "POST", "/v1/traces", json_body(kind=3, endTimeUnixNano="1790000001000000000", oddField=[1]), JSON
+        "POST", "/v1/traces", json_body(kind=3, endTimeUnixNano="1700000001000000000", oddField=[1]), JSON
     )
 
     (span,) = await stored()
@@ -310,3 +311,35 @@ async def test_traces__one_batch_that_the_database_refuses__does_not_harm_the_ot
     assert [reply.status for reply in replies] == [200, 200, 200, 400]
     assert "no poison" in status_of(replies[3]).message
     assert len(await stored()) == 6
+
+
+async def test_metrics__one_batch_that_can_not_be_written__does_not_harm_the_others(
+    ask: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = points.store
+
+    async def picky(connection: Any, batches: Any, *, now: Any) -> None:
+        if any(row.key.name == "poison" for batch in batches for row in batch.rows):
+            raise TypeError("Integer exceeds 64-bit range")
+        await real(connection, batches, now=now)
+
+    monkeypatch.setattr(points, "store", picky)
+
+    def gauge(name: str) -> bytes:
+        point = {"timeUnixNano": str(time.time_ns()), "asInt": "1"}
+        metric = {"name": name, "gauge": {"dataPoints": [point]}}
+        return orjson.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+
+    replies = await asyncio.gather(*(ask("POST", "/v1/metrics", gauge(n), JSON) for n in ("a", "b", "poison", "c")))
+
+    assert [reply.status for reply in replies] == [200, 200, 400, 200]
+
+
+async def test_traces__spans_of_next_week__are_refused_one_by_one(ask: Caller) -> None:
+    week_ns = 7 * 86_400 * 10**9
+    first, second = json_body(), json_body(startTimeUnixNano=str(time.time_ns() + week_ns))
+
+    assert (await ask("POST", "/v1/traces", first, JSON)).json() == {}
+    said = (await ask("POST", "/v1/traces", second, JSON)).json()["partialSuccess"]
+    assert said["rejectedSpans"] == "1"
+    assert "not to come" in said["errorMessage"]

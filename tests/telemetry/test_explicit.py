@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.telemetry import queries
 from controlplane.telemetry.models import Point, Series
-from controlplane.telemetry.queries import Question, explore
+from controlplane.telemetry.queries import Question, explore, lines
 from controlplane.tenancy.queries import SYSTEM
 
 NOW = datetime(2026, 11, 25, 14, 0, tzinfo=UTC)
@@ -87,3 +87,11 @@ def test_courses__nothing_was_counted_in_a_step__has_no_percentiles(
     assert (before.samples, line.all.samples) == (7, 7)
     assert before.quantiles == line.all.quantiles == (before.quantiles[0],) * 4
     assert before.quantiles[0] == pytest.approx(0.316, rel=0.02)
+
+
+def test_middles__bounds_near_the_greatest_numbers__are_numbers() -> None:
+    assert lines._middles((1e200, 1e300))[1] == lines._index_of(1e250)
+
+
+def test_within__a_bucket_beyond_all_numbers__is_the_greatest_value_there_was() -> None:
+    assert lines._within(1 << 22, None, 5.0) == 5.0

@@ -96,8 +96,82 @@ def test_decode__hostile_text__becomes_what_the_database_can_keep() -> None:
     assert "\x00" not in orjson.dumps(kept).decode() + row.name
     assert len(row.name) == 200
     assert len(kept["a�b"]) == 8193
-    assert kept["tidegate.cut"] == {"a�b": 100_003}
+    assert kept["tidegate.cut"] == {"a�b": 100_003, "(name)": 600}
     assert kept["n"] == "nan"
+
+
+def test_decode__more_events_and_links_than_are_kept__says_how_many() -> None:
+    link = {"traceId": TRACE, "spanId": SPAN}
+    many = {"key": "e", "value": {"stringValue": "e" * 9000}}
+    whole = {"events": [{"name": "e", "attributes": [many] * 70}] * 130, "links": [link] * 131, "droppedEventsCount": 3}
+
+    (row,) = decode(span(**whole, status={"message": "m" * 501})).rows
+
+    assert orjson.loads(row.attributes)["tidegate.cut"] == {
+        "(events)": 5, "(links)": 3, "(status)": 501, "e/(attributes)": 6, "e/e": 9000,
+    }  # fmt: skip
+    assert (len(orjson.loads(row.events)), len(orjson.loads(row.links))) == (128, 128)
+
+
+def test_decode_protobuf__more_events_and_links_than_are_kept__says_how_many() -> None:
+    request = ExportTraceServiceRequest()
+    made = request.resource_spans.add().scope_spans.add().spans.add(name="chat", start_time_unix_nano=10**18)
+    made.trace_id, made.span_id = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
+    made.dropped_events_count, made.dropped_links_count = 3, 4
+    for _ in range(130):
+        made.events.add(name="e")
+        made.links.add(trace_id=bytes.fromhex(TRACE), span_id=bytes.fromhex(SPAN))
+
+    (row,) = decode_protobuf(request.SerializeToString(), PLAIN).rows
+
+    assert orjson.loads(row.attributes)["tidegate.cut"] == {"(events)": 5, "(links)": 6}
+
+
+def test_decode__lists_and_depths_beyond_what_is_kept__say_so() -> None:
+    deep: dict[str, Any] = {"stringValue": "x"}
+    for _ in range(20):
+        deep = {"arrayValue": {"values": [deep]}}
+    attributes = [
+        {"key": "list", "value": {"arrayValue": {"values": [{"boolValue": True}] * 300}}},
+        {"key": "map", "value": {"kvlistValue": {"values": [{"key": f"k{n}", "value": {}} for n in range(258)]}}},
+        {"key": "deep", "value": deep},
+    ]
+
+    (row,) = decode(span(attributes=attributes)).rows
+
+    kept = orjson.loads(row.attributes)
+    assert (len(kept["list"]), kept["list"][-1]) == (257, "… 44 more")
+    assert kept["map"]["…"] == "2 more"
+    assert "…" in orjson.dumps(kept["deep"]).decode()
+
+
+def test_decode__values_that_are_equal_but_not_the_same__are_told_apart() -> None:
+    first, second = ([{"key": "on", "value": {"boolValue": value}}] for value in (1, True))
+
+    decode(span(attributes=first))
+    (row,) = decode(span(attributes=second)).rows
+
+    assert orjson.loads(row.attributes) == {"on": True}
+
+
+def test_decode__bytes_in_either_encoding__are_the_same_text() -> None:
+    request = ExportTraceServiceRequest()
+    made = request.resource_spans.add().scope_spans.add().spans.add(name="chat", start_time_unix_nano=10**18)
+    made.trace_id, made.span_id = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
+    made.attributes.add(key="b").value.bytes_value = b"\xff\x00"
+
+    (ours,) = decode(span(attributes=[{"key": "b", "value": {"bytesValue": "/wA="}}])).rows
+    (theirs,) = decode_protobuf(request.SerializeToString(), PLAIN).rows
+
+    assert ours.attributes == theirs.attributes == b'{"b":"ff00"}'
+
+
+@pytest.mark.parametrize("times", [{"startTimeUnixNano": 10**18 + 1}, {"endTimeUnixNano": str(10**40)}])
+def test_decode__a_span_of_a_time_to_come__is_refused(times: dict[str, Any]) -> None:
+    reading = PLAIN._replace(until_ns=10**18)
+
+    assert len(decode(span(startTimeUnixNano=10**18 - 1), reading=reading).rows) == 1
+    assert "not to come" in decode(span(**{"startTimeUnixNano": 1, **times}), reading=reading).reason
 
 
 def test_decode__protobuf_and_json_of_one_span__are_the_same_row() -> None:

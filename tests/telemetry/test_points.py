@@ -14,7 +14,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from controlplane.telemetry.otlp.decoding import Decoded, Reading
 from controlplane.telemetry.otlp.metrics import decode_json, decode_protobuf
-from controlplane.telemetry.otlp.series import Exponential, PointRow, State, advance
+from controlplane.telemetry.otlp.series import MOST_STREAMS, Exponential, PointRow, State, advance
 from tidegate.core.window import Distribution
 
 PLAIN = Reading(lambda claimed: claimed)
@@ -39,7 +39,7 @@ def rows(*metrics: dict[str, Any]) -> list[PointRow]:
 
 
 def added(points: list[PointRow]) -> list[float | None]:
-    state: State | None = None
+    state: State = ()
     found: list[float | None] = []
     for point in points:
         state, new = advance(state, point)
@@ -49,6 +49,98 @@ def added(points: list[PointRow]) -> list[float | None]:
 
 def test_advance__cumulative__adds_differences_and_all_after_a_new_start() -> None:
     assert added(rows(counter((10, 5), (20, 7), (20, 7), (15, 6), (30, 7), (40, 2)))) == [5, 2, None, None, 0, 2]
+
+
+def of_worker(start: int, *points: tuple[int, float]) -> dict[str, Any]:
+    """A cumulative sum of a process that began ``start`` nanoseconds after the others."""
+    made = counter(*points)
+    for point in made["sum"]["dataPoints"]:
+        point["startTimeUnixNano"] = str(START + start)
+    return made
+
+
+def test_advance__workers_that_do_not_tell_themselves_apart__add_up_to_what_all_of_them_counted() -> None:
+    one, two = rows(of_worker(1, (10, 5), (20, 7), (30, 9))), rows(of_worker(2, (11, 50), (21, 70), (31, 90)))
+    turns = [point for pair in zip(one, two, strict=True) for point in pair]
+
+    assert added([*turns, *turns]) == [5, 50, 2, 20, 2, 20, *[None] * 6]
+
+
+def test_advance__a_point_that_comes_very_late_from_nobody_known__adds_nothing() -> None:
+    assert added(rows(of_worker(1, (7200, 5)), of_worker(2, (3000, 90)), of_worker(1, (7300, 6)))) == [5, None, 1]
+
+
+def test_advance__a_new_process_every_minute__keeps_no_more_than_an_hour_of_them() -> None:
+    state: State = ()
+    for number in range(200):
+        state, _ = advance(state, rows(of_worker(number + 1, (60 * (number + 1), 5)))[0])
+
+    assert len(state) <= min(60, MOST_STREAMS)
+
+
+def refused(metric: dict[str, Any]) -> str:
+    decoded = decode_json(body(metric), PLAIN)
+    assert (len(decoded.rows), decoded.rejected) == (0, 1)
+    return decoded.reason
+
+
+def explicit(bounds: list[Any], **more: Any) -> dict[str, Any]:
+    point = {
+        "timeUnixNano": str(START),
+        "count": "3",
+        "sum": 6,
+        "bucketCounts": ["1", "1", "1"],
+        "explicitBounds": bounds,
+    }
+    return {"name": "h", "histogram": {"aggregationTemporality": 1, "dataPoints": [point | more]}}
+
+
+@pytest.mark.parametrize("bounds", [[2, 1], [1, 1], ["NaN", 1], [1, "Infinity"], ["-Infinity", 1], [1, 1.5e308]])
+def test_decode__bounds_that_do_not_rise_or_are_no_numbers__are_refused(bounds: list[Any]) -> None:
+    assert refused(explicit(bounds)) == "the bounds of a histogram are numbers that rise"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", 1.7e308])
+def test_decode__a_value_that_no_sum_could_hold__is_refused(value: Any) -> None:
+    assert "a value is a number" in refused(explicit([1, 2], sum=value))
+    assert "a value is a number" in refused(explicit([1, 2], max=value))
+
+
+def test_decode__what_does_not_fit_into_a_row__is_refused_by_itself() -> None:
+    assert "time" in refused(explicit([1, 2], startTimeUnixNano=str(2**70)))
+    assert "time" in refused(explicit([1, 2], timeUnixNano=str(2**70)))
+    spread = {
+        "timeUnixNano": str(START),
+        "count": "1",
+        "scale": 3,
+        "positive": {"offset": 2**40, "bucketCounts": ["1"]},
+    }
+    assert "offset" in refused({"name": "e", "exponentialHistogram": {"dataPoints": [spread]}})
+
+
+def test_decode__points_of_a_time_to_come__are_refused() -> None:
+    reading = PLAIN._replace(until_ns=START + 10**9)
+
+    assert decode_json(body(counter((0, 1))), reading).rejected == 0
+    assert decode_json(body(counter((1, 1))), reading).rejected == 1
+
+
+def test_decode__exemplars_without_a_trace_or_a_value__are_left_out() -> None:
+    ids = {"traceId": "ab" * 16, "spanId": "cd" * 8}
+    exemplars = [
+        {**ids, "asDouble": 1}, {**ids, "asDouble": "NaN"}, {**ids, "traceId": "<b>", "asDouble": 2},
+        {**ids, "spanId": "", "asDouble": 3}, {"asDouble": 4},
+    ]  # fmt: skip
+
+    (row,) = decode_json(body(explicit([1, 2], exemplars=exemplars)), PLAIN).rows
+
+    assert [each.value for each in row.measure.exemplars] == [1]
+
+
+def test_packed__counts_beyond_all_numbers__lie_at_the_greatest_one() -> None:
+    (entry,) = Exponential.of(-99, 0, 5, [3]).packed()
+
+    assert math.isfinite(2.0 ** ((entry >> 40) / 64 - 0.5 / 64))
 
 
 def test_advance__delta_and_levels__are_taken_as_they_are() -> None:

@@ -34,6 +34,7 @@ from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 MAX_SILENCE = timedelta(days=90)
 
@@ -183,6 +184,8 @@ def create_channel(
     name = name.strip()
     if not 1 <= len(name) <= 64:
         raise Invalid("The channel needs a name.", errors={"name": "must have 1 to 64 characters"})
+    if len(target) > 500:
+        raise Invalid("The address is too long.", errors={"target": "must have at most 500 characters"})
     _checked_target(_one_of(kind, ChannelKind.values, "kind"), target.strip())
     try:
         with transaction.atomic():
@@ -209,9 +212,18 @@ def _checked_target(kind: str, target: str) -> None:
                 "The channel needs mail addresses.", errors={"target": "must be addresses separated by commas"}
             )
         return
-    parts = urlsplit(target)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(target) > 500:
+    if not _callable(target):
         raise Invalid("The channel needs an address.", errors={"target": "must be an http or https address"})
+
+
+def _callable(target: str) -> bool:
+    """Return whether an address is one that a request can be sent to."""
+    try:
+        parts = urlsplit(target)
+        host = (parts.hostname or "").encode("idna")
+        return bool(host) and parts.scheme in ("http", "https") and parts.port != 0 and not _BLANK.search(target)
+    except ValueError:  # of a port or a name
+        return False
 
 
 @transaction.atomic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -11,12 +12,25 @@ from django.db.models import Exists, F, OuterRef, Q
 from controlplane import live
 from controlplane.alerting import conditions
 from controlplane.alerting.actions import grouping
+from controlplane.alerting.actions.delivering import CLOCK_SLACK
 from controlplane.alerting.findings import Finding
 from controlplane.alerting.messages import body_of
 from controlplane.alerting.models import Alert, Change, Channel, Rule
 from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force
 from controlplane.domain.alert_mutes import escalates
-from controlplane.domain.alerts import ON, NoData, Standing, State, Timing, Told, failed, resumed, step, to_tell
+from controlplane.domain.alerts import (
+    ON,
+    NoData,
+    Standing,
+    State,
+    Timing,
+    Told,
+    failed,
+    resumed,
+    rewound,
+    step,
+    to_tell,
+)
 from controlplane.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -33,6 +47,7 @@ def due_rules(now: datetime) -> list[int]:
     waited = Q(evaluated_at=None) | Q(
         evaluated_at__lte=now - F("every_s") * timedelta(seconds=1) + timedelta(seconds=1)
     )
+    waited |= Q(evaluated_at__gt=now + CLOCK_SLACK)  # our clock was ahead then
     inhibits = Exists(Rule.objects.filter(inhibited_by=OuterRef("pk")))
     return list(rules.filter(waited).order_by(inhibits.desc(), "evaluated_at", "id").values_list("id", flat=True))
 
@@ -46,7 +61,7 @@ def evaluate(rule_id: int, *, now: datetime) -> int:
         .filter(pk=rule_id, archived_at=None, enabled=True)
         .first()
     )
-    if rule is None or (rule.evaluated_at is not None and rule.evaluated_at >= now):
+    if rule is None or (rule.evaluated_at is not None and now <= rule.evaluated_at <= now + CLOCK_SLACK):
         return 0
     missed_s = _missed_s(rule, now)
     findings, fault = _look(rule, now)
@@ -60,9 +75,9 @@ def evaluate(rule_id: int, *, now: datetime) -> int:
         alerts[""] = Alert(rule=rule)
     silences, inhibitors = silences_in_force(rule, now), inhibitors_of(rule)
     changed = 0
-    for label in sorted({*alerts, *found})[:MOST_LABELS]:
+    for label in _worth_a_look(alerts, found):
         alert = alerts.get(label) or Alert(rule=rule, label=label)
-        _resume(alert, missed_s)
+        _resume(alert, missed_s, now)
         changed += _move(rule, alert, found.get(label), fault, muted_by(label, silences, inhibitors), now)
     if changed:
         live.changed("audit")
@@ -77,9 +92,22 @@ def _missed_s(rule: Rule, now: datetime) -> float:
     return late_s if late_s > max(_AWAY_S, 4 * rule.every_s) else 0.0
 
 
-def _resume(alert: Alert, missed_s: float) -> None:
-    after = resumed(Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at), missed_s)
-    alert.active_at, alert.gone_at = after.active_at, after.gone_at
+def _worth_a_look(alerts: Mapping[str, Alert], found: Mapping[str, Finding]) -> list[str]:
+    """Return the labels to look at, those first that are not at rest: with too many, none of these is forgotten."""
+
+    def at_rest(label: str) -> bool:
+        alert = alerts.get(label)
+        return alert is None or alert.state in (State.INACTIVE, State.RESOLVED)
+
+    return sorted({*alerts, *found}, key=lambda label: (at_rest(label), label))[:MOST_LABELS]
+
+
+def _resume(alert: Alert, missed_s: float, now: datetime) -> None:
+    before = rewound(Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at), now)
+    after = resumed(before, missed_s)
+    alert.since, alert.active_at, alert.gone_at = after.since, after.active_at, after.gone_at
+    if alert.told_at is not None:
+        alert.told_at = min(alert.told_at, now)
 
 
 def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
@@ -115,8 +143,8 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
         alert.told, alert.told_at = news, now
     if louder:
         alert.escalated_at = now
-    elif after.state not in ON:
-        alert.escalated_at = None
+    elif after.state not in ON and alert.told in (Told.NOTHING, Told.RESOLVED):
+        alert.escalated_at = None  # not before those of the escalation heard of the end
     alert.save()
     if moved or news is not None:
         _post(rule, alert, _changed(alert, before.state, news or "", now), wider=wider, now=now)

@@ -13,7 +13,7 @@ from controlplane.telemetry import binary
 from controlplane.telemetry.actions.copying import copy_new
 from controlplane.telemetry.actions.late import note_late
 from controlplane.telemetry.otlp.decoding import Decoded
-from controlplane.telemetry.otlp.series import Added, Exponential, PointRow, SeriesKey, State, advance
+from controlplane.telemetry.otlp.series import Added, Exponential, PointRow, SeriesKey, State, Stream, advance
 
 MAX_SERIES = 10_000  # of one tenant
 _EPOCH_NS = 946_684_800 * 10**9
@@ -23,7 +23,7 @@ _COLUMNS = ("series_id", "at", "samples", "sum", "min", "max", "buckets", "exemp
 
 class _Known(NamedTuple):
     id: int
-    state: State | None
+    state: State
 
 
 async def store(connection: AsyncConnection[Any], batches: Sequence[Decoded[PointRow]], *, now: datetime) -> None:
@@ -133,7 +133,7 @@ async def _make(connection: AsyncConnection[Any], keys: Sequence[SeriesKey], now
 async def _keep(
     connection: AsyncConnection[Any],
     known: Mapping[bytes, _Known],
-    states: Mapping[bytes, State | None],
+    states: Mapping[bytes, State],
     changed: set[bytes],
     now: datetime,
 ) -> None:
@@ -151,17 +151,24 @@ async def _keep(
     )
 
 
-def _document(state: State | None) -> str | None:
-    if state is None:
-        return None
-    exponential = state.exponential
+def _document(state: State) -> str | None:
+    return orjson.dumps([_plain(stream) for stream in state]).decode() if state else None
+
+
+def _plain(stream: Stream) -> list[Any]:
+    exponential = stream.exponential
     last = None if exponential is None else [exponential.scale, exponential.zero, [*exponential.counts.items()]]
-    return orjson.dumps([*state[:5], last]).decode()
+    return [*stream[:5], last]
 
 
-def _state(document: Any) -> State | None:
-    if document is None:
-        return None
+def _state(document: Any) -> State:
+    if not document:
+        return ()
+    # Those of one stream alone were kept without a list around it.
+    return tuple(_stream(each) for each in (document if isinstance(document[0], list) else [document]))
+
+
+def _stream(document: Any) -> Stream:
     at_ns, start_ns, samples, total, counts, last = document
     exponential = None if last is None else Exponential(last[0], last[1], dict(last[2]))
-    return State(at_ns, start_ns, samples, total, counts, exponential)
+    return Stream(at_ns, start_ns, samples, total, counts, exponential)

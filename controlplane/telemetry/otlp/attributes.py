@@ -6,6 +6,7 @@ what was never seen is decoded: the walk over attributes, not the parse, is what
 
 from __future__ import annotations
 
+import base64
 import math
 import struct
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Attribute(NamedTuple):
 
 _new = tuple.__new__  # what a NamedTuple does in the end, without its constructor
 known_attributes: dict[bytes, Attribute] = {}  # by their bytes
-_by_json: dict[tuple[str, str, Any], Attribute] = {}
+_by_json: dict[tuple[str, str, Any, type], Attribute] = {}
 
 
 def from_wire(raw: bytes) -> Attribute:
@@ -125,7 +126,7 @@ def from_json(pair: Mapping[str, Any]) -> Attribute:
     for kind, content in (pair.get("value") or {}).items():
         if content.__class__ is not str and content.__class__ is not bool and content.__class__ is not int:
             break
-        place = (key, kind, content)
+        place = (key, kind, content, content.__class__)  # 1 and True are equal
         found = _by_json.get(place)
         if found is None:
             found = made(str(key), json_value({kind: content}))
@@ -198,10 +199,10 @@ def _pair(data: bytes, start: int, end: int, depth: int) -> tuple[str, Any]:
 
 
 def wire_value(data: bytes, start: int, end: int, depth: int = 0) -> Any:
-    """Return the plain value of a serialised ``AnyValue``; what is nested too deeply is ``None``."""
+    """Return the plain value of a serialised ``AnyValue``; what is nested too deeply is left out, and says so."""
     found: Any = None
     if depth > MAX_DEPTH:
-        return None
+        return _DEEP
     for number, kind, begin, stop in fields(data, start, end):
         if kind == LEN:
             found = _long_value(data, number, begin, stop, depth)
@@ -218,13 +219,24 @@ def _long_value(data: bytes, number: int, start: int, end: int, depth: int) -> A
     if number == 1:
         return _text(data[start:end])
     if number == 7:
-        return data[start : min(end, start + MAX_VALUE)].hex()
+        return data[start:end].hex()
     inner = [(begin, stop) for field, kind, begin, stop in fields(data, start, end) if field == 1 and kind == LEN]
     if number == 5:
-        return [wire_value(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS]]
+        return _listed([wire_value(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS]], len(inner))
     if number == 6:
-        return dict(_pair(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS])
+        return _mapped(dict(_pair(data, begin, stop, depth + 1) for begin, stop in inner[:MAX_ITEMS]), len(inner))
     return None
+
+
+_DEEP = "…"
+
+
+def _listed(items: list[Any], count: int) -> list[Any]:
+    return items if count <= MAX_ITEMS else [*items, f"… {count - MAX_ITEMS} more"]
+
+
+def _mapped(pairs: dict[str, Any], count: int) -> dict[str, Any]:
+    return pairs if count <= MAX_ITEMS else {**pairs, _DEEP: f"{count - MAX_ITEMS} more"}
 
 
 # JSON.
@@ -232,8 +244,10 @@ def _long_value(data: bytes, number: int, start: int, end: int, depth: int) -> A
 
 def json_value(value: Mapping[str, Any], depth: int = 0) -> Any:
     """Return the plain value of an ``AnyValue`` in JSON."""
-    if not value or depth > MAX_DEPTH:
+    if not value:
         return None
+    if depth > MAX_DEPTH:
+        return _DEEP
     kind, content = next(iter(value.items()))
     if kind == "stringValue":
         return clean(str(content))
@@ -242,10 +256,14 @@ def json_value(value: Mapping[str, Any], depth: int = 0) -> Any:
     if kind == "doubleValue":
         return _finite(float(content))
     if kind == "arrayValue":
-        return [json_value(item, depth + 1) for item in (content.get("values") or [])[:MAX_ITEMS]]
+        items = content.get("values") or []
+        return _listed([json_value(item, depth + 1) for item in items[:MAX_ITEMS]], len(items))
     if kind == "kvlistValue":
-        pairs = (content.get("values") or [])[:MAX_ITEMS]
-        return {clean(str(pair["key"])): json_value(pair.get("value") or {}, depth + 1) for pair in pairs}
+        pairs = content.get("values") or []
+        found = {clean(str(pair["key"])): json_value(pair.get("value") or {}, depth + 1) for pair in pairs[:MAX_ITEMS]}
+        return _mapped(found, len(pairs))
+    if kind == "bytesValue":
+        return base64.b64decode(str(content)).hex()  # as out of protobuf
     return clean(content) if isinstance(content, str) else content if isinstance(content, bool) else None
 
 

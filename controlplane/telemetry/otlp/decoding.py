@@ -14,6 +14,7 @@ Row = TypeVar("Row")
 Redactor = Callable[[str], str]
 Pricer = Callable[[str, int, int, int], int | None]  # model, input, cached and output tokens; nano-USD or no price
 _HEX = frozenset("0123456789abcdef")
+LATEST_NS = 4_102_444_800 * 10**9  # the year 2100
 
 
 class BadRequest(Problem):
@@ -22,11 +23,13 @@ class BadRequest(Problem):
 
 class Reading(NamedTuple):
     """What the edge knows. ``tenant_of`` maps the tenant that a record claims; ``redactor_of`` is ``None`` for tenants whose
-    messages are not kept; ``price_of`` is asked for what an inference costs that does not say it itself."""
+    messages are not kept; ``price_of`` is asked for what an inference costs that does not say it itself. What says that it happens at
+    ``until_ns`` or later, in nanoseconds since 1970, can't be true, and would stay on top of every list."""
 
     tenant_of: Callable[[str], str]
     redactor_of: Callable[[str], Redactor | None] = lambda _: None
     price_of: Pricer = lambda *_: None
+    until_ns: int = LATEST_NS
 
 
 @dataclass(slots=True)

@@ -52,8 +52,8 @@ def wire_link(data: bytes, start: int, end: int) -> Event:
     return Event(f"{trace_id}/{span_id}", 0, attributes)
 
 
-def events_json(events: Sequence[Event]) -> tuple[bytes, list[tuple[str, Any]]]:
-    """Return ``[{"name", "at_ns", "attributes"}]``, and what was said in the events by name."""
+def events_json(events: Sequence[Event], cuts: dict[str, int]) -> tuple[bytes, list[tuple[str, Any]]]:
+    """Return ``[{"name", "at_ns", "attributes"}]``, and what was said in the events by name; what was cut is noted in ``cuts``."""
     if not events:
         return NONE, []
     said: list[tuple[str, Any]] = []
@@ -61,7 +61,11 @@ def events_json(events: Sequence[Event]) -> tuple[bytes, list[tuple[str, Any]]]:
     for event in events:
         tells = is_message_event(event.name)
         kept = []
+        if len(event.attributes) > MAX_ATTRIBUTES:
+            cuts[f"{event.name}/(attributes)"] = len(event.attributes) - MAX_ATTRIBUTES
         for attribute in event.attributes[:MAX_ATTRIBUTES]:
+            if attribute.cut:
+                cuts[f"{event.name}/{attribute.key}"] = attribute.cut
             if attribute.message or (tells and attribute.key not in _HARMLESS):
                 said.append((f"{event.name}/{attribute.key}", attribute.value))
             else:

@@ -18,7 +18,6 @@ from controlplane.telemetry.schemas import LogRow, MessageRow
 
 MAX_BODY = 16_384
 MAX_ATTRIBUTES = 128
-_LATEST_NS = 4_102_444_800 * 10**9
 _EPOCH_NS = 946_684_800 * 10**9
 
 
@@ -104,14 +103,19 @@ class _Rows:
         self.decoded: Decoded[LogRow] = Decoded()
 
     def add(self, raw: _Raw, origin: Origin, scope: str) -> None:
-        if not 0 < raw.at_ns < _LATEST_NS:
-            self.decoded.reject("a record has a time, in nanoseconds since 1970")
+        if not 0 < raw.at_ns < self._reading.until_ns:
+            self.decoded.reject("a record has a time, in nanoseconds since 1970, that is not to come")
             return
         said = {**origin.said, **{a.slot: a.value for a in raw.attributes if a.slot and a.value not in (None, "")}}
         event = raw.event or next((str(a.value) for a in raw.attributes if a.key == "event.name"), "")
         tenant = self._reading.tenant_of(str(said.get(v.TENANT, "")))[:64]
         text, messages = _told(raw, event)
         kept = [a.json for a in raw.attributes[:MAX_ATTRIBUTES] if not a.message]
+        cuts = {a.key: a.cut for a in raw.attributes if a.cut}
+        if len(raw.attributes) > MAX_ATTRIBUTES:
+            cuts["(attributes)"] = len(raw.attributes) - MAX_ATTRIBUTES
+        if cuts:
+            kept.append(made("tidegate.cut", cuts).json)
         if messages:
             kept.append(made("tidegate.messages", self._keep(messages, event, raw, tenant)).json)
         attributes = b"{" + b",".join(kept) + b"}"

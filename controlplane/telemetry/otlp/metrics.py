@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,13 +12,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire
-from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading
+from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id
 from controlplane.telemetry.otlp.series import Exemplar, Exponential, Kind, Measure, PointRow, key_of
 
 MAX_EXEMPLARS = 3
 MAX_BUCKETS = 512
 MAX_COUNT = 2**53
-_LATEST_NS = 4_102_444_800 * 10**9
+MAX_PLACE = 2**31 + MAX_BUCKETS
+MOST_VALUE = 1e300  # so that sums of some hundred million values stay numbers
 _CUMULATIVE = (2, "AGGREGATION_TEMPORALITY_CUMULATIVE")
 _NO_VALUE = 1  # DataPointFlags
 
@@ -85,7 +86,7 @@ def _common(point: Any, samples: int, total: float, **more: Any) -> Measure:
 def _exemplars(point: Any) -> list[Exemplar]:
     return [
         Exemplar(each.trace_id.hex(), each.span_id.hex(), float(getattr(each, each.WhichOneof("value") or "as_int")))
-        for each in list(point.exemplars)[-MAX_EXEMPLARS:]
+        for each in point.exemplars
     ]
 
 
@@ -190,7 +191,7 @@ def _json_measure(kind: Kind, point: Mapping[str, Any]) -> Measure:
         exponential=_json_exponential(point) if kind is Kind.EXPONENTIAL else None,
         exemplars=[
             Exemplar(str(each.get("traceId") or "").lower(), str(each.get("spanId") or "").lower(), _json_number(each))
-            for each in (point.get("exemplars") or [])[-MAX_EXEMPLARS:]
+            for each in point.get("exemplars") or []
         ],
     )
 
@@ -223,7 +224,7 @@ class _Points:
         self.decoded: Decoded[PointRow] = Decoded()
 
     def add(self, origin: Origin, head: Metric, measure: Measure) -> None:
-        fault = _fault(head.name, measure)
+        fault = _fault(head.name, measure, self._reading.until_ns)
         if fault:
             self.decoded.reject(fault)
         elif not measure.empty:
@@ -238,16 +239,29 @@ class _Points:
             )
             # What may fall as well is a level, not something that adds up.
             adds_up = head.monotonic or head.kind is not Kind.SUM
+            measure = measure._replace(exemplars=_usable(measure.exemplars))
             self.decoded.rows.append(PointRow(key, head.cumulative and adds_up, measure))
 
 
-def _fault(name: str, measure: Measure) -> str:
+def _usable(exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+    """Return the last few of those that name a trace and a value."""
+    named = [
+        each
+        for each in exemplars
+        if hex_id(each.trace_id, 32) and hex_id(each.span_id, 16) and abs(each.value) <= MOST_VALUE
+    ]
+    return named[-MAX_EXEMPLARS:]
+
+
+def _fault(name: str, measure: Measure, until_ns: int) -> str:
     if not 1 <= len(name) <= 255:
         return "a metric has a name of 1 to 255 characters"
-    if not 0 < measure.at_ns < _LATEST_NS:
-        return "a point has a time, in nanoseconds since 1970"
+    if not 0 < measure.at_ns < until_ns or not 0 <= measure.start_ns < until_ns:
+        return "a point has a time, in nanoseconds since 1970, that is not to come"
     if measure.counts and len(measure.counts) != len(measure.bounds) + 1:
         return "a histogram has one more bucket than it has bounds"
+    if not all(-MOST_VALUE <= low < high <= MOST_VALUE for low, high in pairwise([-MOST_VALUE, *measure.bounds])):
+        return "the bounds of a histogram are numbers that rise"
     return _unusable(measure)
 
 
@@ -257,10 +271,13 @@ def _unusable(measure: Measure) -> str:
         counts += [measure.exponential.zero, *measure.exponential.counts.values()]
         if not -100 < measure.exponential.scale <= 20:
             return "an exponential histogram has a scale from -99 to 20"
+        if any(abs(place) > MAX_PLACE for place in measure.exponential.counts):
+            return "an exponential histogram has an offset of 32 bits"
     if len(counts) > MAX_BUCKETS + 2:
         return f"a histogram has at most {MAX_BUCKETS} buckets"
     if min(counts) < 0 or max(counts) >= MAX_COUNT:
         return "a count is out of range"
-    if any(number is not None and not math.isfinite(number) for number in (measure.sum, measure.min, measure.max)):
-        return "a value is not a finite number"
+    # Written so that what is no number is beyond as well.
+    if any(number is not None and not abs(number) <= MOST_VALUE for number in (measure.sum, measure.min, measure.max)):
+        return f"a value is a number of at most {MOST_VALUE:g}"
     return ""

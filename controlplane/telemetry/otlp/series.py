@@ -21,7 +21,9 @@ SCALE = 6
 ZERO = -100_000  # the bucket of zero and of what is below it
 MAX_ATTRIBUTES = 64
 _SHIFT = 40
-_LEAST, _MOST = -99_999, 1 << 22  # indexes that fit beside a count into 64 bits
+_LEAST, _MOST = -68_736, 65_536  # indexes of the least and the greatest number that there is
+MOST_STREAMS = 64  # of one cumulative series
+_FORGOTTEN_NS = 3600 * 10**9
 
 
 class Kind(StrEnum):
@@ -125,8 +127,11 @@ class PointRow(NamedTuple):
     measure: Measure
 
 
-class State(NamedTuple):
-    """What is known of a cumulative series: its last point. Times in nanoseconds."""
+class Stream(NamedTuple):
+    """What is known of one of those who send a cumulative series: its last point. Times in nanoseconds.
+
+    Workers of one application that don't tell themselves apart send one series, each from its own start on.
+    """
 
     at_ns: int
     start_ns: int
@@ -134,6 +139,9 @@ class State(NamedTuple):
     sum: float
     counts: list[int]
     exponential: Exponential | None
+
+
+State = tuple[Stream, ...]  # the one heard of last is the last
 
 
 class Added(NamedTuple):
@@ -166,6 +174,8 @@ def key_of(
         if attribute.slot and attribute.rank <= ranks.get(attribute.slot, 99) and attribute.value not in (None, ""):
             ranks[attribute.slot] = attribute.rank
             said[attribute.slot] = attribute.value
+    if len(measure.attributes) > MAX_ATTRIBUTES:
+        kept["tidegate.cut"] = b'"tidegate.cut":{"(attributes)":%d}' % (len(measure.attributes) - MAX_ATTRIBUTES)
     key = SeriesKey(
         digest=b"",
         tenant=tenant_of(str(said.get(v.TENANT, "")))[:64],
@@ -190,35 +200,49 @@ def _digest(key: SeriesKey) -> bytes:
     return hashlib.blake2b(whole, digest_size=16).digest()
 
 
-def advance(state: State | None, point: PointRow) -> tuple[State | None, Added | None]:
+def advance(state: State, point: PointRow) -> tuple[State, Added | None]:
     """Return the state of a series after ``point``, and what the point added; ``None`` when it is known already.
 
-    A cumulative series that starts anew, or is seen for the first time, adds all that it says.
+    A stream that starts anew, or is seen for the first time, adds all that it says.
     """
     measure = point.measure
     if not point.cumulative:
         return state, _whole(measure)
-    if state is not None and measure.at_ns <= state.at_ns:
+    before = next((each for each in state if each.start_ns == measure.start_ns), None)
+    if measure.at_ns <= (before.at_ns if before else _forgotten_ns(state)):
         return state, None
-    fresh = State(measure.at_ns, measure.start_ns, measure.samples, measure.sum, measure.counts, measure.exponential)
-    if state is None or state.start_ns != measure.start_ns or _fell(state, measure):
-        return fresh, _whole(measure)
-    counts = [now - then for now, then in zip(measure.counts, state.counts, strict=True)]
+    fresh = Stream(measure.at_ns, measure.start_ns, measure.samples, measure.sum, measure.counts, measure.exponential)
+    after = _with(state, before, fresh)
+    if before is None or _fell(before, measure):
+        return after, _whole(measure)
+    counts = [now - then for now, then in zip(measure.counts, before.counts, strict=True)]
     exponential = measure.exponential
-    if exponential is not None and state.exponential is not None:
-        exponential = exponential.since(state.exponential)
-    samples = 1 if point.key.kind == Kind.SUM else measure.samples - state.samples
+    if exponential is not None and before.exponential is not None:
+        exponential = exponential.since(before.exponential)
+    samples = 1 if point.key.kind == Kind.SUM else measure.samples - before.samples
     # The least and the greatest of a cumulative point are those since its start: of what was added nobody knows.
-    return fresh, Added(samples, measure.sum - state.sum, None, None, _buckets(counts, exponential))
+    return after, Added(samples, measure.sum - before.sum, None, None, _buckets(counts, exponential))
 
 
-def _fell(state: State, measure: Measure) -> bool:
-    """Return whether the series started anew without saying so."""
-    if measure.samples < state.samples or len(measure.counts) != len(state.counts):
+def _forgotten_ns(state: State) -> int:
+    """Return until when streams are forgotten: what is older is no new stream, but one that comes too late."""
+    return state[-1].at_ns - _FORGOTTEN_NS if state else 0
+
+
+def _with(state: State, before: Stream | None, fresh: Stream) -> State:
+    others = [each for each in state if each is not before]
+    newest = max([fresh.at_ns, *(each.at_ns for each in others)])
+    kept = [each for each in others if each.at_ns > newest - _FORGOTTEN_NS]
+    return tuple(sorted([*kept, fresh], key=lambda each: each.at_ns)[-MOST_STREAMS:])
+
+
+def _fell(before: Stream, measure: Measure) -> bool:
+    """Return whether a stream started anew without saying so."""
+    if measure.samples < before.samples or len(measure.counts) != len(before.counts):
         return True
-    if any(now < then for now, then in zip(measure.counts, state.counts, strict=True)):
+    if any(now < then for now, then in zip(measure.counts, before.counts, strict=True)):
         return True
-    return not measure.counts and measure.exponential is None and measure.sum < state.sum
+    return not measure.counts and measure.exponential is None and measure.sum < before.sum
 
 
 def _whole(measure: Measure) -> Added:

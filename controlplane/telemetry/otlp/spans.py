@@ -19,9 +19,9 @@ from controlplane.telemetry.schemas import MessageRow, SpanRow
 
 MAX_ATTRIBUTES = 256
 MAX_EVENTS = 128
+MAX_NAME, MAX_STATUS = 200, 500  # characters
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _new = tuple.__new__  # what a NamedTuple does in the end; its constructor takes as long as five columns
-_LATEST_NS = 4_102_444_800 * 10**9  # the year 2100
 _EPOCH_NS = 946_684_800 * 10**9  # PostgreSQL counts from the year 2000
 _FIXED64 = struct.Struct("<Q").unpack_from
 _ENUMS = {
@@ -34,7 +34,7 @@ class _Raw:
     """One span out of either encoding. Ids are hex, times nanoseconds. What most spans don't say is of the class."""
 
     trace_id = span_id = parent_id = name = message = ""
-    kind = start_ns = end_ns = status = dropped = 0
+    kind = start_ns = end_ns = status = dropped = dropped_events = dropped_links = 0
     attributes: list[Attribute]
     events: Sequence[Event] = ()
     links: Sequence[Event] = ()
@@ -126,6 +126,10 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
                 raw.kind = value
             elif tag == 80:
                 raw.dropped = value
+            elif tag == 96:
+                raw.dropped_events += value
+            elif tag == 112:
+                raw.dropped_links += value
         elif kind == 5:
             at += 4
         else:
@@ -137,10 +141,16 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
 
 def _long_field(raw: _Raw, number: int, data: bytes, start: int, end: int) -> None:
     """Take one of the fields with a length that not every span has."""
-    if number == 11 and len(raw.events) < MAX_EVENTS:
-        raw.events = [*raw.events, wire_event(data, start, end)]
-    elif number == 13 and len(raw.links) < MAX_EVENTS:
-        raw.links = [*raw.links, wire_link(data, start, end)]
+    if number == 11:
+        if len(raw.events) < MAX_EVENTS:
+            raw.events = [*raw.events, wire_event(data, start, end)]
+        else:
+            raw.dropped_events += 1
+    elif number == 13:
+        if len(raw.links) < MAX_EVENTS:
+            raw.links = [*raw.links, wire_link(data, start, end)]
+        else:
+            raw.dropped_links += 1
     elif number == 15:
         _status(raw, data, start, end)
 
@@ -183,21 +193,24 @@ def _json_span(span: Mapping[str, Any]) -> _Raw:
     raw.message = clean(str(status.get("message") or ""))
     raw.dropped = int(span.get("droppedAttributesCount") or 0)
     raw.attributes = [from_json(pair) for pair in span.get("attributes") or []]
+    events, links = span.get("events") or [], span.get("links") or []
+    raw.dropped_events = int(span.get("droppedEventsCount") or 0) + max(0, len(events) - MAX_EVENTS)
+    raw.dropped_links = int(span.get("droppedLinksCount") or 0) + max(0, len(links) - MAX_EVENTS)
     raw.events = [
         Event(
             clean(str(event.get("name") or "")),
             int(event.get("timeUnixNano") or 0),
             [from_json(pair) for pair in event.get("attributes") or []],
         )
-        for event in (span.get("events") or [])[:MAX_EVENTS]
+        for event in events[:MAX_EVENTS]
     ]
     raw.links = [
         Event(
-            f"{str(link.get('traceId') or '').lower()}/{str(link.get('spanId') or '').lower()}",
+            f"{hex_of(link.get('traceId'))}/{hex_of(link.get('spanId'))}",
             0,
             [from_json(pair) for pair in link.get("attributes") or []],
         )
-        for link in (span.get("links") or [])[:MAX_EVENTS]
+        for link in links[:MAX_EVENTS]
     ]
     return raw
 
@@ -215,7 +228,7 @@ class _Rows:
         self.decoded: Decoded[SpanRow] = Decoded()
 
     def add(self, raw: _Raw, origin: Origin, scope: str) -> None:
-        fault = _fault(raw)
+        fault = _fault(raw, self._reading.until_ns)
         if fault:
             self.decoded.reject(fault)
             return
@@ -225,6 +238,8 @@ class _Rows:
         messages: list[tuple[str, Any]] = []
         cuts: dict[str, int] = {}
         for key, json, slot, rank, value, cut, message, says in raw.attributes[:MAX_ATTRIBUTES]:
+            if cut:
+                cuts[key] = cut
             if message:
                 messages.append((key, value))
                 continue
@@ -232,8 +247,6 @@ class _Rows:
             if slot and (slot not in ranks or rank <= ranks[slot]):
                 ranks[slot] = rank
                 said[slot] = says
-            if cut:
-                cuts[key] = cut
         self._finish(raw, origin, scope, said, kept, messages, cuts)
 
     def _finish(
@@ -252,10 +265,12 @@ class _Rows:
         facts = facts_of(tuple(map(get, FACTS)))
         operation = facts.operation or ("chat" if INPUT in said or OUTPUT in said else "")
         usage = usage_of(said, operation, raw.kind, self._reading.price_of)
-        events, in_events = events_json(raw.events)
+        events, in_events = events_json(raw.events, cuts)
         messages += in_events
         if raw.dropped or len(raw.attributes) > MAX_ATTRIBUTES:
             cuts["(attributes)"] = raw.dropped + max(0, len(raw.attributes) - MAX_ATTRIBUTES)
+        if raw.dropped_events or raw.dropped_links or len(raw.name) > MAX_NAME or len(raw.message) > MAX_STATUS:
+            cuts.update(_shortened(raw))
         if cuts:
             kept.append(made("tidegate.cut", cuts).json)
         if usage.estimated:
@@ -280,8 +295,8 @@ class _Rows:
             tenant,
             origin.service,
             scope[:120],
-            raw.name[:200],
-            raw.message[:500],
+            raw.name[:MAX_NAME],
+            raw.message[:MAX_STATUS],
             operation[:64],
             facts.provider,
             facts.model,
@@ -312,7 +327,15 @@ class _Rows:
         return b"kept"
 
 
-def _fault(raw: _Raw) -> str:
+def _shortened(raw: _Raw) -> dict[str, int]:
+    """Return of what of a span less is kept than there was: how many are not, or how long a text was."""
+    found = {"(events)": raw.dropped_events, "(links)": raw.dropped_links}
+    found["(name)"] = len(raw.name) if len(raw.name) > MAX_NAME else 0
+    found["(status)"] = len(raw.message) if len(raw.message) > MAX_STATUS else 0
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def _fault(raw: _Raw, until_ns: int) -> str:
     """Return why a span can't be kept. Its ids are hex, however it came."""
     if len(raw.trace_id) != 32 or raw.trace_id == _NO_TRACE:
         return "a trace id must have 16 bytes that are not all zero"
@@ -320,6 +343,6 @@ def _fault(raw: _Raw) -> str:
         return "a span id must have 8 bytes that are not all zero"
     if len(raw.parent_id) != 16 and not names_nothing(raw.parent_id):
         return "a parent span id must have 8 bytes"
-    if not 0 < raw.start_ns < _LATEST_NS:
-        return "a span must start at a time, in nanoseconds since 1970"
+    if not 0 < raw.start_ns < until_ns or raw.end_ns >= until_ns:
+        return "a span must start and end at a time, in nanoseconds since 1970, that is not to come"
     return ""

@@ -27,6 +27,7 @@ _WHOLE = datetime(1, 1, 1, tzinfo=UTC)  # stands for the whole range where a ste
 _SHIFT = 40
 _LN_2 = math.log(2.0)
 _COUNT = (1 << _SHIFT) - 1
+_GREATEST = 65_536  # the bucket of the greatest number that there is
 _ZERO = -90_000  # below it lies OTLP's bucket of zero, and of what is negative
 
 
@@ -94,7 +95,9 @@ def _index_of(value: float) -> int:
 def _middles(bounds: tuple[float, ...]) -> list[int]:
     """Return the packed indexes of the middles of explicit buckets, but for the last one."""
     first = _index_of(bounds[0] / 2)
-    return [first] + [_index_of(math.sqrt(low * high) if low > 0 else high / 2) for low, high in pairwise(bounds)]
+    return [first] + [
+        _index_of(math.sqrt(low) * math.sqrt(high) if low > 0 else high / 2) for low, high in pairwise(bounds)
+    ]
 
 
 def _packed(bounds: Sequence[float], amounts: Sequence[int], most: float | None) -> list[int]:
@@ -355,7 +358,7 @@ def _within(bucket: int | None, least: float | None, most: float | None) -> floa
     """Return the middle of a bucket, no less than the least and no more than the greatest value that there was."""
     if bucket is None:
         return None
-    value = 0.0 if bucket < _ZERO else 2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE)
+    value = 0.0 if bucket < _ZERO else 2.0 ** ((min(bucket, _GREATEST) - 0.5) / BUCKETS_PER_OCTAVE)
     if most is not None:
         value = min(most, value)
     return value if least is None else max(least, value)
