@@ -202,6 +202,7 @@ class Line:
 
 
 def line_of(alert: Alert) -> Line:
+    """Return an alert in the words and tones of the list, with where one sees why."""
     rule = alert.rule
     word, tone = STATES[State(alert.state)]
     severity, severity_tone = SEVERITIES[rule.severity]

@@ -49,6 +49,7 @@ class Listener:
         self.woken = asyncio.Event()
 
     def tell(self, told: list[Told]) -> None:
+        """Have the caller be told of what it may see; of everything at once when too much waits."""
         mine = [(name, version) for tenant, name, version in told if self._sees(tenant)]
         if not mine:
             return

@@ -95,6 +95,7 @@ async def store_plainly(connection: AsyncConnection[Any], changes: Sequence[_Col
 
 
 async def store_accounts(connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], now: datetime) -> None:
+    """Add to the accounts what this transaction moved."""
     changed = sorted(
         (account for account in accounts if account.changed),
         key=lambda account: account.id,
@@ -153,6 +154,7 @@ async def store_slots(
     accounts: Iterable[OpenAccount],
     now: datetime,
 ) -> None:
+    """Add what was settled or corrected to the slots of rolling windows that it counts in."""
     rolling = {account.id: days for account in accounts if (days := account.budget.rule.days)}
     if not rolling:
         return
@@ -181,6 +183,7 @@ async def store_slots(
 
 
 async def store_leases(connection: AsyncConnection[Any], leases: Iterable[OpenLease], now: datetime) -> None:
+    """Write leases whole, new ones and changed ones, in the order of their keys."""
     ordered = sorted(leases, key=lambda lease: lease.key)
     if not ordered:
         return

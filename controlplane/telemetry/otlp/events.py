@@ -27,6 +27,7 @@ class Event(NamedTuple):
 
 
 def wire_event(data: bytes, start: int, end: int) -> Event:
+    """Return the event that stands in ``data`` from ``start`` to ``end``; ``Malformed`` when none does."""
     name, at_ns, attributes = "", 0, list[Attribute]()
     for number, kind, begin, stop in fields(data, start, end):
         if number == 1 and kind == I64:
@@ -39,6 +40,7 @@ def wire_event(data: bytes, start: int, end: int) -> Event:
 
 
 def wire_link(data: bytes, start: int, end: int) -> Event:
+    """Return the link that stands there, its ids in hex, as an event at 0."""
     trace_id, span_id, attributes = "", "", list[Attribute]()
     for number, kind, begin, stop in fields(data, start, end):
         if kind != LEN:

@@ -331,6 +331,7 @@ class Books:
         return self.report.window(self.clock.wall_ms()).row(key)
 
     def lane(self, tenant: str | None, route: str) -> Lane:
+        """Return the lane of a tenant's route, made when somebody first calls there. The caller holds the lock."""
         lane = self.lanes.get((tenant, route))
         if lane is None:
             if len(self.lanes) >= MAX_LANES:

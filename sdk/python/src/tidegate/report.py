@@ -59,6 +59,7 @@ class Row:
             self.usage[name] = self.usage.get(name, 0) + count
 
     def merge(self, other: Row) -> None:
+        """Add what ``other`` counted: the same calls are never in both."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in _DISTRIBUTIONS:
@@ -68,6 +69,7 @@ class Row:
         self.use(other.usage)
 
     def as_sent(self, key: RowKey) -> dict[str, Any]:
+        """Return the row as docs/protocol.md has it in a window, distributions packed."""
         sent: dict[str, Any] = key._asdict()
         sent.update({name: getattr(self, name) for name in _COUNTS})
         sent["kinds"] = self.kinds
@@ -119,6 +121,7 @@ class Window:
         self.users[tenant, user] = before.plus(spent) if before else spent
 
     def merge(self, later: Window) -> None:
+        """Take in a window that comes after this one: coarser in time, exact in sum but for users beyond ``MAX_USERS``."""
         for key, row in later.rows.items():
             self.row(key).merge(row)
         for (tenant, user), spent in later.users.items():
@@ -137,6 +140,7 @@ class Window:
             self.add_user(tenant, OTHERS, spent)
 
     def as_sent(self, number: int) -> dict[str, Any]:
+        """Return the window as docs/protocol.md has it in a sync, under the ``number`` by which it is acknowledged."""
         users = [{"tenant": tenant, "user": user, **spent._asdict()} for (tenant, user), spent in self.users.items()]
         rows = [row.as_sent(key) for key, row in self.rows.items()]
         sent = {"number": number, "starts_ms": self.starts_ms, "rows": rows, "users": users}

@@ -34,6 +34,7 @@ class Memory:
         self._kinds: dict[Kind, Outputs] = {}
 
     def learn(self, key: RowKey, tokens: int) -> None:
+        """Note that a call of this kind put out ``tokens``."""
         kind = (key.tenant, key.route, key.model)
         outputs = self._kinds.get(kind)
         if outputs is None:

@@ -10,6 +10,7 @@ from tidegate.leasing import Slip
 
 
 def describe_config(config: Config | None) -> dict[str, Any] | None:
+    """Return which policy and prices are in force and whence they came; ``None`` before the first ones."""
     if config is None:
         return None
     return {
@@ -23,6 +24,7 @@ def describe_config(config: Config | None) -> dict[str, Any] | None:
 
 
 def describe(guard: Guard) -> dict[str, Any]:
+    """Return what the guard holds, enforces and has yet to report, all at one instant."""
     in_flight = guard.in_flight
     with guard.lock:
         boot = guard.clock.boot()

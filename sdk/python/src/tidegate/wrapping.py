@@ -53,6 +53,7 @@ class Wrapped:
         return self.caller.own_call(route, self.key, fixed=True, **self.options)
 
     def decorate(self, fn: F) -> F:
+        """Return ``fn`` guarded, ``def`` or ``async def``; ``ValueError`` for generators, which end long after they return."""
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise ValueError("A generator can't be guarded as a whole: use gate.call inside it.")
         asynchronous = inspect.iscoroutinefunction(fn)

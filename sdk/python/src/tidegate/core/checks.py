@@ -14,6 +14,8 @@ Check = Callable[[Any], str | None]
 
 
 def whole(least: int, most: int) -> Check:
+    """Return a check for whole numbers within bounds; no boolean is one."""
+
     def check(value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             return f"must be a whole number from {least} to {most}"
@@ -23,6 +25,8 @@ def whole(least: int, most: int) -> Check:
 
 
 def number(above: float, most: float, *, or_equal: bool = False) -> Check:
+    """Return a check for numbers above a bound, or from it on, and at most another; no boolean is one."""
+
     def check(value: Any) -> str | None:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and above <= value <= most
         if not fits or (value == above and not or_equal):

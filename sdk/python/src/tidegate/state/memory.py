@@ -247,6 +247,7 @@ class Memory:
             self.forget_all()
 
     def forget_all(self) -> None:
+        """Forget every value and what was told of any: what is being read meanwhile is not kept either."""
         with self._lock:
             self.generation += 1
             self._end_all()
