@@ -49,6 +49,10 @@ class Conflict(Problem):
     status, kind, title = 409, "conflict", "The change does not fit what is there"
 
 
+class Ended(Problem):
+    status, kind, title = 410, "ended", "Who speaks was given up long ago"
+
+
 class TooLarge(Problem):
     status, kind, title = 413, "too-large", "The request is too large"
 

@@ -64,6 +64,9 @@ POINT_RETENTION_DAYS = int(os.environ.get("TIDEGATE_POINT_RETENTION_DAYS", "14")
 MINUTE_RETENTION_DAYS = int(os.environ.get("TIDEGATE_MINUTE_RETENTION_DAYS", "30"))
 HOUR_RETENTION_DAYS = int(os.environ.get("TIDEGATE_HOUR_RETENTION_DAYS", "400"))
 WINDOW_RETENTION_HOURS = int(os.environ.get("TIDEGATE_WINDOW_RETENTION_HOURS", "24"))
+LEASE_RETENTION_DAYS = max(1, int(os.environ.get("TIDEGATE_LEASE_RETENTION_DAYS", "35")))
+PERIOD_RETENTION_DAYS = max(1, int(os.environ.get("TIDEGATE_PERIOD_RETENTION_DAYS", "400")))
+LEDGER_RETENTION_DAYS = max(1, int(os.environ.get("TIDEGATE_LEDGER_RETENTION_DAYS", "35")))
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -204,6 +207,9 @@ CELERY_BEAT_SCHEDULE = {
     "state.rebalance": {"task": "state.rebalance", "schedule": 5.0, "options": {"expires": 5}},
     "budgets.refresh_prices": {"task": "budgets.refresh_prices", "schedule": 3600.0},
     "budgets.keep_ledger": {"task": "budgets.keep_ledger", "schedule": 3600.0},
+    "tenancy.retain": {"task": "tenancy.retain", "schedule": 3600.0},
+    "policy.retain": {"task": "policy.retain", "schedule": 3600.0},
+    "budgets.retain": {"task": "budgets.retain", "schedule": 3600.0, "options": {"expires": 3600}},
     "budgets.expire_lost": {"task": "budgets.expire_lost", "schedule": 600.0},
     "budgets.prove_ledger": {"task": "budgets.prove_ledger", "schedule": crontab(hour=3, minute=17)},
 }

@@ -141,6 +141,7 @@ class Account(models.Model):
     left_nusd = models.BigIntegerField(default=0, db_default=0)  # what they may still spend
     counted_at = models.DateTimeField(null=True, blank=True)
     denied_at = models.DateTimeField(null=True, blank=True)  # when it last denied for lack of room
+    slots_since = models.DateTimeField(null=True, blank=True)  # slots that began before have been deleted
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -200,7 +201,18 @@ class Lease(models.Model):
                 name="lease_counters_not_negative",
             ),
         ]
-        indexes: ClassVar = [GinIndex(fields=["path"], name="lease_path_open", condition=Q(closed=False))]
+        indexes: ClassVar = [
+            GinIndex(fields=["path"], name="lease_path_open", condition=Q(closed=False)),
+            # What never changes of a lease: an index on more would be written anew with every sync.
+            models.Index(fields=["created_at", "id"], name="lease_by_age"),
+        ]
+
+
+class LeaseFloor(models.Model):
+    """Leases of an incarnation up to ``number`` that are not there any more are closed for good: they have been folded."""
+
+    incarnation = models.UUIDField(primary_key=True)
+    number = models.BigIntegerField()
 
 
 class EntryKind(models.TextChoices):
@@ -214,6 +226,7 @@ class EntryKind(models.TextChoices):
     REVOKE = "revoke"
     EXPIRE = "expire"  # the holder is lost: what was left is charged
     CARRY = "carry"  # what older entries come to, that are no longer kept one by one
+    FOLD = "fold"  # the lease is gone: its accounts keep what it came to
 
 
 class LedgerEntry(models.Model):

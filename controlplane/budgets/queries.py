@@ -282,7 +282,7 @@ def charges_of(budget: Budget, since: datetime, until: datetime, step_s: int) ->
         cursor.execute(
             """SELECT date_bin(%s::interval, counts_at, %s), sum(settled_nusd + presumed_nusd - corrected_nusd)::bigint
                FROM budgets_ledgerentry WHERE at >= %s AND counts_at >= %s AND counts_at < %s AND path && %s::bigint[]
-               AND (incarnation IS NULL OR kind <> 'carry') GROUP BY 1""",
+               AND (incarnation IS NULL OR kind NOT IN ('carry', 'fold')) GROUP BY 1""",
             [f"{step_s} seconds", since, since, since, until, accounts],
         )
         return dict(cursor.fetchall())

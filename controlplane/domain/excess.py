@@ -31,4 +31,6 @@ def drop_excessive(reports: Sequence[Report], leases: dict[LeaseKey, OpenLease])
 
 def refusal(report: Report, denied: Denial, *, never: bool, ttl_ms: int) -> Answer:
     """Return what a report hears that changes nothing; ``never``: its lease can't be opened at all, so that it is closed."""
-    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=never and report.final, denied=denied)
+    over = denied == "closed"  # it was, and has been folded
+    said = None if over and report.final else denied
+    return Answer(granted=0, cap=0, ttl_ms=ttl_ms, period_ms=None, closed=over or (never and report.final), denied=said)

@@ -14,7 +14,7 @@ from controlplane.domain.grants import Counters
 from controlplane.domain.leases import LeaseKey, OpenLease
 from controlplane.domain.periods import slot_of
 
-Kind = Literal["open", "grant", "settle", "return", "correct", "deny", "close", "revoke", "expire", "carry"]
+Kind = Literal["open", "grant", "settle", "return", "correct", "deny", "close", "revoke", "expire", "carry", "fold"]
 
 
 class Stand(NamedTuple):
@@ -110,6 +110,16 @@ def entry_of(
     kind = _kind(amounts, opens=opens, closes=closes)
     opened_at = lease.opened_at or now
     return Entry(kind, lease.key, tuple(lease.path), now, opened_at, counts_at or now, *amounts, closes, opens)
+
+
+def folding_entry(lease: OpenLease, *, now: datetime) -> Entry:
+    """Return the last entry of a closed lease that is to be folded: all that it came to, taken off it again, not off its accounts."""
+    granted, settled, returned, corrected = lease.counters
+    return Entry(
+        "fold", lease.key, tuple(lease.path), now, lease.opened_at or now, now, granted=-granted, settled=-settled,
+        returned=-returned, corrected=-corrected, presumed=-lease.presumed, denied=-lease.denied,
+        false_denied=-lease.false_denied, overage=-lease.overage,
+    )  # fmt: skip
 
 
 _NEW = Stand(Counters(), 0, 0, 0, 0, closed=False)

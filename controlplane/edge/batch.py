@@ -176,7 +176,12 @@ class Batcher:
             self.groups += 1
             self.syncs += len(group)
             for waiting, outcome in zip(group, outcomes, strict=True):
-                if not waiting.outcome.done():
+                if isinstance(outcome, Problem):
+                    log.warning(
+                        "sync.refused", error=str(outcome), incarnation=str(waiting.arrival.request.incarnation)
+                    )
+                    _fail([waiting], outcome)
+                elif not waiting.outcome.done():
                     waiting.outcome.set_result(outcome)
             self._told(frozenset({"telemetry", "fleet", "budgets"}))
 
@@ -189,7 +194,9 @@ class Batcher:
         for waiting in group:
             await self._write([waiting], line, _nobody)
 
-    async def _commit(self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]) -> list[Outcome]:
+    async def _commit(
+        self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]
+    ) -> list[Outcome | Problem]:
         """Write a group durably. What was kept open may have been lost meanwhile: then it is written once more."""
         kept = line.is_open
         with Gone():
@@ -202,7 +209,7 @@ class Batcher:
                     raise
                 return await self._try(arrivals, line, sent)
 
-    async def _try(self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]) -> list[Outcome]:
+    async def _try(self, arrivals: Sequence[Arrival], line: Line, sent: Callable[[], None]) -> list[Outcome | Problem]:
         async with line.transaction(sent) as connection:
             return await write(connection, arrivals, self._accounts)
 
@@ -242,33 +249,41 @@ _samples = Samples()  # an instance talks to one process as long as its connecti
 
 async def write(
     connection: AsyncConnection, arrivals: Sequence[Arrival], accounts: dict[int, int] | None = None
-) -> list[Outcome]:
+) -> list[Outcome | Problem]:
     """Write one group, each incarnation at most once, in a fixed number of statements; the caller commits.
+
+    Of those that may not be heard nothing is written: they get the ``Problem``.
 
     Meant for a pipeline: statements wait until an answer is needed, and then go out together.
     ``accounts`` are those that budgets had when it was called last: it is kept up to date.
     """
     now = datetime.now(UTC)
     known = accounts if accounts is not None else {}
-    seen = [_sighting(arrival) for arrival in arrivals]
+    everybody = [(arrival, _sighting(arrival)) for arrival in arrivals]
+    seen = [sighting for _, sighting in everybody]
     told = [each for arrival in arrivals for each in _told(arrival)]
     touched = await sightings.touch(connection, seen)
     held = await leases.hold(connection, told, known)
-    acked = await touched.acked()
-    if touched.late:  # what another connection has just written for them was not seen yet
-        held = await leases.hold(connection, told, known)
+    heard = await touched.acked()
+    acked = [each for each in heard if not isinstance(each, Problem)]
+    if touched.late:  # some are refused, and what another connection has just written for others was not seen yet
+        fit = [each for each, before in zip(everybody, heard, strict=True) if not isinstance(before, Problem)]
+        arrivals, seen = [arrival for arrival, _ in fit], [sighting for _, sighting in fit]
+        held = await leases.hold(connection, [each for arrival in arrivals for each in _told(arrival)], known)
     await _fold(connection, arrivals, acked, now)
     await sightings.note_breakers(connection, seen)
     divided = await shares.divide(connection, seen, now=now)
     answers = await leases.merge_held(connection, held, known, now=now, ttl_ms=settings.LEASE_TTL_MS) if held else []
     said = iter(answers)  # in the order of the reports
     return [
-        Outcome(
+        before
+        if isinstance(before, Problem)
+        else Outcome(
             windows_acked=max(before, sighting.last_window),
             leases=[next(said) for _ in arrival.request.leases],
             shares=divided.get(arrival.request.incarnation, []) if divided else [],
         )
-        for arrival, sighting, before in zip(arrivals, seen, acked, strict=True)
+        for (arrival, sighting), before in zip(everybody, heard, strict=True)
     ]
 
 

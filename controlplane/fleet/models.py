@@ -53,6 +53,12 @@ class Instance(models.Model):
         ]
 
 
+class EndedInstance(models.Model):
+    """A client that was silent for so long that nothing is known of it any more but its name: it is never heard again."""
+
+    incarnation = models.UUIDField(primary_key=True)
+
+
 class BreakerState(models.Model):
     """The last reported state of one breaker of one instance, with the evidence for it."""
 

@@ -18,7 +18,7 @@ from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.actions.ledger import rebuild
 from controlplane.budgets.models import Account, Budget, Lease
 from controlplane.budgets.schemas import LeaseReport
-from controlplane.edge.batch import Arrival, write
+from controlplane.edge.batch import Arrival, Outcome, write
 from controlplane.edge.mirror import Key
 from controlplane.edge.schemas import SyncRequest
 from controlplane.fleet.models import Instance
@@ -219,6 +219,7 @@ def test_write__the_same_first_sync_on_many_connections__counts_once(chance: ran
                 except psycopg.errors.DeadlockDetected:
                     await link.rollback()
                 else:
+                    assert isinstance(outcome, Outcome)
                     return outcome.leases[0].granted
 
     async def all_at_once() -> list[int]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 import pytest
 from django.db import connections, transaction
 
-from controlplane.budgets.actions import lease_acts
+from controlplane.budgets.actions import folding, lease_acts
 from controlplane.budgets.actions.budgets import archive_budget, change_amount
 from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease
 from controlplane.budgets.schemas import LeaseReport
-from controlplane.domain.leases import Answer, LeaseKey
+from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.concurrency.ground import connect
@@ -27,11 +27,12 @@ from tests.simulation.world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SEEDS = (40, 47, 48)
+SEEDS = (40, 47, 48, 58)
+FOLDING = (40, 58)  # worlds in which leases are folded and still spoken of
 DENSE = {"calls": 120, "clients": 3, "budgets": 5, "tenants": 2, "horizon": 8, "interval": 0.5, "hours": 0.4, "rolling": 0.4,
          "nights": 0.2, "archives": 0.05, "amounts": 0.4, "failures": 0.1, "unknown": 0.1, "repeat": 0.3, "corrections": 0.5,
          "overbilled": 0.05, "carries": 0.7, "revokes": 0.2, "kills": 0.1, "exits": 0.1, "errors": 0.2, "cancels": 0.2, "hour_ends": 4.0,
-         "journals": 1.0, "resolves": 1.0, "lies": 0.5}  # fmt: skip
+         "journals": 1.0, "resolves": 1.0, "lies": 0.5, "folds": 3.0}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -66,12 +67,19 @@ class Ended(NamedTuple):
     now: datetime
 
 
+class Folding(NamedTuple):
+    """Closed leases that were folded."""
+
+    keys: list[LeaseKey]
+    now: datetime
+
+
 class Recording(Store):
     """A store that remembers what was done to it, and which of it was committed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step | Change | Revocation | Ended] = []
+        self.steps: list[Step | Change | Revocation | Ended | Folding] = []
         self.kept: set[int] = set()
         self.first_amounts: dict[int, int] = {}
 
@@ -101,6 +109,11 @@ class Recording(Store):
     def end(self, key: LeaseKey, spent: int, *, counts_at: datetime, now: datetime) -> None:
         self.steps.append(Ended(key, spent, counts_at, now))
         super().end(key, spent, counts_at=counts_at, now=now)
+
+    def fold(self, *, now: datetime, keep: timedelta) -> list[OpenLease]:
+        folded = super().fold(now=now, keep=keep)
+        self.steps.append(Folding([lease.key for lease in folded], now))
+        return folded
 
 
 def recorded(setup: Setup) -> Recording:
@@ -150,6 +163,9 @@ async def replay(store: Recording, ids: dict[int, int]) -> None:
             if isinstance(step, Ended):
                 await asyncio.to_thread(_end, step)
                 continue
+            if isinstance(step, Folding):
+                await asyncio.to_thread(_fold, step)
+                continue
             reports = [_with_ids(report, ids) for report in step.reports]
             answers = await merge(link, reports, now=step.now, ttl_ms=step.ttl_ms)
             for key, answer in answers.items():
@@ -179,6 +195,16 @@ def _end(step: Ended) -> None:
         connections.close_all()
 
 
+def _fold(step: Folding) -> None:
+    try:
+        with transaction.atomic():
+            for incarnation, number in step.keys:
+                leases = Lease.objects.select_for_update().filter(incarnation=incarnation, number=number)
+                folding.fold_locked(list(leases), now=step.now)
+    finally:
+        connections.close_all()
+
+
 def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
     return msgspec.structs.replace(report, budgets=tuple(ids.get(budget, budget) for budget in report.budgets))
 
@@ -193,6 +219,7 @@ def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simul
     denials = {answer.denied for step in merges for answer in step.answers.values()}
     assert len(store.kept) < len(merges) < len(store.steps)
     assert {None, "exhausted"} <= denials
+    assert seed not in FOLDING or sum(len(step.keys) for step in store.steps if isinstance(step, Folding)) > 3
 
     asyncio.run(replay(store, ids))
 

@@ -14,6 +14,8 @@ from django.db import connection
 from django.utils import timezone
 
 from controlplane.budgets.actions.budgets import create_budget
+from controlplane.budgets.actions.folding import fold_leases
+from controlplane.budgets.actions.forgetting import end_clients
 from controlplane.budgets.models import Account, Budget, Lease
 from controlplane.edge.app import Edge
 from controlplane.fleet.models import BreakerState, Instance, LimitDemand
@@ -154,6 +156,30 @@ async def test_sync__an_incarnation_of_another_tenant__is_not_spoken_for(
     assert not after.json()["leases"][0]["closed"]
     account = await Account.objects.aget()
     assert (account.outstanding_nusd, account.settled_nusd) == (400, 0)
+
+
+async def test_sync__an_incarnation_that_was_given_up__is_refused_by_itself_and_changes_nothing(
+    ask: Caller, me: str, budget: Budget
+) -> None:
+    lease = {"number": 1, "budgets": [budget.pk], "want": 100, "min_useful": 10}
+    await ask.sync(incarnation=me, windows=[window(1)], leases=[{**lease, "settled": 100, "final": True}])
+    much_later = timezone.now() + timedelta(days=40)
+    await sync_to_async(fold_leases)(now=much_later, keep=timedelta(days=35))
+    await sync_to_async(end_clients)(now=much_later, keep=timedelta(days=35))
+
+    back, old, own = await asyncio.gather(
+        ask.sync(incarnation=me, seq=2, windows=[window(1), window(2)], leases=[{**lease, "settled": 900}]),
+        ask.sync(incarnation=me, seq=1, leases=[{**lease, "number": 2}]),
+        ask.sync(incarnation=str(uuid4()), windows=[window(1)], leases=[lease]),
+    )
+
+    assert (back.status, old.status, own.status) == (410, 410, 200)
+    assert back.json()["type"] == "urn:tidegate:problem:ended"
+    assert own.json()["leases"][0]["granted"] == 100
+    account = await Account.objects.aget()
+    assert (account.outstanding_nusd, account.settled_nusd) == (100, 100)
+    assert [row.calls async for row in DailyUsage.objects.all()] == [4]  # two in each window
+    assert not await Instance.objects.filter(incarnation=me).aexists()
 
 
 async def test_sync__an_instance__is_known_with_what_it_runs(ask: Caller, me: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from controlplane.budgets.actions.budgets import archive_budget, change_amount, 
 from controlplane.budgets.actions.prices import refresh_price_book, set_override
 from controlplane.policy.actions.breakers import reset, set_mode
 from controlplane.policy.actions.policies import put_policy
-from controlplane.policy.actions.publishing import ensure_snapshot
+from controlplane.policy.actions.publishing import SNAPSHOTS_KEPT, ensure_snapshot, forget_snapshots
 from controlplane.policy.models import Revision, Snapshot
 from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import archive_tenant, create_tenant
@@ -173,3 +173,18 @@ def test_archive_tenant__its_parent_s_snapshot__forgets_it(acme: Tenant) -> None
 
     assert known == ["acme", "acme-eu"]
     assert list(snapshot_of(acme).tenants) == ["acme"]
+
+
+def test_forget_snapshots__replaced_long_ago__goes_and_the_newest_of_each_scope_stays(
+    acme: Tenant, globex: Tenant
+) -> None:
+    for tenant in (acme, globex):
+        ensure_snapshot(tenant.pk)
+    for limit in (1, 2):
+        put_policy(by=SYSTEM, tenant=acme, route="chat", document={"timeout_ms": 1000 * limit})
+    newest = {scope: Snapshot.objects.filter(scope=scope).latest("id").pk for scope in (acme, globex, None)}
+    Snapshot.objects.update(created_at=NOW)
+
+    assert forget_snapshots(now=NOW + SNAPSHOTS_KEPT) == 0
+    assert forget_snapshots(now=NOW + SNAPSHOTS_KEPT + timedelta(seconds=1)) > 0
+    assert set(Snapshot.objects.values_list("pk", flat=True)) == set(newest.values())

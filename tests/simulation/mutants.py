@@ -19,6 +19,7 @@ LEASES = "controlplane.domain.leases"
 LEDGER = "controlplane.domain.ledger"
 CARRY = "controlplane.domain.carry"
 PERIODS = "controlplane.domain.periods"
+RETENTION = "controlplane.domain.retention"
 BUDGET = "tidegate.core.budget"
 LEASING = "tidegate.leasing"
 LENDING = "tidegate.lending"
@@ -95,6 +96,8 @@ MUTANTS = (
            "floor = max(1, ask.min_useful - idle)", "floor = 1"),
     Mutant("closed_lease_grants", "a closed lease never grants again", LEASES, "_answer",
            "if over:\n", "if lease.revoked or (lease.closed and report.final):\n", ("repeat",)),
+    Mutant("folded_leases_are_forgotten", "a closed lease never grants again, nor once it has been folded", RETENTION, "is_folded",
+           "return report.number <= floors.get(report.incarnation, NO_FLOOR)", "return False", ("repeat", "folds")),
     Mutant("revoked_lease_grants", "a revoked lease grants nothing more", LEASES, "_answer",
            "if over:\n", "if lease.closed:\n", ("revokes",)),
     Mutant("grants_after_the_period", "a period that is over grants nothing", LEASES, "_answer",

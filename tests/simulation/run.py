@@ -180,8 +180,9 @@ def _settle(world: World) -> None:
 
 def _check_even(world: World) -> None:
     owed = dict.fromkeys(world.store.accounts, (0, 0))
-    for key, lease in world.store.leases.items():
-        if key[0] not in world.liars:
+    folded = world.truth.folded
+    for key, lease in (folded | world.store.leases).items():
+        if key[0] not in world.liars and key not in folded:  # what is said after that is not heard
             _check_lease(world.truth.held.get(key), lease)
         for account in lease.path:
             money, denied = owed[account]

@@ -58,6 +58,7 @@ class Setup:
     archives: float = 0.0
     revokes: float = 0.0  # of leases
     resolves: float = 0.0  # of leases of lost holders, by operators and by time
+    folds: float = 0.0  # closed leases of which nothing was heard for a while are folded
     lies: float = 0.0  # of clients that keep to no rule
     nights: float = 0.0  # hours pass in which nothing happens
     cancels: float = 0.0  # chance that a call is cancelled, and billed all the same
@@ -91,7 +92,7 @@ FAULTS = {
 }  # fmt: skip
 RARE_FAULTS = {
     "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),
-    "lies": (0.5, 4.0), "resolves": (0.1, 0.6),
+    "lies": (0.5, 4.0), "resolves": (0.1, 0.6), "folds": (0.3, 2.0),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from controlplane.budgets.schemas import LeaseReport
 from controlplane.domain.carry import CarryRule, Past, brought
@@ -19,6 +20,7 @@ from controlplane.domain.leases import (
     Answer,
     BudgetTerms,
     Crowd,
+    Denial,
     LeaseKey,
     OpenAccount,
     OpenLease,
@@ -29,6 +31,7 @@ from controlplane.domain.leases import (
 )
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
 from controlplane.domain.periods import PeriodRule, leaves_window, period_of, rolling_cutoff
+from controlplane.domain.retention import Span, is_folded, kept_until
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Store:
         self.keys: dict[tuple[int, str], int] = {}
         self.leases: dict[LeaseKey, OpenLease] = {}
         self.seen: dict[LeaseKey, datetime] = {}
+        self.floors: dict[UUID, int] = {}
 
     def merge(self, reports: Sequence[LeaseReport], *, now: datetime, ttl_ms: int) -> Written:
         """Return what merging ``reports`` in one transaction makes of the tables."""
@@ -109,7 +113,7 @@ class Store:
             elif key in excessive:
                 answers[key] = refusal(report, "excessive", never=False, ttl_ms=ttl_ms)
             else:
-                answers[key] = refusal(report, "unknown", never=key in refused, ttl_ms=ttl_ms)
+                answers[key] = refusal(report, refused.get(key, "unknown"), never=key in refused, ttl_ms=ttl_ms)
         found = (entry_of(lease, stood.get(key), now=now) for key, lease in leases.items())
         entries = [entry for entry in found if entry is not None]
         return Written(answers, leases, accounts, opened, entries, now)
@@ -120,18 +124,21 @@ class Store:
         leases: dict[LeaseKey, OpenLease],
         opened: dict[tuple[int, str], AccountRow],
         now: datetime,
-    ) -> set[LeaseKey]:
-        refused = set()
+    ) -> dict[LeaseKey, Denial]:
+        refused: dict[LeaseKey, Denial] = {}
         for report in reports:
             key = key_of(report)
             if key in leases or is_excessive(report, None):
+                continue
+            if is_folded(report, self.floors):
+                refused[key] = "closed"
                 continue
             terms = {budget: self.budgets[budget].terms for budget in report.budgets if budget in self.budgets}
             if may_touch(report, terms):
                 path = [self._account_of(budget, opened, now) for budget in report.budgets]
                 leases[key] = OpenLease(key, path, opened_at=now)
             else:
-                refused.add(key)
+                refused[key] = "unknown"
         return refused
 
     def _account_of(self, budget: int, opened: dict[tuple[int, str], AccountRow], now: datetime) -> int:
@@ -241,6 +248,17 @@ class Store:
             row.outstanding -= old.outstanding
             row.settled += spent
         self._store_slots([entry], lease.path)
+
+    def fold(self, *, now: datetime, keep: timedelta) -> list[OpenLease]:
+        """What budgets.actions.folding does to closed leases; return them."""
+        over = [key for key, lease in self.leases.items() if lease.closed and self._kept_until(key, keep) < now]
+        for incarnation, number in over:
+            self.floors[incarnation] = max(number, self.floors.get(incarnation, 0))
+        return [self.leases.pop(key) for key in over]
+
+    def _kept_until(self, key: LeaseKey, keep: timedelta) -> datetime:
+        spans = [Span(self.accounts[each].ends_at, self.days_of(each)) for each in self.leases[key].path]
+        return kept_until(self.seen[key], spans, keep)
 
     def _frees_at(self, row: AccountRow, now: datetime) -> datetime | None:
         days = self.budgets[row.budget].rule.days

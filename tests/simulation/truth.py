@@ -35,6 +35,7 @@ class Truth:
         self.bills: dict[int, Bill] = {}
         self.outstanding: dict[int, int] = {}  # per account, from the committed counters of its leases
         self.charged: dict[int, int] = {}
+        self.folded: dict[LeaseKey, OpenLease] = {}  # closed leases that the server has no row of any more
         self.claimed: dict[LeaseKey, int] = {}  # by liars, beyond what was granted
         self.checks = 0
         self.admitted = 0
@@ -63,7 +64,7 @@ class Truth:
             self._check_exact(key, held)
         else:
             self._check_lent(key, held)
-        committed = self.store.leases.get(key)
+        committed = self.store.leases.get(key) or self.folded.get(key)
         granted, settled, returned = committed.counters[:3] if committed else (0, 0, 0)
         if lease.granted > granted:
             raise Broken("I3 views", f"lease {key[1]}: the client saw {lease.granted}, granted are {granted}")
@@ -237,6 +238,7 @@ class Truth:
         for report in reports:
             key = (report.incarnation, report.number)
             lease, old = self.store.leases.get(key), before[key]
+            self._check_folded(key, lease, written.answers[key])
             if lease is None:
                 continue
             if old is None:
@@ -259,6 +261,11 @@ class Truth:
             lease = self.store.leases.get((report.incarnation, report.number))
             if lease is not None:
                 self._check_cap(written.answers[lease.key], lease, stood)
+
+    def _check_folded(self, key: LeaseKey, lease: OpenLease | None, answer: Answer) -> None:
+        refused = lease is None and not answer.granted and (answer.closed or answer.denied == "excessive")
+        if key in self.folded and not refused:
+            raise Broken("I6 fencing", f"lease {key[1]} was folded, and is {lease}, answered {answer}")
 
     def _write_off(self, held: Held, lease: OpenLease) -> None:
         """When a lease was closed for its dead holder, its calls in flight count from then on, whenever they will be billed."""

@@ -168,6 +168,7 @@ class World:
             (setup.nights, "nights", self._night),
             (setup.resolves, "resolves", self._resolve),
             (setup.lies, "lies", self._lie),
+            (setup.folds, "folds", self._fold),
         ):
             if rate:
                 self._every(rate, name, act)
@@ -324,6 +325,13 @@ class World:
                 self.store.end(key, max(0, min(spent, lease.outstanding)), counts_at=now, now=now)
             self.kernel.note("lease {} is resolved", key[1])
             self.truth.ended(key, lease)
+
+    def _fold(self, chance: random.Random) -> None:
+        """The server keeps closed leases for a while; here for so short that some are still spoken of."""
+        keep = timedelta(seconds=chance.uniform(0.0, 2.0) * self.setup.ttl)
+        for lease in self.store.fold(now=self.server.time(), keep=keep):
+            self.kernel.note("lease {} is folded", lease.key[1])
+            self.truth.folded[lease.key] = lease
 
     def _lie(self, chance: random.Random) -> None:
         known = list(dict.fromkeys(self.liars.values()))

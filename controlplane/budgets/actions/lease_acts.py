@@ -100,10 +100,15 @@ def expire_lost(*, now: datetime) -> int:
     counts_at = {lease.pk: _expired_at(lease) for lease in leases}
     over = [lease for lease in leases if wanted[lease.pk] and _expired_at(lease) + wanted[lease.pk] < now]
     if over:
-        _end(over, {lease.pk: _left(lease) for lease in over}, counts_at, by="", reason="", now=now)
+        end_leases(over, counts_at=counts_at, now=now)
         log.info("leases.expired", leases=len(over))
         live.changed("budgets")
     return len(over)
+
+
+def end_leases(leases: Sequence[Lease], *, counts_at: dict[int, datetime], now: datetime) -> None:
+    """End locked leases of lost holders: all that is left of them is presumed spent, from ``counts_at`` on."""
+    _end(leases, {lease.pk: _left(lease) for lease in leases}, counts_at, by="", reason="", now=now)
 
 
 def _that_can_expire(now: datetime) -> dict[int, timedelta]:

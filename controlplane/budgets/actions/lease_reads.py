@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import dict_row
@@ -180,6 +181,14 @@ def _open(
         carried=extra if extra != row.carried else None,
         stood=Stood(row.settled, row.denied, row.overage, row.corrected),
     )
+
+
+async def floors_of(connection: AsyncConnection[Any], incarnations: Iterable[UUID]) -> dict[UUID, int]:
+    """Return up to which number leases of incarnations have been folded; of those of which none was, nothing."""
+    found = await connection.execute(
+        b"SELECT incarnation, number FROM budgets_leasefloor WHERE incarnation = ANY(%s::uuid[])", [ids(incarnations)]
+    )
+    return dict(await found.fetchall())
 
 
 async def count_holders(

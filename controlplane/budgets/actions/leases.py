@@ -18,6 +18,7 @@ from controlplane.budgets.actions.lease_reads import (
     Terms,
     accounts_in,
     count_holders,
+    floors_of,
     open_accounts,
     opened,
     rows_of,
@@ -30,6 +31,7 @@ from controlplane.budgets.actions.lease_writes import store
 from controlplane.budgets.schemas import LeaseAnswer, LeaseReport, Told
 from controlplane.domain.excess import drop_excessive, is_excessive, refusal
 from controlplane.domain.leases import (
+    Denial,
     LeaseKey,
     OpenAccount,
     OpenLease,
@@ -40,6 +42,7 @@ from controlplane.domain.leases import (
 from controlplane.domain.ledger import stand_of
 from controlplane.domain.periods import Period, period_of
 from controlplane.domain.plain import Asked, LeaseRow, Path, merge_plainly
+from controlplane.domain.retention import is_folded
 
 
 class Held(NamedTuple):
@@ -115,7 +118,7 @@ async def merge_held(
         elif key in excessive:
             said = refusal(report, "excessive", never=False, ttl_ms=ttl_ms)
         else:
-            said = refusal(report, "unknown", never=key in refused, ttl_ms=ttl_ms)
+            said = refusal(report, refused.get(key, "unknown"), never=key in refused, ttl_ms=ttl_ms)
         answers[place] = LeaseAnswer(report.number, *said)
     await store(connection, leases, stood, paths, accounts, now)
     return [answers[place] for place in range(len(held.told))]
@@ -157,13 +160,19 @@ async def _accounts_of(
 
 async def _open_new(
     connection: AsyncConnection[Any], reports: Iterable[LeaseReport], terms: Mapping[int, Terms], now: datetime
-) -> tuple[dict[LeaseKey, OpenLease], set[LeaseKey]]:
-    """Return the leases of which is heard for the first time, and those that can't be opened."""
+) -> tuple[dict[LeaseKey, OpenLease], dict[LeaseKey, Denial]]:
+    """Return the leases of which is heard for the first time, and why others can't be opened."""
     new = {(report.incarnation, report.number): report for report in reports if not is_excessive(report, None)}
     if not new:
-        return {}, set()
+        return {}, {}
     budgets = {key: each.budget for key, each in terms.items()}
-    refused = {key for key, report in new.items() if not may_touch(report, budgets)}
+    floors = await floors_of(connection, {incarnation for incarnation, _ in new})
+    refused: dict[LeaseKey, Denial] = {}
+    for key, report in new.items():
+        if is_folded(report, floors):
+            refused[key] = "closed"
+        elif not may_touch(report, budgets):
+            refused[key] = "unknown"
     opening = {key: report for key, report in new.items() if key not in refused}
     periods = {budget: period_of(budgets[budget].rule, now) for report in opening.values() for budget in report.budgets}
     accounts = await _ensure_accounts(connection, periods)

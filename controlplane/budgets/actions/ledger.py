@@ -27,8 +27,8 @@ _PROVING = 7_206_001  # the advisory lock of a proof at an operator's word
 _SLOT_S_PER_DAY = 86_400 // ROLLING_SLOTS
 
 # Sums are numeric: a proof must not fail on counters that a bigint can't hold, it must tell of them.
-# Entries of a lease speak of the lease and, unless they carry it forward, of the accounts on its path. Entries without an
-# incarnation carry accounts forward.
+# Entries of a lease speak of the lease and, unless they carry it forward or fold it, of the accounts on its path. Entries without
+# an incarnation carry accounts forward. A lease that was folded has no row, and its older entries may be carried already.
 _SUMS = """
 CREATE TEMPORARY TABLE proof_lease ON COMMIT DROP AS
 SELECT incarnation, number, min(path) AS path, min(opened_at) AS opened_at, sum(granted_nusd) AS granted_nusd,
@@ -36,14 +36,14 @@ SELECT incarnation, number, min(path) AS path, min(opened_at) AS opened_at, sum(
        sum(corrected_nusd) AS corrected_nusd, sum(presumed_nusd) AS presumed_nusd,
        sum(denied_calls) AS denied_calls, sum(false_denied_calls) AS false_denied_calls,
        sum(overage_nusd) AS overage_nusd, bool_or(closes) AS closed
-FROM budgets_ledgerentry WHERE incarnation IS NOT NULL GROUP BY incarnation, number;
+FROM budgets_ledgerentry WHERE incarnation IS NOT NULL GROUP BY incarnation, number HAVING NOT bool_or(kind = 'fold');
 
 CREATE TEMPORARY TABLE proof_charge ON COMMIT DROP AS
 SELECT account_id, counts_at, opened_at, settled_nusd + greatest(0, presumed_nusd) AS added,
        corrected_nusd + greatest(0, -presumed_nusd) AS taken_back, denied_calls, false_denied_calls, presumed_nusd,
        overage_nusd, corrected_nusd
 FROM budgets_ledgerentry AS entry CROSS JOIN unnest(entry.path) AS account_id
-WHERE incarnation IS NULL OR kind <> 'carry';
+WHERE incarnation IS NULL OR kind NOT IN ('carry', 'fold');
 """
 
 _LEASES = """
@@ -89,23 +89,28 @@ _ACCOUNT_FIELDS = ("outstanding", "settled", "denied", "false_denied", "presumed
 
 _SLOTS = f"""
 WITH rolling AS (
-    SELECT account.id, make_interval(secs => {_SLOT_S_PER_DAY} * budget.period_days) AS length
+    SELECT account.id, make_interval(secs => {_SLOT_S_PER_DAY} * budget.period_days) AS length,
+           coalesce(slots_since, '-infinity') AS since
     FROM budgets_account AS account JOIN budgets_budget AS budget ON budget.id = account.budget_id
     WHERE budget.period_kind = 'rolling'
+), kept AS (
+    SELECT slot.* FROM budgets_accountslot AS slot LEFT JOIN rolling ON rolling.id = account_id
+    WHERE since IS NULL OR starts_at >= since
 ), proof AS (
     SELECT account_id, starts_at, sum(amount) AS settled_nusd
     FROM (
-        SELECT account_id, date_bin(length, counts_at, 'epoch') AS starts_at, added AS amount
+        SELECT account_id, since, date_bin(length, counts_at, 'epoch') AS starts_at, added AS amount
         FROM proof_charge JOIN rolling ON rolling.id = account_id WHERE added <> 0
         UNION ALL
-        SELECT account_id, date_bin(length, opened_at, 'epoch'), -taken_back
+        SELECT account_id, since, date_bin(length, opened_at, 'epoch'), -taken_back
         FROM proof_charge JOIN rolling ON rolling.id = account_id WHERE taken_back <> 0
     ) AS charges
+    WHERE starts_at >= since
     GROUP BY account_id, starts_at
 )
 SELECT coalesce(slot.account_id, proof.account_id) || ' from ' || coalesce(slot.starts_at, proof.starts_at) AS name,
        ARRAY[coalesce(proof.settled_nusd, 0)] AS entries, ARRAY[coalesce(slot.settled_nusd, 0)]::numeric[] AS stored
-FROM budgets_accountslot AS slot FULL JOIN proof USING (account_id, starts_at)
+FROM kept AS slot FULL JOIN proof USING (account_id, starts_at)
 """  # noqa: S608
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection, AsyncCursor
 
 from controlplane.columns import ids, moments, optional, plain, texts
 from controlplane.fleet.schemas import Sighting
+from controlplane.problems import Ended, Invalid, Problem
 
 _LONGEST_AGE_MS = 366 * 86_400_000
+_OVER = "This incarnation was silent for so long that it was given up: nothing of the sync counts. Begin as a new one."
+_FOREIGN = "The sync can't be written: this incarnation speaks with a key of another scope"
 
 
 def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
@@ -32,11 +36,11 @@ class Touched:
         self._cursor = cursor
         self.late = False  # whether some rows could only be locked when the answer had come
 
-    async def acked(self) -> list[int]:
-        """Return, for each sighting, the number of the last window that had been acknowledged before it.
+    async def acked(self) -> list[int | Problem]:
+        """Return, for each sighting, the number of the last window that had been acknowledged before it, or why it is refused.
 
-        ``ValueError`` when an incarnation was first heard of from a key of another scope: whoever learns its name, from a trace
-        say, can't speak for it.
+        ``Ended`` when its incarnation was silent for so long that it was forgotten, ``Invalid`` when it was first heard of from a key
+        of another scope: whoever learns its name, from a trace say, can't speak for it.
         """
         acked = await self._places()
         new = [place for place in range(len(self._sightings)) if place not in acked]
@@ -46,9 +50,18 @@ class Touched:
             await _insert(self._connection, sightings)
             late = Touched(self._connection, sightings, await _send(self._connection, sightings))
             acked |= {new[place]: number for place, number in (await late._places()).items()}
-        if len(acked) < len(self._sightings):
-            raise ValueError("this incarnation speaks with a key of another scope")
-        return [acked[place] for place in range(len(self._sightings))]
+        if len(acked) == len(self._sightings):
+            return [acked[place] for place in range(len(self._sightings))]
+        ended = await self._ended([self._sightings[place].incarnation for place in new if place not in acked])
+        return [
+            acked[place] if place in acked else Ended(_OVER) if seen.incarnation in ended else Invalid(_FOREIGN)
+            for place, seen in enumerate(self._sightings)
+        ]
+
+    async def _ended(self, incarnations: Sequence[UUID]) -> set[UUID]:
+        query = b"SELECT incarnation FROM fleet_endedinstance WHERE incarnation = ANY(%s::uuid[])"
+        found = await self._connection.execute(query, [ids(incarnations)])
+        return {name for (name,) in await found.fetchall()}
 
     async def _places(self) -> dict[int, int]:
         return {place - 1: number for place, number in await self._cursor.fetchall()}
@@ -128,6 +141,7 @@ async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting
         SELECT incarnation, key_id, scope_id, app, host, pid, sdk, 0, 0, '', '', '', 0, 0, 0, 0, seen_at, seen_at, 0
         FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::timestamptz[])
              AS seen (incarnation, key_id, scope_id, app, host, pid, sdk, seen_at)
+        WHERE NOT EXISTS (SELECT FROM fleet_endedinstance AS ended WHERE ended.incarnation = seen.incarnation)
         ORDER BY incarnation
         ON CONFLICT (incarnation) DO NOTHING
         """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 
 import orjson
 from django.db import connection, transaction
@@ -16,6 +17,7 @@ from controlplane.tenancy.models import SdkKey
 
 # One publication at a time, so that revisions commit in the order of their numbers and no snapshot misses a change.
 _LOCK = 7_365_201
+SNAPSHOTS_KEPT = timedelta(days=35)
 
 
 @transaction.atomic
@@ -79,3 +81,10 @@ def _store(intent: Intent, scope: TenantNode | None, revision: Revision | None) 
     Snapshot.objects.create(
         scope_id=scope.id if scope else None, revision=revision, etag=hashlib.sha256(body).hexdigest(), body=body
     )
+
+
+def forget_snapshots(*, now: datetime) -> int:
+    """Delete snapshots that were replaced long ago; return how many. The newest of a scope is served however old it is."""
+    newest = Snapshot.objects.order_by("scope_id", "-id").distinct("scope_id").values("pk")
+    deleted, _ = Snapshot.objects.filter(created_at__lt=now - SNAPSHOTS_KEPT).exclude(pk__in=newest).delete()
+    return deleted
