@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from controlplane.problems import Invalid, Problem
 from tidegate.core.price import parse_usd
@@ -44,3 +45,21 @@ class Form:
         if not text.isdecimal() or len(text) > 18:
             raise Invalid("A number is not readable.", errors={name: "must be a whole number"})
         return int(text)
+
+    def moment(self, name: str) -> datetime | None:
+        """Read a time as browsers send it, ``2026-11-25T14:00``, in UTC; ``None`` when it is empty, ``Invalid`` names it."""
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise Invalid("A time is not readable.", errors={name: "must be like 2026-11-25T14:00"}) from None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def due_moment(self, name: str) -> datetime:
+        """Read a time that must be said; ``Invalid`` names it."""
+        moment = self.moment(name)
+        if moment is None:
+            raise Invalid("A time is missing.", errors={name: "is missing"})
+        return moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from controlplane.domain.rollout import RingPlan
@@ -36,7 +36,7 @@ def wish_of(form: Form) -> Wish:
         rings=_rings(form) if form.text("rings") else (),
         alpha=_number(form, "alpha", 0.01) or 0.01,
         max_error_rate=_percentage(form, "max_error_rate"),
-        starts_at=moment_of(form, "starts_at"),
+        starts_at=form.moment("starts_at"),
     )
 
 
@@ -59,18 +59,6 @@ def document_of(form: Form, name: str) -> Any:
         return json.loads(form.text(name))
     except ValueError as error:
         raise Invalid("A document is not readable.", errors={name: f"is not JSON: {error}"}) from None
-
-
-def moment_of(form: Form, name: str) -> datetime | None:
-    """Read a time in UTC as browsers send it: ``2026-11-25T14:00``."""
-    text = form.text(name)
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid("A time is not readable.", errors={name: "must be like 2026-11-25T14:00"}) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _rings(form: Form) -> tuple[RingPlan, ...]:

@@ -38,14 +38,9 @@ from controlplane.domain.alert_groups import Grouping
 from controlplane.domain.alerts import NoData, Timing
 from controlplane.paging import newest_first
 from controlplane.tenancy.bearer import asker
-from controlplane.tenancy.models import Tenant
-from controlplane.tenancy.queries import Asker, tenant_seen_by
+from controlplane.tenancy.queries import tenant_if_named
 
 router = Router(tags=["alerts"])
-
-
-def _owner(who: Asker, slug: str | None) -> Tenant | None:
-    return tenant_seen_by(who, slug) if slug else None
 
 
 @router.get("/alerts/", response=AlertList)
@@ -77,7 +72,7 @@ def put_rule(request: HttpRequest, body: RuleIn) -> Any:
     for name in ("channels", "escalate_to"):
         fields[name] = [queries.channel_seen_by(who, number) for number in fields[name]]
     fields["inhibited_by"] = [queries.rule_seen_by(who, body.tenant, slug) for slug in body.inhibited_by]
-    rule = configuring.put_rule(by=who, tenant=_owner(who, body.tenant), **fields)
+    rule = configuring.put_rule(by=who, tenant=tenant_if_named(who, body.tenant), **fields)
     return queries.rule_seen_by(who, body.tenant, rule.slug)
 
 
@@ -94,7 +89,7 @@ def backtest(request: HttpRequest, body: BacktestIn) -> Any:
     """Tell when such a rule would have fired in the last days."""
     timing = Timing(body.for_s, body.keep_firing_s, NoData.OK)
     who = asker(request)
-    eyes = past.eyes_of(who, _owner(who, body.tenant))
+    eyes = past.eyes_of(who, tenant_if_named(who, body.tenant))
     tried = past.try_on_past(eyes, body.kind, body.spec, timing, timezone.now(), body.days)
     episodes = [
         {"label": track.label, "begins": begins, "ends": ends}
@@ -115,7 +110,7 @@ def create_channel(request: HttpRequest, body: ChannelIn) -> Any:
     """Make a channel; the secret of a webhook is shown once."""
     who = asker(request)
     fields = body.model_dump(exclude={"tenant"})
-    return Status(201, configuring.create_channel(by=who, tenant=_owner(who, body.tenant), **fields))
+    return Status(201, configuring.create_channel(by=who, tenant=tenant_if_named(who, body.tenant), **fields))
 
 
 @router.put("/alerts/channels/{int:number}/grouping", response=ChannelOut)
@@ -161,7 +156,7 @@ def create_silence(request: HttpRequest, body: SilenceIn) -> Any:
     who, now = asker(request), timezone.now()
     silence = configuring.create_silence(
         by=who,
-        tenant=_owner(who, body.tenant),
+        tenant=tenant_if_named(who, body.tenant),
         rule=queries.rule_seen_by(who, body.tenant, body.rule) if body.rule else None,
         label=body.label,
         starts_at=body.starts_at or now,
@@ -192,7 +187,7 @@ def list_slos(request: HttpRequest) -> Any:
 def put_slo(request: HttpRequest, body: SloIn) -> Any:
     """Make a service level, or change the one of that tenant and slug."""
     who = asker(request)
-    return configuring.put_slo(by=who, tenant=_owner(who, body.tenant), **body.model_dump(exclude={"tenant"}))
+    return configuring.put_slo(by=who, tenant=tenant_if_named(who, body.tenant), **body.model_dump(exclude={"tenant"}))
 
 
 @router.get("/slos/{slug}/", response=SloStanding)

@@ -13,8 +13,7 @@ from controlplane.policy import queries
 from controlplane.policy.actions import breakers, policies, revisions
 from controlplane.policy.models import Revision
 from controlplane.tenancy.bearer import asker
-from controlplane.tenancy.models import Tenant
-from controlplane.tenancy.queries import Asker, tenant_seen_by
+from controlplane.tenancy.queries import Asker, tenant_if_named, tenant_seen_by
 
 router = Router(tags=["policy"])
 
@@ -108,15 +107,11 @@ def delete_installation_policy(request: HttpRequest, route: str) -> Any:
     return Status(204, None)
 
 
-def _tenant(who: Asker, slug: str | None) -> Tenant | None:
-    return tenant_seen_by(who, slug) if slug else None
-
-
 @router.post("/tenants/{slug}/routes/{route}/breaker", response=OverrideOut)
 def set_breaker(request: HttpRequest, slug: str, route: str, body: BreakerIn) -> Any:
     """Force the breakers of a tenant's route open or closed, or hand them back with ``auto``."""
     who = asker(request)
-    return breakers.set_mode(by=who, tenant=_tenant(who, slug), route=route, mode=body.mode, reason=body.reason)
+    return breakers.set_mode(by=who, tenant=tenant_if_named(who, slug), route=route, mode=body.mode, reason=body.reason)
 
 
 @router.post("/routes/{route}/breaker", response=OverrideOut)
@@ -129,7 +124,7 @@ def set_installation_breaker(request: HttpRequest, route: str, body: BreakerIn) 
 def reset_breaker(request: HttpRequest, slug: str, route: str) -> Any:
     """Make every client start a tenant's breakers of a route afresh."""
     who = asker(request)
-    return breakers.reset(by=who, tenant=_tenant(who, slug), route=route)
+    return breakers.reset(by=who, tenant=tenant_if_named(who, slug), route=route)
 
 
 @router.post("/routes/{route}/breaker/reset", response=OverrideOut)

@@ -14,7 +14,7 @@ from controlplane.rollouts import queries
 from controlplane.rollouts.actions import deployments, freezes
 from controlplane.rollouts.models import Deployment, Freeze
 from controlplane.tenancy.bearer import asker
-from controlplane.tenancy.queries import tenant_seen_by
+from controlplane.tenancy.queries import tenant_if_named
 
 router = Router(tags=["rollouts"])
 
@@ -120,7 +120,7 @@ def create_deployment(request: HttpRequest, body: DeploymentIn) -> Any:
         routes=tuple(body.routes), unit=body.unit, method=body.method, salt=body.salt, window_s=body.window_s,
         schema=body.config_schema, needs_approval=body.needs_approval, notify=tuple(body.notify),
     )  # fmt: skip
-    tenant = tenant_seen_by(who, body.tenant) if body.tenant else None
+    tenant = tenant_if_named(who, body.tenant)
     return Status(201, deployments.create_deployment(by=who, slug=body.slug, tenant=tenant, description=description))
 
 
@@ -183,7 +183,7 @@ def list_freezes(request: HttpRequest) -> Any:
 def create_freeze(request: HttpRequest, body: FreezeIn) -> Any:
     """Let no rollout go on for a while. Rolling back always may."""
     who = asker(request)
-    tenant = tenant_seen_by(who, body.tenant) if body.tenant else None
+    tenant = tenant_if_named(who, body.tenant)
     made = freezes.add_freeze(by=who, tenant=tenant, starts_at=body.starts_at, ends_at=body.ends_at, reason=body.reason)
     return Status(201, made)
 

@@ -142,7 +142,7 @@ def list_tenants(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any
 def create_tenant(request: HttpRequest, body: TenantIn) -> Any:
     """Create a tenant, under ``parent`` if one is named."""
     who = asker(request)
-    parent = queries.tenant_seen_by(who, body.parent) if body.parent else None
+    parent = queries.tenant_if_named(who, body.parent)
     return Status(201, tenants.create_tenant(by=who, slug=body.slug, name=body.name, parent=parent))
 
 
@@ -216,7 +216,7 @@ def list_tokens(request: HttpRequest, cursor: str = "", limit: int = 50) -> Any:
 def create_token(request: HttpRequest, body: TokenIn) -> Any:
     """Create an operator token; it is told once."""
     who = asker(request)
-    tenant = queries.tenant_seen_by(who, body.tenant) if body.tenant else None
+    tenant = queries.tenant_if_named(who, body.tenant)
     token, text = tokens.create_token(by=who, name=body.name, role=body.role, tenant=tenant)
     return Status(201, {"id": token.pk, "token": text})
 

@@ -60,6 +60,11 @@ def tenant_seen_by(asker: Asker, slug: str) -> Tenant:
     return tenant
 
 
+def tenant_if_named(asker: Asker, slug: str | None) -> Tenant | None:
+    """Return the tenant of a slug, as ``tenant_seen_by``; ``None`` where none is named: the installation's own is meant."""
+    return tenant_seen_by(asker, slug) if slug else None
+
+
 def slugs_seen_by(asker: Asker) -> list[str] | None:
     """Return the slugs in the asker's scope, archived ones included, or ``None`` for no restriction.
 

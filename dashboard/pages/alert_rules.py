@@ -9,6 +9,7 @@ from controlplane.alerting.models import Rule
 from controlplane.domain.alerts import ON, State
 from controlplane.telemetry import queries as telemetry
 from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import Asker
 from dashboard.alert_words import KINDS, SEVERITIES
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
@@ -82,7 +83,7 @@ class Drawn:
 
 def build_edit(asking: Asking, params: Params) -> Context:
     asking.asker.must(Role.OPERATOR)
-    rule = named(asking, params.value("rule")) if params.value("rule") else None
+    rule = named(asking.asker, params.value("rule")) if params.value("rule") else None
     kind = params.value("kind") if params.value("kind") in FIELDS else rule.kind if rule else "threshold"
     same = rule if rule is not None and rule.kind == kind else None
     owner = rule.tenant.slug if rule and rule.tenant else params.value("tenant")
@@ -112,10 +113,10 @@ def build_edit(asking: Asking, params: Params) -> Context:
     }
 
 
-def named(asking: Asking, name: str) -> Rule:
+def named(asker: Asker, name: str) -> Rule:
     """Return the rule of a full name: ``tenant/slug``, the installation's without a tenant."""
     owner, _, slug = name.partition("/")
-    return queries.rule_seen_by(asking.asker, owner or None, slug)
+    return queries.rule_seen_by(asker, owner or None, slug)
 
 
 def _drawn(rule: Rule | None, field: Field, asking: Asking) -> Drawn:

@@ -84,7 +84,7 @@ def _detail(asking: Asking, params: Params, name: str) -> Context:
     return {
         "own": own,
         "known": True,
-        "owner": tenancy.tenant_seen_by(asking.asker, owner) if owner else None,
+        "owner": tenancy.tenant_if_named(asking.asker, owner),
         "route": route,
         "effective": effective,
         "effective_parts": parts_of(effective),

@@ -15,6 +15,7 @@ from controlplane.alerting.models import Rule, RuleKind, Slo, SloKind
 from controlplane.alerting.standings import Standing, burn_course, pair_course, standing_of
 from controlplane.domain.slo import BURNS, Burn, can_fire
 from controlplane.tenancy.models import Role
+from controlplane.tenancy.queries import Asker
 from dashboard import figures
 from dashboard.asking import Asking
 from dashboard.changes import changes_since
@@ -203,17 +204,23 @@ PAGE = Page(
 )
 
 
+def named(asker: Asker, name: str) -> Slo:
+    """Return the service level of a full name: ``tenant/slug``, the installation's without a tenant."""
+    owner, _, slug = name.partition("/")
+    return queries.slo_seen_by(asker, owner or None, slug)
+
+
 def build_edit(asking: Asking, params: Params) -> Context:
     asking.asker.must(Role.OPERATOR)
-    owner, _, slug = params.value("slo").partition("/")
-    slo = queries.slo_seen_by(asking.asker, owner or None, slug) if params.value("slo") else None
+    name = params.value("slo")
+    slo = named(asking.asker, name) if name else None
     return {
         "title": slo.name if slo else "New service level",
         "slo": slo,
         "objective": f"{slo.objective * 100:g}" if slo else "99",
         "threshold": f"{slo.threshold:g}" if slo and slo.threshold is not None else "",
         "kinds": KINDS,
-        "owner": owner or params.value("tenant"),
+        "owner": name.partition("/")[0] or params.value("tenant"),
         "may_all": asking.asker.tenant is None,
     }
 

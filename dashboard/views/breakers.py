@@ -28,7 +28,7 @@ def take_in_hand(request: HttpRequest) -> HttpResponse:
 
     def do(form: Form) -> str:
         owner = form.text("tenant")
-        tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
+        tenant = tenancy.tenant_if_named(asker, owner)
         route, mode, reason = form.text("route"), form.text("do"), form.text("reason")
         if mode == "reset":
             actions.reset(by=asker, tenant=tenant, route=route, reason=reason)

@@ -164,13 +164,12 @@ def create(request: HttpRequest) -> HttpResponse:
 
 def _create(asker: Asker, form: Form, row: str) -> Budget:
     """Create the budget of one row of the form; what is wrong is named by the fields of the row."""
-    owner = form.text("tenant")
     period = period_of_form(form, row)
     carries = not row or period["kind"] == "calendar"
     try:
         return actions.create_budget(
             by=asker,
-            tenant=tenancy.tenant_seen_by(asker, owner) if owner else None,
+            tenant=tenancy.tenant_if_named(asker, form.text("tenant")),
             slug=f"{form.text('slug')}-{suffix_of(period)}" if row else form.text("slug"),
             amount_nusd=form.nusd(f"amount_usd{row}"),
             period=period,

@@ -18,7 +18,7 @@ def put(request: HttpRequest, slug: str = "") -> HttpResponse:
     """Say whether what a tenant's callers say is kept, or what all of them do."""
     asker = asker_behind(request)
     asker.must(Role.ADMIN)
-    tenant = queries.tenant_seen_by(asker, slug) if slug else None
+    tenant = queries.tenant_if_named(asker, slug)
 
     def do(form: Form) -> str:
         keeps = form.text("keeps")

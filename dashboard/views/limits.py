@@ -84,7 +84,7 @@ def put(request: HttpRequest) -> HttpResponse:
 
     def do(form: Form) -> str:
         owner, route = form.text("tenant"), form.text("route")
-        tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
+        tenant = tenancy.tenant_if_named(asker, owner)
         _put(form, by=asker, tenant=tenant, route=route)
         say(request, f"{name_of(owner, route)} is in force. Clients obey within a second.")
         return _address(name_of(owner, route))
@@ -99,7 +99,7 @@ def delete(request: HttpRequest) -> HttpResponse:
 
     def do(_form: Form) -> str:
         owner, route = split(name)
-        tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
+        tenant = tenancy.tenant_if_named(asker, owner)
         actions.delete_policy(by=asker, tenant=tenant, route=route)
         say(request, f"{name} is deleted: what it inherits is in force.")
         return _address(name)

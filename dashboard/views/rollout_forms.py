@@ -94,8 +94,7 @@ def create_deployment(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        owner = form.text("tenant")
-        tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
+        tenant = tenancy.tenant_if_named(asker, form.text("tenant"))
         description = deployments.Description(
             routes=tuple(form.text("routes").replace(",", " ").split()),
             unit=form.text("unit"),

@@ -15,7 +15,6 @@ from controlplane.rollouts.actions import rollouts as actions
 from controlplane.rollouts.models import Rollout
 from controlplane.tenancy import queries as tenancy
 from dashboard.forms import Form
-from dashboard.rollout_form import moment_of
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind
 
@@ -66,15 +65,12 @@ def freeze(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        owner, now = form.text("tenant"), timezone.now()
-        ends_at = moment_of(form, "ends_at")
-        if ends_at is None:
-            raise Invalid("A freeze has an end.", errors={"ends_at": "is missing"})
+        now = timezone.now()
         made = freezes.add_freeze(
             by=asker,
-            tenant=tenancy.tenant_seen_by(asker, owner) if owner else None,
-            starts_at=moment_of(form, "starts_at") or now,
-            ends_at=ends_at,
+            tenant=tenancy.tenant_if_named(asker, form.text("tenant")),
+            starts_at=form.moment("starts_at") or now,
+            ends_at=form.due_moment("ends_at"),
             reason=form.text("reason"),
         )
         say(request, f"Nothing goes on until {made.ends_at:%Y-%m-%d %H:%M} UTC. Rolling back always may.")

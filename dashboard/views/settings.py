@@ -8,17 +8,11 @@ from django.urls import reverse
 
 from controlplane.tenancy import queries
 from controlplane.tenancy.actions import demo, keys, operators, tokens
-from controlplane.tenancy.models import Role, Tenant
-from controlplane.tenancy.queries import Asker
+from controlplane.tenancy.models import Role
 from dashboard.figures import some
 from dashboard.forms import Form
 from dashboard.views.acts import Secret, acting, say, submit
 from dashboard.views.show import asker_behind
-
-
-def _scope(asker: Asker, form: Form) -> Tenant | None:
-    slug = form.text("tenant")
-    return queries.tenant_seen_by(asker, slug) if slug else None
 
 
 @acting
@@ -31,7 +25,7 @@ def create_operator(request: HttpRequest) -> HttpResponse:
             username=form.text("username"),
             password=request.POST.get("password", ""),
             role=form.text("role"),
-            tenant=_scope(asker, form),
+            tenant=queries.tenant_if_named(asker, form.text("tenant")),
         )
         say(request, f"{operator.username} may sign in.")
         return reverse("settings")
@@ -60,7 +54,10 @@ def create_token(request: HttpRequest) -> HttpResponse:
 
     def do(form: Form) -> Secret:
         token, text = tokens.create_token(
-            by=asker, name=form.text("name"), role=form.text("role"), tenant=_scope(asker, form)
+            by=asker,
+            name=form.text("name"),
+            role=form.text("role"),
+            tenant=queries.tenant_if_named(asker, form.text("tenant")),
         )
         return Secret(f"Token {token.name}", text)
 

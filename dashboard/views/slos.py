@@ -9,22 +9,16 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from controlplane.alerting import queries
 from controlplane.alerting.actions import configuring
 from controlplane.alerting.models import RuleKind, Slo
 from controlplane.problems import Invalid
 from controlplane.tenancy import queries as tenancy
 from controlplane.tenancy.models import Role
-from controlplane.tenancy.queries import Asker
 from dashboard.forms import Form
+from dashboard.pages.slos import named
 from dashboard.rule_forms import number
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind
-
-
-def _named(asker: Asker, name: str) -> Slo:
-    owner, _, slug = name.partition("/")
-    return queries.slo_seen_by(asker, owner or None, slug)
 
 
 @acting
@@ -35,9 +29,8 @@ def put(request: HttpRequest) -> HttpResponse:
 
     @transaction.atomic
     def do(form: Form) -> str:
-        owner = form.text("tenant")
-        tenant = tenancy.tenant_seen_by(asker, owner) if owner else None
-        before = _named(asker, known) if known else None
+        tenant = tenancy.tenant_if_named(asker, form.text("tenant"))
+        before = named(asker, known) if known else None
         slug = before.slug if before else form.text("slug")
         if before is None and Slo.objects.filter(tenant=tenant, slug=slug, archived_at=None).exists():
             raise Invalid("There is a service level of that name already.", errors={"slug": "is taken"})
@@ -69,7 +62,7 @@ def archive(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        slo = _named(asker, form.text("slo"))
+        slo = named(asker, form.text("slo"))
         configuring.archive_slo(by=asker, slo=slo, now=timezone.now())
         say(request, f"{slo.name} is measured no more.")
         return reverse("slos")

@@ -44,12 +44,11 @@ def create(request: HttpRequest) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(form: Form) -> str:
-        parent = form.text("parent")
         tenant = actions.create_tenant(
             by=asker,
             slug=form.text("slug"),
             name=form.text("name") or form.text("slug"),
-            parent=queries.tenant_seen_by(asker, parent) if parent else None,
+            parent=queries.tenant_if_named(asker, form.text("parent")),
         )
         say(request, f"{tenant.name} is there. Make it a key, and its callers can connect.")
         return _address(tenant)
