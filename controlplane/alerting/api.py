@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Router, Status
+from pydantic import AwareDatetime
 
 from controlplane.alerting import past, queries, standings
 from controlplane.alerting.actions import configuring, delivering, grouping
@@ -50,7 +50,7 @@ def list_alerts(request: HttpRequest, every: bool = False) -> Any:
 
 
 @router.post("/alerts/{int:number}/acknowledge", response=AlertOut)
-def acknowledge(request: HttpRequest, number: int, until: datetime | None = None) -> Any:
+def acknowledge(request: HttpRequest, number: int, until: AwareDatetime | None = None) -> Any:
     """Say that somebody looks after an alert, until it is over or until that time."""
     who = asker(request)
     alert = queries.alert_seen_by(who, number)

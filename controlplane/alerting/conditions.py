@@ -30,6 +30,7 @@ from controlplane.domain.presence import presence_of
 from controlplane.domain.rollout import OPEN
 from controlplane.domain.slo import BURNS, burns
 from controlplane.fleet import queries as fleet
+from controlplane.problems import NotFound
 from controlplane.rollouts import queries as rollouts
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Measured
@@ -171,7 +172,10 @@ def _burning(asker: Asker, spec: BurnRateSpec, now: datetime) -> list[Finding]:
 
 
 def _standings(asker: Asker, budget: str, now: datetime) -> list[budgets.Standing]:
-    return [each for each in budgets.standings(asker, now) if not budget or each.budget.slug == budget]
+    found = [each for each in budgets.standings(asker, now) if not budget or each.budget.slug == budget]
+    if budget and not found:
+        raise NotFound(f"There is no budget {budget!r} that the rule may see.")
+    return found
 
 
 def _forecast(asker: Asker, spec: ForecastSpec, now: datetime) -> list[Finding]:

@@ -171,10 +171,11 @@ class DeliveryStatus(models.TextChoices):
 class Delivery(models.Model):
     """One notification to one channel: written in the transaction of the change, sent after it, once.
 
-    Without a change it is of a group (then it has mentions), of a rollout, or somebody's test of the channel.
+    Without a change it is of a group (then it has mentions), of a rollout, somebody's test of the channel, or of an alert that is
+    forgotten: the log outlives what it tells of.
     """
 
-    change = models.ForeignKey(Change, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries")
+    change = models.ForeignKey(Change, on_delete=models.SET_NULL, null=True, blank=True, related_name="deliveries")
     channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="deliveries")
     body = models.JSONField()
     status = models.CharField(max_length=8, choices=DeliveryStatus.choices, default=DeliveryStatus.WAITING)

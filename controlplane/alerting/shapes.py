@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ninja import Field, Schema
+from pydantic import AwareDatetime
 
 from controlplane.alerting import past
 from controlplane.alerting.models import Alert, Delivery, Rule, Silence
@@ -224,12 +225,12 @@ class SilenceIn(Schema):
     tenant: str | None = None
     rule: str | None = None
     label: str = "*"
-    starts_at: datetime | None = None
-    ends_at: datetime
+    starts_at: AwareDatetime | None = None
+    ends_at: AwareDatetime
     reason: str
     kind: Literal["silence", "maintenance"] = "silence"
     repeats: Literal["", "day", "week"] = ""
-    repeats_until: datetime | None = None
+    repeats_until: AwareDatetime | None = None
 
 
 class SilenceOut(_Owned):

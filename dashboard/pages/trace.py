@@ -8,6 +8,7 @@ from typing import Any
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.models import Span
 from dashboard.asking import Asking
+from dashboard.beside import beside
 from dashboard.happened import Happened, happened
 from dashboard.page import Context, Page, Params
 from dashboard.said import turns_of
@@ -95,74 +96,6 @@ ONE = Page(
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """What both traces did at one place in the tree: ``a`` and ``b`` are ``(spans, duration, tokens, cost, errors)``."""
-
-    depth: int
-    name: str
-    service: str
-    a: tuple[int, int, int, int, int] | None
-    b: tuple[int, int, int, int, int] | None
-
-    @property
-    def change_us(self) -> int | None:
-        return self.b[1] - self.a[1] if self.a and self.b else None
-
-    @property
-    def tone(self) -> str:
-        if self.a is None or self.b is None:
-            return "info"
-        slower = self.b[1] > self.a[1] * 1.2 and self.b[1] - self.a[1] > 1000
-        quicker = self.a[1] > self.b[1] * 1.2 and self.a[1] - self.b[1] > 1000
-        return "up" if slower else "down" if quicker else ""
-
-
-Place = tuple[str, ...]
-
-
-def _places(found: Waterfall) -> dict[Place, list[Line]]:
-    """Return lines by the names from the top down to them, in the order of the tree."""
-    paths: list[Place] = []
-    places: dict[Place, list[Line]] = {}
-    for line in found.lines:
-        above = paths[line.parent] if line.parent >= 0 else ()
-        path = (*above, f"{line.span.service}\0{line.span.name}")
-        paths.append(path)
-        places.setdefault(path, []).append(line)
-    return places
-
-
-def _told(lines: list[Line] | None) -> tuple[int, int, int, int, int] | None:
-    if not lines:
-        return None
-    return (
-        len(lines),
-        sum(line.span.duration_us for line in lines),
-        sum(line.tokens for line in lines),
-        sum(line.cost_nusd for line in lines),
-        sum(line.errors for line in lines),
-    )
-
-
-def compared(a: Waterfall, b: Waterfall) -> list[Row]:
-    """Return both trees as one: places of ``a`` in its order, what only ``b`` has after its parent's place."""
-    ours, theirs = _places(a), _places(b)
-    rows = []
-    for path in sorted({*ours, *theirs}, key=_order(ours, theirs)):
-        service, _, name = path[-1].partition("\0")
-        rows.append(Row(len(path) - 1, name, service, _told(ours.get(path)), _told(theirs.get(path))))
-    return rows
-
-
-def _order(ours: dict[Place, list[Line]], theirs: dict[Place, list[Line]]) -> Any:
-    """Return a key that puts places in the order of the tree: siblings of the first trace before those of the second alone."""
-    ranks = {path: (0, number) for number, path in enumerate(ours)}
-    for number, path in enumerate(theirs):
-        ranks.setdefault(path, (1, number))
-    return lambda path: tuple(ranks[path[: depth + 1]] for depth in range(len(path)))
-
-
 def build_compare(asking: Asking, params: Params) -> Context:
     ids = [params.value(name).strip().lower() for name in ("a", "b")]
     found = [
@@ -176,7 +109,7 @@ def build_compare(asking: Asking, params: Params) -> Context:
         "b": second,
         "a_sums": _sums(first) if first else {},
         "b_sums": _sums(second) if second else {},
-        "rows": compared(first, second) if first and second else [],
+        "rows": beside(first, second) if first and second else [],
     }
 
 

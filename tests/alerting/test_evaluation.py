@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.alerting import queries, standings
+from controlplane.alerting import conditions, queries, standings
 from controlplane.alerting.actions import configuring, delivering, evaluation
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence
 from controlplane.alerting.senders import signature
@@ -374,3 +374,66 @@ def test_muted_by__a_pattern__knows_of_the_star_alone(pattern: str, label: str, 
     silence = Silence(label=pattern, reason="because")
 
     assert bool(queries.muted_by(label, [silence], [])) is mutes
+
+
+def test_put_rule__a_condition_that_changed__starts_anew_and_leaves_the_log_of_what_was_sent(
+    calls: Calls, channel: Channel
+) -> None:
+    one = rule(channels=[channel])
+    calls(NOW, calls=10, errors=9)
+    look(one)
+
+    rule({**ERRORS, "value": 0.99}, channels=[channel])
+
+    assert not Alert.objects.exists()
+    assert [each.body["event"] for each in queries.deliveries_seen_by(SYSTEM)] == ["firing"]
+    assert delivering.deliver(now=NOW) == 1
+
+
+def test_forget_quiet__what_was_sent_long_ago_of_what_is_forgotten__leaves_the_log(
+    calls: Calls, channel: Channel
+) -> None:
+    one = rule(channels=[channel])
+    calls(NOW, calls=10, errors=9)
+    look(one)
+    delivering.deliver(now=NOW)
+    Delivery.objects.create(channel=channel, body={}, next_at=NOW)  # waits
+    Delivery.objects.update(created_at=NOW)
+
+    evaluation.forget_quiet(now=NOW + timedelta(days=91))
+    assert Delivery.objects.count() == 2
+    rule({**ERRORS, "value": 0.99})
+    evaluation.forget_quiet(now=NOW + timedelta(days=89))
+    assert Delivery.objects.count() == 2
+    evaluation.forget_quiet(now=NOW + timedelta(days=91))
+    assert [each.status for each in Delivery.objects.all()] == ["waiting"]
+
+
+def test_evaluate__something_unforeseen__is_an_error_that_people_are_told_of(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rule(channels=[channel])
+
+    def broken(*_: object) -> None:
+        raise OverflowError("nobody thought of that")
+
+    monkeypatch.setattr(conditions, "findings_of", broken)
+
+    assert look(one) == {"": "error"}
+    assert Delivery.objects.get().body["summary"] == "Something went wrong here: OverflowError."
+
+
+@pytest.mark.parametrize("kind", ["forecast", "budget"])
+def test_evaluate__a_budget_that_there_is_not__is_an_error(kind: str) -> None:
+    one = rule({"budget": "typo"}, kind)
+
+    assert look(one) == {"": "error"}
+    assert "no budget 'typo'" in one.alerts.get().summary
+
+
+@pytest.mark.parametrize("more", [{"threshold": 1e308}, {"route": "r" * 65}, {"model": "m" * 121}])
+def test_put_slo__what_no_query_and_no_column_can_take__is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        configuring.put_slo(
+            by=SYSTEM, tenant=None, slug="s", name="", kind="latency", objective=0.9, **{"threshold": 1.0, **more}
+        )

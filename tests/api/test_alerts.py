@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -135,3 +136,30 @@ def test_channel__grouped__says_how_and_is_refused_what_is_not_sound() -> None:
     assert (refused.status_code, list(refused.json()["errors"])) == (422, ["group_interval_s"])
     assert outsider.status_code == 403
     assert (single.json()["grouped"], single.json()["group_by"]) == (False, ["rule", "tenant"])
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"ends_at": "2026-11-26T09:00:00"}, "ends_at"),
+        ({"starts_at": "2026-11-26T09:00:00"}, "starts_at"),
+        ({"starts_at": "9999-12-31T00:00:00Z", "ends_at": "9999-12-31T23:59:59Z", "label": "x" * 201}, "label"),
+    ],
+)
+def test_silences__times_without_a_zone_and_labels_that_are_too_long__are_refused(
+    said: dict[str, Any], field: str
+) -> None:
+    answer = Program("admin")("post", "alerts/silences/", {"ends_at": "2026-11-26T09:00:00Z", "reason": "work", **said})
+
+    assert answer.status_code == 422
+    assert field in str(answer.json()["errors"])
+
+
+def test_silences__at_the_end_of_time__are_as_good_as_any() -> None:
+    admin, said = (
+        Program("admin"),
+        {"starts_at": "9999-12-31T00:00:00Z", "ends_at": "9999-12-31T23:59:59Z", "reason": "work"},
+    )
+
+    assert admin("post", "alerts/silences/", said).status_code == 201
+    assert len(admin("get", "alerts/silences/").json()["items"]) == 1

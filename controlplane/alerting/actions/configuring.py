@@ -37,6 +37,9 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 MAX_SILENCE = timedelta(days=90)
+MAX_LABEL = 200
+MAX_THRESHOLD = 10**9  # milliseconds, or dollars
+MAX_ROUTE, MAX_MODEL = 64, 120
 
 
 def _owned(by: Asker, tenant: Tenant | None) -> None:
@@ -257,10 +260,12 @@ def create_silence(
     length = REPEATS[_one_of(repeats, Repeats.values, "repeats")]
     if length is not None and ends_at - starts_at >= length:
         raise Invalid("It would never end.", errors={"repeats": "must be longer than what repeats"})
-    if not starts_at < ends_at <= starts_at + MAX_SILENCE:
+    if not starts_at < ends_at or ends_at - starts_at > MAX_SILENCE:
         raise Invalid("The silence has no sound end.", errors={"ends_at": "must be after its start, within 90 days"})
     if not reason.strip():
         raise Invalid("A silence says why.", errors={"reason": "must not be empty"})
+    if len(label) > MAX_LABEL:
+        raise Invalid("The label is too long.", errors={"label": f"must have at most {MAX_LABEL} characters"})
     silence = Silence.objects.create(
         tenant=rule.tenant if rule is not None else tenant,
         rule=rule,
@@ -295,7 +300,7 @@ def acknowledge(*, by: Asker, alert: Alert, now: datetime, until: datetime | Non
     by.must(Role.OPERATOR)
     if State(alert.state) not in ON:
         raise Conflict("Only an alert that fires can be acknowledged.")
-    if until is not None and not now < until <= now + MAX_SILENCE:
+    if until is not None and (until <= now or until - now > MAX_SILENCE):
         raise Invalid("That has no sound end.", errors={"until": "must be in the future, within 90 days"})
     alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = by.name, now, until
     alert.save(update_fields=["acknowledged_by", "acknowledged_at", "acknowledged_until"])
@@ -323,6 +328,11 @@ def put_slo(
         errors["objective"] = "must be from 0.5 to 0.99999"
     if not 1 <= days <= 90:
         errors["days"] = "must be from 1 to 90"
+    if threshold is not None and not threshold <= MAX_THRESHOLD:
+        errors["threshold"] = f"must be at most {MAX_THRESHOLD:,}"
+    for field, value, most in (("route", route, MAX_ROUTE), ("model", model, MAX_MODEL)):
+        if len(value) > most:
+            errors[field] = f"must have at most {most} characters"
     if _one_of(kind, SloKind.values, "kind") != SloKind.AVAILABILITY and not (threshold and threshold > 0):
         errors["threshold"] = "must be above 0: milliseconds of a call, or dollars of one"
     if errors:

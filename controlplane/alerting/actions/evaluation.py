@@ -15,7 +15,7 @@ from controlplane.alerting.actions import grouping
 from controlplane.alerting.actions.delivering import CLOCK_SLACK
 from controlplane.alerting.findings import Finding
 from controlplane.alerting.messages import body_of
-from controlplane.alerting.models import Alert, Change, Channel, Rule
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, DeliveryStatus, Rule
 from controlplane.alerting.queries import inhibitors_of, muted_by, silences_in_force
 from controlplane.domain.alert_mutes import escalates
 from controlplane.domain.alerts import (
@@ -39,6 +39,7 @@ MOST_LABELS = 500
 ESCALATED = "escalated"
 _AWAY_S = 300
 _FORGOTTEN_AFTER = timedelta(days=7)
+_LOG_KEPT = timedelta(days=90)  # of what nothing is known of any more but that it was sent
 
 
 def due_rules(now: datetime) -> list[int]:
@@ -119,6 +120,9 @@ def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
         return [], problem.detail[:500]
     except DatabaseError as error:
         return [], f"The database refused: {str(error).splitlines()[0]}"[:500]
+    except Exception as error:
+        log.exception("alerting.not_looked", rule=rule.full_name)
+        return [], f"Something went wrong here: {type(error).__name__}."
 
 
 def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: str, now: datetime) -> int:
@@ -195,7 +199,12 @@ def _post(rule: Rule, alert: Alert, change: Change, *, wider: bool, now: datetim
 
 
 def forget_quiet(*, now: datetime) -> int:
-    """Delete alerts of things that have not been heard of for long and are at rest; return how many there were."""
+    """Delete alerts of things that have not been heard of for long and are at rest; return how many rows that were.
+
+    What was sent because of them stays in the log for longer.
+    """
+    old = Delivery.objects.filter(change=None, created_at__lt=now - _LOG_KEPT, mentions=None)
+    old.exclude(status=DeliveryStatus.WAITING).delete()
     quiet = Alert.objects.filter(state__in=[State.INACTIVE, State.RESOLVED], since__lt=now - _FORGOTTEN_AFTER)
     deleted, _ = quiet.exclude(label="").delete()
     return deleted
