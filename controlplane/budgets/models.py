@@ -203,6 +203,7 @@ class Lease(models.Model):
         ]
         indexes: ClassVar = [
             GinIndex(fields=["path"], name="lease_path_open", condition=Q(closed=False)),
+            GinIndex(fields=["path"], name="lease_path"),
             # What never changes of a lease: an index on more would be written anew with every sync.
             models.Index(fields=["created_at", "id"], name="lease_by_age"),
         ]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Q, QuerySet
 
 from controlplane.domain.rollout import OPEN, RingPlan, in_shadow, next_at, serving
 from controlplane.domain.snapshots import DeploymentLine
@@ -99,7 +100,8 @@ def release_of(deployment: Deployment, version: str) -> Release:
 def rollouts_seen_by(asker: Asker) -> QuerySet[Rollout]:
     """Return the rollouts in the asker's scope, the newest first."""
     found = Rollout.objects.select_related("deployment__tenant", "release", "previous").order_by("-id")
-    found = found.filter(deployment__archived_at=None)
+    edits = RolloutEvent.objects.filter(rollout=OuterRef("pk"), verb="edit").values("actor")
+    found = found.filter(deployment__archived_at=None).annotate(editors=ArraySubquery(edits))
     found = found.filter(Q(deployment__tenant=None) | Q(deployment__tenant__archived_at=None))
     return found.filter(deployment__tenant__lineage__contains=[asker.tenant.pk]) if asker.tenant else found
 
@@ -127,8 +129,11 @@ def history_of(rollout: Rollout) -> QuerySet[RolloutEvent]:
 
 
 def authors_of(rollout: Rollout) -> set[str]:
-    """Return who made or edited it: none of them approves it."""
-    return {rollout.created_by, *rollout.events.filter(verb="edit").values_list("actor", flat=True)}
+    """Return who made or edited it: none of them approves it. Of rollouts that ``rollouts_seen_by`` has found, it is known already."""
+    editors: Iterable[str] | None = getattr(rollout, "editors", None)
+    if editors is None:
+        editors = rollout.events.filter(verb="edit").values_list("actor", flat=True)
+    return {rollout.created_by, *editors}
 
 
 def freezes_seen_by(asker: Asker, *, now: datetime) -> QuerySet[Freeze]:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from controlplane.budgets.actions.corrections import take_back
+from controlplane.budgets.actions.folding import fold_leases
 from controlplane.budgets.actions.ledger import rebuild
 from controlplane.budgets.models import Account, Budget, LedgerEntry
 from controlplane.budgets.queries import standing_of
@@ -78,6 +79,18 @@ def test_take_back__what_was_not_charged__is_refused_by_name(
         back(path[0], nusd, **more)
 
     assert list(raised.value.errors) == [field]
+    assert account_of(path[0]).settled_nusd == 100
+
+
+def test_take_back__what_was_charged_has_been_folded__is_refused_and_says_so(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "all", 1000, {"kind": "total"})]
+    sync(report(me, path, settled=100, final=True))
+    fold_leases(now=NOW + timedelta(days=40), keep=timedelta(days=35))
+
+    with pytest.raises(Invalid) as raised:
+        back(path[0], 50, now=NOW + timedelta(days=40))
+
+    assert raised.value.errors["amount_usd"].endswith("in this period on leases that are not folded yet")
     assert account_of(path[0]).settled_nusd == 100
 
 

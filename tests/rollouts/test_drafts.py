@@ -91,6 +91,17 @@ def test_edit__wish_that_is_wrong__changes_nothing(deployment: Deployment) -> No
     assert Rollout.objects.get(pk=rollout.pk).version == rollout.version
 
 
+def test_authors_of__rollouts_of_a_page__are_known_without_asking_again(
+    careful: Deployment, django_assert_num_queries: Any
+) -> None:
+    edit(rollout_of(careful), by=BOB)
+    with django_assert_num_queries(1):
+        rollouts = list(queries.rollouts_seen_by(Asker("cid", BOB.role)))
+        authors = [queries.authors_of(rollout) for rollout in rollouts]
+
+    assert authors == [{"ann", "bob"}] == [queries.authors_of(rollout) for rollout in Rollout.objects.all()]
+
+
 def test_approve__start_is_later__is_scheduled_and_begins_then(careful: Deployment) -> None:
     rollout = do(rollout_of(careful, starts_at=later(60)), "approve", by=BOB)
     assert rollout.phase == "scheduled"

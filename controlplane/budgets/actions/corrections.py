@@ -77,10 +77,11 @@ def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
         parts[key] = min(left, most)
         left -= parts[key]
     if left > 0:
+        found = amount_nusd - left
         many = f" by the {MOST_LEASES:,} leases that were opened last" if len(parts) == MOST_LEASES else ""
-        fault = (
-            f"must be at most ${format_usd(amount_nusd - left)}, which is what calls were charged in this period{many}"
-        )
+        if not many and account is not None and account.settled_nusd > found:
+            many = " on leases that are not folded yet"
+        fault = f"must be at most ${format_usd(found)}, which is what calls were charged in this period{many}"
         raise Invalid("So much can't be taken back.", errors={"amount_usd": fault})
     return parts
 
