@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from controlplane.policy.models import Revision
 from controlplane.telemetry.queries import Point
@@ -16,6 +17,7 @@ LONGEST = 32
 TOO_NEAR = 0.09  # of the width: labels of changes nearer than that are one
 LATE = 0.75  # of the width: labels of later changes stand to the left, clear of the rates
 GLYPH = 5.4  # width of a letter of a label, generously
+LEAST_PART_S = 60.0  # of a step that is not over: what is shorter tells nothing yet
 ROWS = FIRST_ROW, SECOND_ROW = 13.0, 25.0  # where labels of changes stand
 
 
@@ -54,14 +56,34 @@ def nice_top(value: float) -> float:
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value)
 
 
+class Step(NamedTuple):
+    """A point of a course and how many seconds it counts."""
+
+    point: Point
+    length_s: float
+
+
+def steps_of(course: Sequence[Point], chosen: Range, now: datetime, late_s: float = 0.0) -> list[Step]:
+    """Return the steps that are over since ``late_s``, and of long steps the one that is not, as long as it is so far."""
+    steps = []
+    for point in course:
+        past = (now - point.at).total_seconds()
+        if past >= chosen.step_s + late_s:
+            steps.append(Step(point, chosen.step_s))
+        elif chosen.step_s > LEAST_PART_S <= past:
+            steps.append(Step(point, min(past, chosen.step_s)))
+    return steps
+
+
 def outcome_course(course: Sequence[Point], chosen: Range, now: datetime, changes: Sequence[Revision]) -> Course | None:
     """Return calls per second by outcome, stacked: answered, by a fallback, failed or refused. ``None`` without calls."""
-    whole = [point for point in course if (now - point.at).total_seconds() >= chosen.step_s]
+    steps = steps_of(course, chosen, now)
+    whole = [step.point for step in steps]
     if len(whole) < 2 or not any(point.calls or point.refused for point in whole):
         return None
-    answered = [max(0, point.calls - point.errors - point.fallbacks) / chosen.step_s for point in whole]
-    helped = [point.fallbacks / chosen.step_s for point in whole]
-    failed = [(point.errors + point.refused) / chosen.step_s for point in whole]
+    answered = [max(0, point.calls - point.errors - point.fallbacks) / length_s for point, length_s in steps]
+    helped = [point.fallbacks / length_s for point, length_s in steps]
+    failed = [(point.errors + point.refused) / length_s for point, length_s in steps]
     top = nice_top(max(a + b + c for a, b, c in zip(answered, helped, failed, strict=True)))
     floor = [0.0] * len(whole)
     layers = []

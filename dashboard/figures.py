@@ -68,7 +68,7 @@ def duration(us: float) -> Figure:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """``1.9 %``; a dash for nothing to tell."""
-    return "–" if share is None else f"{share * 100:.{digits}f} %"
+    return "–" if share is None else f"{share * 100:.{digits}f} %".replace("-", "−")
 
 
 def span(seconds: float) -> str:

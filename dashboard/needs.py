@@ -64,13 +64,13 @@ def _broken(asking: Asking) -> Iterator[Need]:
             continue
         worst = breaker.worst
         name = f"{breaker.route} / {breaker.model}" if breaker.model else breaker.route
-        text = f"Since {worst.since:%H:%M:%S} · {worst.cause or _counted(breaker)}"
+        text = f"since {worst.since:%H:%M:%S} · {worst.cause or _counted(breaker)}"
         link = f"{reverse('breakers')}?{urlencode({'route': breaker.route, 'model': breaker.model})}"
         if breaker.open:
-            text = f"Breaker open on {breaker.open} of {breaker.clients} clients · {text}"
+            text = f"Breaker open on {breaker.open} of {figures.some(breaker.clients, 'client')} · {text}"
             yield Need(10, "!", "trouble", f"{name} is failing", text, "Open", "sq", link, "See breaker")
         else:
-            text = f"Probing on {breaker.half_open} of {breaker.clients} clients · {text}"
+            text = f"Probing on {breaker.half_open} of {figures.some(breaker.clients, 'client')} · {text}"
             yield Need(60, "~", "watch", f"{name} is recovering", text, "Half-open", "half", link, "See breaker")
 
 
@@ -101,8 +101,8 @@ def _short(asking: Asking) -> Iterator[Need]:
             title = f"{name} runs out {_early(standing)}"
             pill = f"Projected {figures.when(standing.exhausted_at, asking.now)}"
             hours = (standing.exhausted_at - asking.now).total_seconds() / 3600
-            tone, rank = ("trouble", 30) if hours < 24 else ("watch", 40)
-            yield Need(rank, "$", tone, title, text, pill, "", link, "Adjust budget")
+            rank = 30 if hours < 24 else 40
+            yield Need(rank, "$", standing.tone, title, text, pill, "", link, "Adjust budget")
         else:
             yield Need(45, "$", "watch", f"{name} is nearly used up", text, "Lasts", "half", link, "Adjust budget")
 

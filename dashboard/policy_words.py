@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from dashboard import figures
+
 
 class Part(NamedTuple):
     """``name`` is that of the part in the document; ``text`` what it says."""
@@ -56,9 +58,11 @@ def _breaker(part: dict[str, Any]) -> str:
     window = f"the last {part['window_calls']}" if part.get("window_calls") else f"{part.get('window_s', 30):g} s"
     if part.get("window") == "tumbling" and not part.get("window_calls"):
         window = f"each {window}"
-    text = f"opens at {part.get('failure_rate', 0.5):.0%} failed of {part.get('min_calls', 20)}+ in {window}"
+    text = f"opens at {figures.percent(part.get('failure_rate', 0.5), 0)} failed of {part.get('min_calls', 20)}+ in {window}"
     if part.get("slow_call_ms"):
-        text += f", or {part.get('slow_call_rate', 0.8):.0%} slower than {part['slow_call_ms'] / 1000:g} s"
+        text += (
+            f", or {figures.percent(part.get('slow_call_rate', 0.8), 0)} slower than {part['slow_call_ms'] / 1000:g} s"
+        )
     return f"{text}, for {part.get('open_s', 20):g} s"
 
 

@@ -15,6 +15,7 @@ from controlplane.domain.verdict import judge
 from controlplane.rollouts.models import Rollout
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import SYSTEM
+from dashboard import figures
 from dashboard.asking import Asking
 from dashboard.rollout_acts import Button, acts_of
 
@@ -46,7 +47,7 @@ def _of(asking: Asking, rollout: Rollout) -> list[tuple[int, Banner]]:
     may = asking.asker.may(Role.OPERATOR)
     harm = judge(remembered(rollout.evidence).evidence, rollout.rules) if rollout.phase in SERVED else None
     if harm is not None and harm.harm >= NEAR:
-        says = f"Evidence of harm {harm.harm:.0%} of what rolls it back, most in {harm.worst}. {rollout.reason}".strip()
+        says = f"Evidence of harm {figures.percent(harm.harm, 0)} of what rolls it back, most in {harm.worst}. {rollout.reason}".strip()
         return [(0, _banner(rollout, "trouble", "Harm", says, acts_of(rollout).main if may else ()))]
     if rollout.phase == "held":
         return [(2, _banner(rollout, "watch", "Held", rollout.reason, acts_of(rollout).main if may else ()))]

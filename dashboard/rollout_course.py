@@ -106,7 +106,7 @@ def _events(history: Sequence[RolloutEvent], starts: datetime, ends: datetime) -
     marks: list[Mark] = []
     for event in sorted((each for each in history if starts <= each.at <= ends), key=lambda each: each.at):
         x = round(WIDTH * (event.at - starts).total_seconds() / length, 1)
-        mark = Mark(x, 13, event.verb.replace("_", " "), "end" if x > WIDTH * (1 - TOO_NEAR) else "start")
+        mark = Mark(x, 24, event.verb.replace("_", " "), "end" if x > WIDTH * (1 - TOO_NEAR) else "start")
         if marks and x - marks[-1].x < WIDTH * TOO_NEAR:
             marks.pop()
         marks.append(mark)

@@ -56,8 +56,10 @@ def budget_course_of(points: Sequence[BurnPoint], changes: Sequence[Revision] = 
     x, y = _scales(points[0].at, points[-1].at, low, 1.0)
     line = " ".join(f"{x(at)},{y(left)}" for at, left in drawn)
     area = f"{x(drawn[0][0])},{y(0.0)} {line} {x(drawn[-1][0])},{y(0.0)}"
-    marks = [1.0, 0.5, 0.0] if low == 0 else [1.0, 0.0, low] if low >= -6 else [0.0, low]
-    grid = [Mark(2, y(value), f"{value * 100:,.0f} %", "start") for value in marks]
+    marks = (
+        [1.0, 0.5, 0.0] if low > -0.25 else [1.0, 0.0, low] if low >= -6 else [0.0, low]
+    )  # labels have no room nearer to each other
+    grid = [Mark(2, y(value), f"{value * 100:,.0f} %".replace("-", "−"), "start") for value in marks]
     last = drawn[-1][1]
     tone = "trouble" if last <= 0 else "watch" if last < 0.25 else "s1"
     starts, ends = points[0].at, points[-1].at

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from controlplane.telemetry.queries import Figures, Point, Spread
 from dashboard import figures
+from dashboard.courses import Step, steps_of
 from dashboard.figures import Figure
 from dashboard.page import Range
 
@@ -31,15 +32,16 @@ class Entry:
 
 
 def strip_of(now: Figures, before: Figures, course: Sequence[Point], chosen: Range, at: datetime) -> list[Entry]:
-    """Return the seven figures. The last step of the course is left out while it is filling."""
-    whole = [point for point in course if (at - point.at).total_seconds() >= chosen.step_s + LATE_S]
+    """Return the seven figures. A short last step of the course is left out while it is filling."""
+    steps = steps_of(course, chosen, at, LATE_S)
+    whole = [step.point for step in steps]
     return [
         _latency(now, before, whole),
-        _tokens(now, before, whole),
-        _cost(now, before, whole),
+        _tokens(now, before, steps),
+        _cost(now, before, steps),
         _errors(now, before, whole),
         _queue(now, before, whole),
-        _sessions(before, now, whole, chosen),
+        _sessions(before, now, steps),
         _cache(now, before, whole),
     ]
 
@@ -89,7 +91,7 @@ def _latency(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
     )
 
 
-def _tokens(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+def _tokens(now: Figures, before: Figures, steps: Sequence[Step]) -> Entry:
     used, was = now.tokens_used, before.tokens_used
     share = now.input_tokens / used if used else None
     return Entry(
@@ -99,14 +101,14 @@ def _tokens(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
         f"{figures.percent(share, 0)} input" if used else "none used",
         _relative(used / now.known_s, was / before.known_s if was else None),
         "",
-        [float(point.input_tokens + point.output_tokens) for point in course],
+        [(point.input_tokens + point.output_tokens) / length_s for point, length_s in steps],
         "accent",
         now.tokens,
         "count",
     )
 
 
-def _cost(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
+def _cost(now: Figures, before: Figures, steps: Sequence[Step]) -> Entry:
     return Entry(
         "cost_usd",
         "Cost",
@@ -114,7 +116,7 @@ def _cost(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
         f"{figures.usd(now.cost_nusd)} so far",
         _relative(now.cost_nusd / now.known_s, before.cost_nusd / before.known_s if before.cost_nusd else None),
         "",
-        [float(point.cost_nusd) for point in course],
+        [point.cost_nusd / length_s for point, length_s in steps],
         "accent",
         now.call_cost_nusd,
         "usd",
@@ -155,9 +157,9 @@ def _queue(now: Figures, before: Figures, course: Sequence[Point]) -> Entry:
     )
 
 
-def _sessions(before: Figures, now: Figures, course: Sequence[Point], chosen: Range) -> Entry:
+def _sessions(before: Figures, now: Figures, steps: Sequence[Step]) -> Entry:
     """There is a sample of every instance's sessions for every second, so those of a step add up to seconds x sessions."""
-    active = [point.sessions / chosen.step_s for point in course]
+    active = [point.sessions / length_s for point, length_s in steps]
     newest = sorted(active[-3:])[len(active[-3:]) // 2] if active else 0.0  # one late report moves nothing
     was = before.sessions.mean * before.sessions.count / before.known_s
     return Entry(

@@ -50,7 +50,16 @@ def build(asking: Asking, params: Params) -> Context:
     ]
     tally = Counter(client.presence for client in clients)
     state = params.value("state")
-    shown = [client for client in clients if not state or client.presence == state]
+    shown = sorted(
+        (client for client in clients if not state or client.presence == state),
+        key=lambda each: (
+            STATES.index(each.presence),
+            each.instance.app,
+            each.instance.host,
+            each.instance.started_at,
+            each.instance.pk,
+        ),
+    )  # by who was heard of last they would change places every second
     return {
         "title": "Clients",
         "clients": shown[:MOST],

@@ -34,7 +34,12 @@ class Detail:
 def detail_of(asking: Asking, trace_id: str, span_id: str) -> Detail:
     """Return what a drawer shows of a span; ``NotFound`` without one."""
     span = telemetry.span_seen_by(asking.asker, trace_id, span_id)
-    ours = [(name[len(OURS) :], value) for name, value in span.attributes.items() if name.startswith(OURS)]
+    said = {"route", "tenant", *(("release",) if span.release else ())}  # they have lines of their own, which lead on
+    ours = [
+        (name[len(OURS) :], value)
+        for name, value in span.attributes.items()
+        if name.startswith(OURS) and name[len(OURS) :] not in said
+    ]
     events = happened(span.events, span.starts_at)
     return Detail(
         span=span,

@@ -1,5 +1,6 @@
 // Frames {"seq", "parts": {id: html}} of the page's parts, morphed in so that focus, scroll and open details survive.
 import { Idiomorph } from "../vendor/idiomorph.js";
+import { origin } from "./origin.js";
 import { persons } from "./persons.js";
 
 const STALE_MS = 3500;
@@ -21,6 +22,7 @@ export function apply(parts) {
     if (element && !selectingIn(element)) Idiomorph.morph(element, html, morphing);
     else if (element) waiting.set(id, html);
   }
+  origin();
   persons();
 }
 

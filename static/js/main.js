@@ -2,6 +2,7 @@ import { charts } from "./charts.js";
 import { forms } from "./forms.js";
 import { keys } from "./keys.js";
 import { live } from "./live.js";
+import { origin } from "./origin.js";
 import { persons } from "./persons.js";
 import { theme } from "./toggle.js";
 
@@ -9,5 +10,6 @@ theme();
 keys();
 forms();
 charts();
+origin();
 persons();
 live();

@@ -31,7 +31,7 @@ class Falls {
     this.place = new Map(this.rows.map((row, number) => [row[ID], number]));
     this.view();
     this.map();
-    this.count.textContent = `${this.rows.length.toLocaleString("en")} spans`;
+    this.count.textContent = `${this.rows.length.toLocaleString("en")} span${this.rows.length === 1 ? "" : "s"}`;
   }
 
   build() {
@@ -249,10 +249,12 @@ class Falls {
     const tones = ["s1", "s2", "s3", "s4", "s5"].map(colour);
     const trouble = colour("trouble");
     const whole = this.trace.whole_us;
-    const line = Math.max(0.5, height / this.rows.length);
+    const step = Math.min(10, height / this.rows.length);
+    const line = Math.max(0.5, step > 4 ? step - 2 : step);
+    const top = (height - step * this.rows.length) / 2; // few spans stand in the middle, no thicker than in the rows below
     this.rows.forEach((row, number) => {
       pen.fillStyle = row[STATUS] === 2 ? trouble : tones[row[SERVICE] % 5];
-      pen.fillRect((row[OFFSET] / whole) * width, (number / this.rows.length) * height, Math.max(1, (row[DURATION] / whole) * width), line);
+      pen.fillRect((row[OFFSET] / whole) * width, top + number * step, Math.max(1, (row[DURATION] / whole) * width), line);
     });
     const [a, b] = this.range;
     pen.globalAlpha = 0.55;

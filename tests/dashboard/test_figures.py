@@ -6,6 +6,7 @@ import pytest
 
 from dashboard import figures
 from dashboard.courses import nice_top
+from dashboard.pages.settings import fold_words
 
 NOW = datetime(2026, 11, 25, 14, 0, tzinfo=UTC)
 
@@ -64,3 +65,22 @@ def test_percent__nothing_to_tell__is_a_dash() -> None:
 @pytest.mark.parametrize(("value", "top"), [(0, 1), (0.3, 0.5), (17, 20), (21, 25), (260, 500), (1000, 1000)])
 def test_nice_top__any_value__is_round_and_not_below_it(value: float, top: float) -> None:
     assert nice_top(value) == pytest.approx(top)
+
+
+@pytest.mark.parametrize(("share", "text"), [(None, "–"), (0.019, "1.9 %"), (-0.083, "−8.3 %")])
+def test_percent__share__is_written_with_a_true_minus(share: float | None, text: str) -> None:
+    assert figures.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("points", "metrics"),
+        ("total_10s", "calls of all tenants, per 10 s"),
+        ("all_5m", "calls of the installation, per 5 min"),
+        ("tenant_1d", "calls of tenants as a whole, per 1 d"),
+        ("later", "later"),
+    ],
+)
+def test_fold_words__kind_of_fold__says_what_is_added_up(kind: str, words: str) -> None:
+    assert fold_words(kind) == words

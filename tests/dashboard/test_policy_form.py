@@ -152,4 +152,4 @@ def test_breaker__that_is_open__tells_why(sign_in: SignIn) -> None:
     why = html.split('id="breaker_why"')[1]
     assert "79 of 130 calls failed (timeout)" in why
     assert re.search(r"timeout \d", why)
-    assert "opens at 50% failed of 20+ in 30 s" in why
+    assert "opens at 50 % failed of 20+ in 30 s" in why

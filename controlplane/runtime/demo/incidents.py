@@ -11,6 +11,7 @@ from controlplane.budgets.models import Account, Budget
 from controlplane.runtime.demo import timeline, wire, world
 from controlplane.runtime.demo.seed import DEMO
 
+CENT = 10_000_000  # nano-USD
 FAULTS = {timeline.BROWNOUT: {timeline.BROWNOUT_MODEL: {"error_rate": 0.75, "status": 503, "slowness": 2.5}}}
 
 
@@ -33,7 +34,8 @@ def steer_budget(phase: timeline.Phase) -> None:
 
 
 def _leave(budget: Budget, nusd: int, reason: str) -> None:
-    change_amount(by=DEMO, budget=budget, amount_nusd=_exposed(budget) + nusd, reason=reason, now=timezone.now())
+    amount_nusd = -(-(_exposed(budget) + nusd) // CENT) * CENT  # as a person would type it
+    change_amount(by=DEMO, budget=budget, amount_nusd=amount_nusd, reason=reason, now=timezone.now())
 
 
 def _left(budget: Budget) -> int:

@@ -123,8 +123,8 @@ def test_steer_budget__runaway_then_calm__leaves_little_then_much() -> None:
     incidents.steer_budget(timeline.PHASES[0])
     budget.refresh_from_db()
 
-    assert runaway == 10 + world.AGENTS_RUNAWAY_NUSD
-    assert budget.amount_nusd == 10 + world.AGENTS_CALM_NUSD
+    assert runaway == incidents.CENT + world.AGENTS_RUNAWAY_NUSD
+    assert budget.amount_nusd == incidents.CENT + world.AGENTS_CALM_NUSD  # to whole cents
 
 
 def test_world__models_of_its_services__have_list_prices() -> None:
