@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from controlplane.telemetry.actions import points
 from controlplane.telemetry.otlp.decoding import Decoded, Reading
 from controlplane.telemetry.otlp.metrics import decode_json, decode_protobuf
 from controlplane.telemetry.otlp.series import MOST_STREAMS, Exponential, PointRow, State, advance
@@ -76,6 +77,18 @@ def test_advance__a_new_process_every_minute__keeps_no_more_than_an_hour_of_them
         state, _ = advance(state, rows(of_worker(number + 1, (60 * (number + 1), 5)))[0])
 
     assert len(state) <= min(60, MOST_STREAMS)
+
+
+def test_state__of_one_stream_and_of_several__is_read_as_it_was_kept() -> None:
+    one, two = rows(of_worker(1, (10, 5)))[0], rows(of_worker(2, (11, 50)))[0]
+    state, _ = advance((), one)
+    both, _ = advance(state, two)
+
+    assert points._state(orjson.loads(str(points._document(both)))) == both
+    assert (
+        points._state(orjson.loads(str(points._document(state)))[0]) == state
+    )  # as it was kept before there were several
+    assert (points._document(()), points._state(None)) == (None, ())
 
 
 def refused(metric: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from controlplane.telemetry import queries
 from controlplane.telemetry.actions import late, retention, span_sums
 from controlplane.telemetry.actions.rootless import note_rootless
-from controlplane.telemetry.actions.span_sums import fold_spans
+from controlplane.telemetry.actions.span_sums import MOST_LATE, fold_spans
 from controlplane.telemetry.models import Fold, LateSpans, SessionDay, Span
 from controlplane.telemetry.queries import Edge, Session, Slot, TraceFilter
 from controlplane.telemetry.resolutions import floor, whole_windows
@@ -171,6 +171,27 @@ def test_fold__late_spans__are_in_sums_of_all_lengths(globex: Asker) -> None:
     assert "s-late" in {each.session for each in after[1]}
     assert sum(edge.calls for edge in after[0]) == sum(edge.calls for edge in before[0]) + 3
     assert not LateSpans.objects.exists()
+
+
+def test_fold__a_long_time_that_got_late_spans__is_folded_in_portions_behind_what_else_waits(globex: Asker) -> None:
+    early, last = NOW - timedelta(hours=7, minutes=1), NOW - timedelta(hours=2)
+    _fold_all()
+    for number, at in ((900, early), (901, last), (902, last - timedelta(hours=1))):
+        Span.objects.bulk_create(_trace(number, at, "acme", status=2, session="s-late"))
+    LateSpans.objects.create(since=early, until=last + timedelta(minutes=1))
+    LateSpans.objects.create(since=last - timedelta(hours=1), until=last - timedelta(minutes=59))
+
+    fold_spans(now=NOW, kept_since=KEPT)
+
+    beginning = floor(early, 10) + MOST_LATE
+    assert [each.since for each in LateSpans.objects.order_by("id")] == [last - timedelta(hours=1), beginning]
+    for _ in range(16):
+        fold_spans(now=NOW, kept_since=KEPT)
+    assert not LateSpans.objects.exists()
+    told = _told(SYSTEM, 8)
+    Fold.objects.filter(kind="spans").delete()
+    SessionDay.objects.all().delete()
+    assert told == _told(SYSTEM, 8)
 
 
 def test_fold__older_than_short_windows_are_kept__longer_ones_are_made_of_spans_again(globex: Asker) -> None:

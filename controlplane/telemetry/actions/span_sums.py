@@ -57,11 +57,13 @@ def fold_spans(*, now: datetime, kept_since: datetime) -> int:
             if start is None:
                 return 0
             ends = max(start, min(floor(now - SETTLED, FINE_S), start + CHUNK))
-            late, notes = _late(kept_since)
+            late, notes, rest = _late(kept_since)
             intervals = whole_windows(FINE_S, [(max(kept_since, start - AGAIN), ends), *_widened(late, now)], ends)
             _fold(intervals, ends)
             _fold_shapes(intervals, ends, kept_since)
             _run("DELETE FROM telemetry_late_spans WHERE id = ANY(%s)", notes)
+            if rest is not None:  # behind the others that wait: they are not to wait for all of it
+                _run("INSERT INTO telemetry_late_spans (since, until) VALUES (%s, %s)", *rest)
             _run(_SET_MARK, MARK, ends)
         folded += sum((over - begins for begins, over in intervals), timedelta(0))
         if ends - start < CHUNK:
@@ -81,18 +83,24 @@ def _start(mark: str, kept_since: datetime) -> datetime | None:
     return None if first is None else floor(max(first, kept_since), FINE_S)
 
 
-def _late(kept_since: datetime) -> tuple[list[Interval], list[int]]:
-    """Return the times that got late spans, those that were noted first, as many as are folded in one go; and the notes of them."""
+def _late(kept_since: datetime) -> tuple[list[Interval], list[int], Interval | None]:
+    """Return the times that got late spans, those that were noted first, as many as are folded in one go; and the notes of them.
+
+    Of a time that is longer than that the beginning is folded: the rest of it comes last.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT id, since, until FROM telemetry_late_spans ORDER BY id LIMIT 1000")
         noted = cursor.fetchall()
     times, notes = list[Interval](), list[int]()
     for number, since, until in noted:
         wanted = whole_windows(FINE_S, [*times, (max(since, kept_since), until)], _NEVER)
-        if times and sum((ends - begins for begins, ends in wanted), timedelta(0)) > MOST_LATE:
-            break
+        if sum((ends - begins for begins, ends in wanted), timedelta(0)) > MOST_LATE:
+            if times:
+                break
+            cut = wanted[0][0] + MOST_LATE
+            return [(wanted[0][0], cut)], [number], (cut, until)
         times, notes = wanted, [*notes, number]
-    return times, notes
+    return times, notes, None
 
 
 def _widened(late: Iterable[Interval], now: datetime) -> Iterator[Interval]:
