@@ -120,7 +120,8 @@ def questions(tenants: int) -> Iterator[Asked]:
 SLOTTED = (
     "of all", "of a tenant", "with errors", "without errors", "by model", "of a tenant by route", "of a tenant with errors",
     "by release with errors", "of a tenant by route and model without errors", "by session", "by user of a tenant", "by name",
-    "longer than", "by attribute",
+    "longer than", "by name of the largest tenant", "by attribute", "by attribute that none has", "by attribute of a tenant", "by tool",
+    "dearer than",
 )  # fmt: skip
 
 
@@ -144,6 +145,10 @@ def _filters(some: list[str]) -> dict[str, Callable[[int], dict[str, str]]]:
         "longer than": lambda n: {"min_ms": "2400"},
         "dearer than": lambda n: {"min_usd": "0.01"},
         "by attribute": lambda n: {"attribute": "gen_ai.request.model=gpt-4o"},
+        "by name of the largest tenant": lambda n: {"tenant": some[0], "text": "coordinator"},
+        "by attribute that none has": lambda n: {"attribute": f"gen_ai.request.model=none-{n}"},
+        "by attribute of a tenant": lambda n: {"tenant": whose(n), "attribute": "gen_ai.request.model=gpt-4o"},
+        "by tool": lambda n: {"tool": "search"},
         "by release with errors": lambda n: {"release": "r1", "status": "error"},
         "of a tenant by route and model without errors": lambda n: {
             "tenant": whose(n), "route": "chat", "model": "gpt-4o", "status": "ok",

@@ -7,20 +7,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.telemetry import shapes
+from controlplane.telemetry import sampled, shapes
 from controlplane.telemetry.counted import (
+    Statement,
     counted_calls,
     counted_traces,
     is_counted,
     newest_sessions,
     number,
     of_first_span,
+    together,
 )
 from controlplane.telemetry.models import Span
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.shaped import is_shaped, newest_shaped, shaped_traces
 from controlplane.telemetry.spansums import FIRST_SPANS
-from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter, Wanted
+from controlplane.telemetry.store import Edge, Session, Slot, Slots, Trace, TraceFilter, Wanted
 
 MOST_EDGES = 400
 MANY = 1000
@@ -48,16 +50,16 @@ class _Clauses:
         self.values += values
 
 
-def _clauses(wanted: Wanted, *, page: bool = False) -> _Clauses:
-    """``page``: only the newest are wanted, so that traces are looked at one by one until there are enough."""
+def _clauses(wanted: Wanted, *, page: bool = False, near: str = "") -> _Clauses:
+    """``page``: traces are looked at one by one, as when only the newest are wanted; ``near``: at their spans of a time only."""
     found = _Clauses()
     if wanted.slugs is not None:
         found.add("r.tenant = ANY(%s)", list(wanted.slugs))
     if wanted.until is not None:
         found.add("r.starts_at < %s", wanted.until)
     _of_root(wanted.filter, found)
-    _of_any_span(wanted, found, page=page)
-    _of_sums(wanted.filter, found)
+    _of_any_span(wanted, found, page=page, near=near)
+    _of_sums(wanted.filter, found, near)
     at, _, trace_id = wanted.cursor.partition("~")
     if trace_id:
         found.add("(r.starts_at, r.trace_id) < (%s::timestamptz, %s)", at, trace_id)
@@ -76,9 +78,9 @@ _INSIDE = "r.trace_id IN (SELECT c.trace_id FROM telemetry_span AS c WHERE c.sta
 _EXISTS = "EXISTS (SELECT 1 FROM telemetry_span AS c WHERE c.trace_id = r.trace_id AND {})"
 
 
-def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool) -> None:
+def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool, near: str) -> None:
     # With an OFFSET it is not joined.
-    inside, exists = _INSIDE, _EXISTS.replace("{}", "{} OFFSET 0") if page else _EXISTS
+    inside, exists = _INSIDE, _EXISTS.replace("{}", f"{{}}{near} OFFSET 0") if page else _EXISTS
     since = wanted.since - timedelta(hours=1)  # a span may begin a little before what is called the first
     for column in _ANY_SPAN:
         value = getattr(wanted.filter, column)
@@ -119,10 +121,10 @@ def _is_rare(clause: str, of_clause: Sequence[Any], wanted: Wanted) -> bool:
     return int(count) < MANY
 
 
-def _of_sums(wanted: TraceFilter, found: _Clauses) -> None:
+def _of_sums(wanted: TraceFilter, found: _Clauses, near: str) -> None:
     for value, column, factor in ((wanted.min_tokens, _TOKENS, 1), (wanted.min_usd, "c.cost_nusd", 10**9)):
         if (least := number(value)) is not None:
-            subject = f"(SELECT {_summed(column)} FROM telemetry_span AS c WHERE c.trace_id = r.trace_id)"  # noqa: S608
+            subject = f"(SELECT {_summed(column)} FROM telemetry_span AS c WHERE c.trace_id = r.trace_id{near})"  # noqa: S608
             found.add(f"{subject} >= %s", least * factor)
 
 
@@ -138,12 +140,39 @@ def first_slots(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
     return f"SELECT starts_at, 1 AS traces, (status = 2)::int AS errors FROM ({first}) AS first", values  # noqa: S608 - as above
 
 
-def _counted(wanted: Wanted, step_s: int) -> tuple[str, list[Any]]:
+def _counted(wanted: Wanted, step_s: int) -> tuple[Statement, int]:
+    """Return SQL for rows of ``starts_at``, traces and errors, and one in how many traces they are counted from."""
     if is_counted(wanted):
-        return counted_traces(wanted, step_s)
-    if shapes.counts(wanted.filter) and not wanted.cursor:
-        return shaped_traces(wanted, step_s, lambda newest: first_slots(newest, few=True))
-    return first_slots(wanted)
+        return counted_traces(wanted, step_s), 1
+    of_heads = shapes.counts(wanted.filter)
+    if not of_heads and _is_narrow(wanted):
+        return first_slots(wanted), 1
+    one_in = 1 if shapes.answers(wanted.filter) else sampled.share_of(wanted, step_s)
+    if one_in > 1:
+        return _sampled(wanted, one_in), one_in
+    if of_heads:
+        return shaped_traces(wanted, step_s, lambda newest: first_slots(newest, few=True)), 1
+    return first_slots(wanted, few=sampled.folded_until(wanted) > wanted.since), 1
+
+
+def _is_narrow(wanted: Wanted) -> bool:
+    """Return whether a filter names what an index finds few traces by."""
+    named = wanted.filter
+    if named.session or named.trace_id:
+        return True
+    return bool(named.user) and _is_rare('c."user" = %s', [named.user], wanted)
+
+
+def _sampled(wanted: Wanted, one_in: int) -> Statement:
+    mark = sampled.folded_until(wanted)
+    asked = replace(wanted, filter=sampled.without_words(wanted.filter), until=None)
+    of_heads = _clauses(asked, page=True, near=sampled.NEAR)
+    words = shapes.fitting(wanted, wanted.since, mark) if shapes.has_words(wanted.filter) else ("", [])
+    heads = sampled.heads(one_in, words=words[0], clauses=of_heads.text)
+    fresh = _clauses(replace(wanted, since=mark), page=True, near=sampled.NEAR)
+    first = FIRST_SPANS.format(clause=f"{sampled.drawn(one_in)}{fresh.text}", order="")
+    newest = f"SELECT starts_at, {one_in}, {one_in} * (status = 2)::int FROM ({first}) AS first"  # noqa: S608 - as above
+    return together([(heads, [wanted.since, mark, *words[1], *of_heads.values]), (newest, [mark, *fresh.values] * 2)])
 
 
 def _newest(wanted: Wanted, limit: int) -> tuple[str, list[Any]]:
@@ -180,11 +209,12 @@ class PostgresSpans:
             ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
         return [Trace(*row) for row in patient_rows(sql, [*values, limit])]
 
-    def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
-        sql, values = _counted(wanted, step_s)
+    def slots(self, wanted: Wanted, step_s: int) -> Slots:
+        (sql, values), one_in = _counted(wanted, step_s)
         sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, tg_whole(sum(traces)), tg_whole(sum(errors))
                   FROM ({sql}) AS counted GROUP BY 1 ORDER BY 1"""  # noqa: S608 - as above
-        return [Slot(*row) for row in patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *values])]
+        found = patient_rows(sql, [timedelta(seconds=step_s), wanted.since, *values])
+        return Slots([Slot(*row) for row in found], one_in)
 
     def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
         found = Span.objects.filter(trace_id=trace_id)

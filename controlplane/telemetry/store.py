@@ -7,7 +7,7 @@ second, has to answer the same questions and to write batches idempotently by (t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -92,6 +92,18 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Traces per step of time. They are exact with a ``one_in`` of 1; else estimated from one in so many traces."""
+
+    steps: list[Slot] = field(default_factory=list)
+    one_in: int = 1
+
+    @property
+    def total(self) -> int:
+        return sum(slot.traces for slot in self.steps)
+
+
+@dataclass(frozen=True)
 class Edge:
     """How often one party of a trace called another, by kind (``agent``, ``tool``, ``model``, ``service``) and name."""
 
@@ -129,8 +141,8 @@ class SpanStore(Protocol):
     def traces(self, wanted: Wanted, limit: int) -> list[Trace]:
         """Return traces, the newest first."""
 
-    def slots(self, wanted: Wanted, step_s: int) -> list[Slot]:
-        """Return how many traces began per step, steps without any left out, the oldest first."""
+    def slots(self, wanted: Wanted, step_s: int) -> Slots:
+        """Return how many traces began per step, steps without any left out, the oldest first; estimated where it is dear to count."""
 
     def spans(self, trace_id: str, slugs: Sequence[str] | None, limit: int, *, light: bool = False) -> list[Span]:
         """Return the spans of one trace in order of start; ``light`` ones without attributes, resource, events and links."""

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from controlplane.problems import Invalid
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.patience import TooDear
-from controlplane.telemetry.queries import Slot, TraceFilter
+from controlplane.telemetry.queries import Slot, Slots, TraceFilter
+from controlplane.telemetry.sampled import margin
 from dashboard.asking import Asking
 from dashboard.page import Context, Page, Params
 
@@ -67,10 +68,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
+    """``one_in``: it is estimated from one in so many traces when that is more than 1, and ``margin`` is how far off the total may be."""
+
     bars: Sequence[Bar]
     most: int
     total: int
     step_s: int
+    one_in: int
+    margin: int
 
 
 def moment(text: str) -> datetime | None:
@@ -100,7 +105,7 @@ def build(asking: Asking, params: Params) -> Context:
     wanted = filter_of(params)
     brushed = bool(params.value("from"))
     dear = ""
-    found, slots, step_s = list[telemetry.Trace](), list[Slot](), _step(since, until)
+    found, slots, step_s = list[telemetry.Trace](), Slots(), _step(since, until)
     try:
         found = telemetry.traces_seen_by(
             asking.asker, wanted, since, params.value("cursor"), SIZE + 1, until if brushed else None
@@ -133,18 +138,18 @@ def _step(since: datetime, until: datetime) -> int:
     return next((step for step in STEPS_S if whole / step <= BARS + 1), int(whole // BARS) + 1)
 
 
-def _histogram(slots: Sequence[Slot], step_s: int) -> Histogram:
-    most = max((slot.traces for slot in slots), default=0)
-    width = 100 / max(1, len(slots))
+def _histogram(slots: Slots, step_s: int) -> Histogram:
+    most = max((slot.traces for slot in slots.steps), default=0)
+    width = 100 / max(1, len(slots.steps))
     bars = []
-    for number, slot in enumerate(slots):
+    for number, slot in enumerate(slots.steps):
         failed = 48 * slot.errors / most if most else 0.0
         ok = 48 * (slot.traces - slot.errors) / most if most else 0.0
         ends = slot.at + timedelta(seconds=step_s)
         bars.append(
             Bar(round(width * number, 3), round(width, 3), round(ok, 2), round(failed, 2), slot, slot.at.isoformat(), ends.isoformat())
         )  # fmt: skip
-    return Histogram(bars, most, sum(slot.traces for slot in slots), step_s)
+    return Histogram(bars, most, slots.total, step_s, slots.one_in, margin(slots.total, slots.one_in))
 
 
 PAGE = Page(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from controlplane.budgets.actions import section
+from controlplane.telemetry import sampled
+from controlplane.telemetry.actions.span_sums import fold_spans
+from controlplane.telemetry.models import Span
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.actions.tokens import create_token
 from controlplane.tenancy.models import AuditEntry, SdkKey, Tenant
@@ -324,6 +328,28 @@ def test_leases__of_a_client_without_any__are_not_there_to_be_revoked(admin: Pro
     answer = admin("post", "leases/00000000-0000-0000-0000-000000000001/revoke", {"reason": "a loop"})
 
     assert answer.status_code == 409
+
+
+def test_traces__their_histogram__tells_how_well_it_is_counted(
+    admin: Program, outsider: Program, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2026, 11, 25, 7, 3, tzinfo=UTC)
+    Span.objects.bulk_create(
+        Span(trace_id=f"{n:032x}", span_id=f"{n:016x}", starts_at=at, duration_us=5, tenant="acme", service="s", name="s", kind=1, status=1)
+        for n in range(64)
+    )  # fmt: skip
+    fold_spans(now=at + timedelta(minutes=2), kept_since=at - timedelta(hours=9))
+    asked = "traces/histogram?since=2026-11-25T07:00:00Z&until=2026-11-25T08:00:00Z&step_s=600&attribute=no"
+
+    counted = admin("get", asked.replace("attribute=no", "service=s")).json()
+    monkeypatch.setattr(sampled, "MOST_TRACES", 4)
+    estimated = admin("get", asked).json()
+
+    assert [counted[name] for name in ("total", "one_in", "margin")] == [64, 1, 0]
+    assert [item["traces"] for item in counted["items"]] == [64, 0, 0, 0, 0, 0]
+    assert [estimated[name] for name in ("total", "one_in", "margin")] == [0, 8, 24]
+    assert outsider("get", asked.replace("attribute=no", "service=s")).json()["total"] == 0
+    assert admin("get", asked.replace("600", "1")).status_code == 422
 
 
 def test_traces__by_tenant_and_status__are_listed_and_what_is_no_status_is_refused(admin: Program) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -11,6 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from controlplane.telemetry import sampled
+from controlplane.telemetry.actions.span_sums import fold_spans
 from controlplane.tenancy.queries import asker_of
 from dashboard.page import Page, Params, context_of, render
 from dashboard.registry import PAGES
@@ -187,6 +190,28 @@ def test_trace__its_page__shows_every_span_once(sign_in: SignIn, world: World) -
     html = sign_in("anna").get(f"/traces/{world.trace_id}/").content.decode()
 
     assert len(re.findall(r'<tr id="s_[0-9a-f]{16}"', html)) == 5
+
+
+def test_traces__their_histogram__says_when_it_is_an_estimate(
+    sign_in: SignIn, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sign_in("anna")
+    for _ in range(9):
+        fold_spans(now=timezone.now(), kept_since=world.now - timedelta(minutes=70))
+    counted = client.get("/traces/?min_ms=0").content.decode()
+    monkeypatch.setattr(sampled, "MOST_HEADS", 1)
+    monkeypatch.setattr(sampled, "INDEXED", (2, 256))
+
+    estimated = client.get("/traces/?min_ms=0").content.decode()
+    none = client.get("/traces/?min_ms=9999999").content.decode()
+
+    assert "<strong>70</strong> traces" in counted
+    assert "estimated" not in counted
+    assert re.search(
+        r"About <strong>\d+</strong> ± [\d,]+ traces, estimated from 1 in \d+; a shorter time is counted", estimated
+    )
+    assert re.search(r'aria-label="about \d+ traces?', estimated)
+    assert re.search(r"None of 1 in \d+ traces fits, so there are hardly more than \d+", none)
 
 
 def test_traces__pages__follow_each_other_without_a_gap(sign_in: SignIn, world: World) -> None:

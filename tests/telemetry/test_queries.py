@@ -258,7 +258,7 @@ def test_traces__filters__match_the_root_or_any_span(wanted: dict[str, str], fou
     _step("b", 2, 1, status=2, ago_s=70)
 
     traces = queries.traces_seen_by(SYSTEM, TraceFilter(**wanted), SINCE)
-    slots = queries.trace_slots(SYSTEM, TraceFilter(**wanted), SINCE, NOW, 10)
+    slots = queries.trace_slots(SYSTEM, TraceFilter(**wanted), SINCE, NOW, 10).steps
 
     assert "".join(trace.trace_id[0] for trace in traces) == found
     assert sum(slot.traces for slot in slots) == len(found)

@@ -86,8 +86,8 @@ def _told(asker: Asker, hours: int, tenant: str = "") -> Told:
     return (
         queries.mesh(asker, floor(since, 10), NOW, tenant or None),
         sessions,
-        queries.trace_slots(asker, wanted, floor(since, step), NOW, step),
-        queries.trace_slots(asker, wanted, since, NOW, 77),
+        queries.trace_slots(asker, wanted, floor(since, step), NOW, step).steps,
+        queries.trace_slots(asker, wanted, since, NOW, 77).steps,
     )
 
 
@@ -210,7 +210,7 @@ def test_fold__older_than_short_windows_are_kept__longer_ones_are_made_of_spans_
     fold_spans(now=NOW, kept_since=KEPT)
 
     day = floor(old, 86400)
-    slots = queries.trace_slots(SYSTEM, TraceFilter(), day, day + timedelta(days=1), 6 * 3600)
+    slots = queries.trace_slots(SYSTEM, TraceFilter(), day, day + timedelta(days=1), 6 * 3600).steps
     assert [slot.traces for slot in slots] == [0, 2, 0, 0]
 
 
@@ -231,7 +231,7 @@ def test_fold__many_notes__are_taken_some_at_a_time(globex: Asker) -> None:
 
 def test_sums__of_a_trace_without_root__follow_what_comes(globex: Asker) -> None:
     def counted() -> int:
-        return sum(slot.traces for slot in queries.trace_slots(SYSTEM, TraceFilter(), since, NOW, 900))
+        return sum(slot.traces for slot in queries.trace_slots(SYSTEM, TraceFilter(), since, NOW, 900).steps)
 
     since = floor(NOW, 900) - timedelta(hours=8)
     root, *rest = _trace(700, NOW - timedelta(minutes=9), "acme")

@@ -83,7 +83,7 @@ def asker(db: None) -> Asker:
 def _told(asker: Asker) -> list[list[Slot]]:
     since = NOW - timedelta(hours=8)
     return [
-        queries.trace_slots(asker, TraceFilter(**wanted), begins, NOW, step_s)
+        queries.trace_slots(asker, TraceFilter(**wanted), begins, NOW, step_s).steps
         for wanted in (*FILTERS, *OF_HEADS)
         for begins, step_s in ((floor(since, 1800), 1800), (since, 777))
     ]
@@ -102,7 +102,7 @@ def test_slots__a_tenant_that_is_called_here_failed__is_not_taken_for_the_traces
     viewer, since = Asker(name="a", role=Role.VIEWER, tenant=acme), NOW - timedelta(hours=2)
 
     def failed() -> list[Slot]:
-        return queries.trace_slots(viewer, TraceFilter(status="error"), since, NOW, 1800)
+        return queries.trace_slots(viewer, TraceFilter(status="error"), since, NOW, 1800).steps
 
     before = failed()
     _fold_until(NOW)
@@ -212,17 +212,19 @@ def test_fold__spans_that_come_late__change_the_shape_of_their_trace(asker: Aske
         span.save(force_insert=True)
         LateSpans.objects.create(since=span.starts_at, until=span.starts_at + timedelta(seconds=1))
         _fold_until(NOW)
-    told = queries.trace_slots(SYSTEM, wanted, since, NOW, 900)
+    told = queries.trace_slots(SYSTEM, wanted, since, NOW, 900).steps
 
     Fold.objects.filter(kind="shapes").delete()
 
-    assert told == queries.trace_slots(SYSTEM, wanted, since, NOW, 900)
+    assert told == queries.trace_slots(SYSTEM, wanted, since, NOW, 900).steps
     assert sum(slot.traces for slot in told) == 1
 
 
 def test_fold__a_trace_without_root__has_the_shape_of_what_came_until_its_root_does(asker: Asker) -> None:
     def counted() -> list[int]:
-        slots = queries.trace_slots(SYSTEM, TraceFilter(release="r9"), floor(NOW, 900) - timedelta(hours=8), NOW, 900)
+        slots = queries.trace_slots(
+            SYSTEM, TraceFilter(release="r9"), floor(NOW, 900) - timedelta(hours=8), NOW, 900
+        ).steps
         return [slot.traces for slot in slots if slot.traces]
 
     root, *rest = _trace(700, NOW - timedelta(minutes=9), "acme", random.Random(1))

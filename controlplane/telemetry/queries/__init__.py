@@ -31,7 +31,7 @@ from controlplane.telemetry.queries.traces import (
     trace_slots,
     traces_seen_by,
 )  # fmt: skip
-from controlplane.telemetry.store import Edge, Session, Slot, Trace, TraceFilter
+from controlplane.telemetry.store import Edge, Session, Slot, Slots, Trace, TraceFilter
 
 __all__ = [
     "MOST_LINES",
@@ -52,6 +52,7 @@ __all__ = [
     "Question",
     "Session",
     "Slot",
+    "Slots",
     "Spread",
     "Step",
     "Trace",

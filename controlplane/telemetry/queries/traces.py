@@ -8,7 +8,7 @@ from controlplane.problems import NotFound
 from controlplane.telemetry.models import LogRecord, Message, Span
 from controlplane.telemetry.postgres import PostgresSpans
 from controlplane.telemetry.queries.reading import slugs_read
-from controlplane.telemetry.store import Edge, Session, Slot, SpanStore, Trace, TraceFilter, Wanted
+from controlplane.telemetry.store import Edge, Session, Slot, Slots, SpanStore, Trace, TraceFilter, Wanted
 from controlplane.tenancy.queries import Asker, slugs_seen_by
 
 MOST_SPANS = 50_000
@@ -35,12 +35,16 @@ def traces_seen_by(
     return _store.traces(_wanted(asker, wanted, since, until, cursor), limit)
 
 
-def trace_slots(asker: Asker, wanted: TraceFilter, since: datetime, until: datetime, step_s: int) -> list[Slot]:
-    """Return how many traces began in each step from ``since`` to ``until``, empty ones included, the oldest first."""
-    found = {slot.at: slot for slot in _store.slots(_wanted(asker, wanted, since, until), step_s)}
+def trace_slots(asker: Asker, wanted: TraceFilter, since: datetime, until: datetime, step_s: int) -> Slots:
+    """Return how many traces began in each step from ``since`` to ``until``, empty ones included, the oldest first.
+
+    They are counted, or estimated when that is dear: ``one_in`` says from how many of all, and ``sampled.margin`` how well.
+    """
+    found = _store.slots(_wanted(asker, wanted, since, until), step_s)
+    told = {slot.at: slot for slot in found.steps}
     steps = max(0, -(-int((until - since).total_seconds()) // step_s))
     times = [since + timedelta(seconds=step_s * number) for number in range(steps)]
-    return [found.get(at, Slot(at)) for at in times]
+    return Slots([told.get(at, Slot(at)) for at in times], found.one_in)
 
 
 def trace_seen_by(asker: Asker, trace_id: str, limit: int = MOST_SPANS, *, light: bool = False) -> list[Span]:
