@@ -352,6 +352,10 @@ def load(url: str, *, total: int, count: int, days: int) -> None:
     sums(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")
+        connection.execute(
+            "SELECT brin_summarize_new_values(oid) FROM pg_class WHERE relname LIKE 'telemetry_%' AND relkind = 'i'"
+            " AND relam = (SELECT oid FROM pg_am WHERE amname = 'brin')"
+        )  # as the worker does
 
 
 def main() -> None:

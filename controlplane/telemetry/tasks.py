@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.telemetry.actions import folding, ladder, retention, rootless, span_sums
+from controlplane.telemetry.actions import folding, ladder, retention, rootless, span_sums, summarising
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,7 @@ def climb() -> None:
 def sum_spans() -> None:
     """Fold spans into what pages ask of all of them."""
     now = timezone.now()
+    summarising.summarise(today=now.date())
     span_sums.fold_spans(now=now, kept_since=now - timedelta(days=settings.SPAN_RETENTION_DAYS - 1))
 
 
