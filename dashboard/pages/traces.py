@@ -107,11 +107,11 @@ def build(asking: Asking, params: Params) -> Context:
     dear = ""
     found, slots, step_s = list[telemetry.Trace](), Slots(), _step(since, until)
     try:
+        starts = datetime.fromtimestamp(since.timestamp() // step_s * step_s, UTC)
+        slots = telemetry.trace_slots(asking.asker, wanted, starts, until, step_s)
         found = telemetry.traces_seen_by(
             asking.asker, wanted, since, params.value("cursor"), SIZE + 1, until if brushed else None
         )
-        starts = datetime.fromtimestamp(since.timestamp() // step_s * step_s, UTC)
-        slots = telemetry.trace_slots(asking.asker, wanted, starts, until, step_s)
     except TooDear as problem:
         dear = problem.detail
     except ValueError:
