@@ -109,3 +109,18 @@ def test_take_back__budgets_above_the_askers_were_charged_too__is_not_theirs_to_
         back(path[0], 50, by=Asker(name="vera", role=Role.VIEWER))
 
     assert set(Account.objects.values_list("settled_nusd", flat=True)) == {100}
+
+
+def test_take_back__its_client_corrects_the_same_lease__counts_as_far_as_that_is_more(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "all", 1000)]
+    sync(report(me, path, want=1000, min_useful=1000, waiting=1000))
+    sync(report(me, path, seq=2, settled=1000))
+    back(path[0], 300)
+
+    charged = []
+    for seq, corrected in ((3, 200), (4, 400), (5, 400)):
+        sync(report(me, path, seq=seq, settled=1000, corrected=corrected))
+        charged.append(account_of(path[0]).settled_nusd)
+
+    assert charged == [700, 600, 600]
+    assert rebuild().differences == []

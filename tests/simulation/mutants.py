@@ -30,6 +30,7 @@ REPORT = "tidegate.report"
 RESERVING = "tidegate.reserving"
 JOURNAL = "tidegate.journal"
 REPLAYING = "tidegate.replaying"
+AMENDING = "tidegate.amending"
 KERNEL = "tests.simulation.kernel"
 PROCESS = "tests.simulation.process"
 SERVER = "tests.simulation.server"
@@ -188,10 +189,14 @@ MUTANTS = (
     # Who says it
     Mutant("anybody_speaks_for_anybody", "only who may touch all of a lease's budgets speaks of it", LEASES, "drop_strangers",
            "del leases[report.incarnation, report.number]", "pass", ("lies",)),
+    Mutant("what_is_corrected_was_never_settled", "S only grows", BUDGET, "correct",
+           "corrected=min(lease.settled, lease.corrected + nusd)", "settled=lease.settled - nusd", ("corrections",)),
+    Mutant("what_is_heard_late_is_not_settled", "what a call turns out to have cost more is settled as well", AMENDING, "_charge",
+           "cost=change", "cost=0", ("amends",)),
     Mutant("more_is_corrected_than_was_settled", "C ≤ S", GRANTS, "Counters.merge",
            "min(settled, max(self.corrected, corrected))", "max(self.corrected, corrected)", ("lies",)),
     # What it says
-    Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books._cost_of",
+    Mutant("a_cancelled_call_costs_nothing", "a call whose outcome nobody knows settles at its bound", BOOKS, "Books.cost_of",
            "return ticket.estimate\n", "return 0\n"),
     Mutant("bounds_cut_costs_off", "more than the bound is counted in full", BUDGET, "settle",
            "lease.settled + cost", "lease.settled + min(cost, bound)", ("overbilled",)),

@@ -18,7 +18,6 @@ from tidegate.deadlines import Deadlines
 from tidegate.errors import Refused
 from tidegate.exchange import Exchange, Sent
 from tidegate.guard import Guard
-from tidegate.leasing import Slip
 from tidegate.syncing import CLOSING_GAP_S, CLOSING_TRIES, GAP_S
 from tidegate.ticket import SLOTS, Ticket, Usage
 
@@ -39,7 +38,7 @@ class TurnedDown(Exception):
 class Job(Ticket):
     """A call of the simulated program."""
 
-    __slots__ = (*SLOTS, "_guard", "accounts", "number", "process", "settled_at", "stream", "streams")
+    __slots__ = (*SLOTS, "_guard", "accounts", "cost", "number", "process", "settled_at", "stream", "streams")
 
     def __init__(
         self,
@@ -66,6 +65,7 @@ class Job(Ticket):
             self.declared_nusd = bound
         self.accounts: tuple[int, ...] = ()  # that will be billed for it
         self.settled_at: datetime | None = None  # by its process
+        self.cost = 0  # at which it was settled, and then amended
         self.streams = streams
         self.stream: Stream | None = None
         self._guard = process.guard
@@ -243,12 +243,8 @@ class Process:
 
     def _settled(self, job: Job | Flight, cost: int) -> None:
         self.spent += cost
+        job.cost = cost
         self.world.truth.settled(self, job, cost)
-
-    def correct(self, slip: Slip, amount: int) -> None:
-        """A bill was lower than presumed: say so, while the lease is still spoken of."""
-        if slip.number in self.guard.leases.slips:
-            slip.lease = slip.lease._replace(corrected=slip.lease.corrected + amount)
 
     # Syncs, as tidegate.syncing and tidegate.background make them
 

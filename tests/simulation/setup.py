@@ -66,6 +66,7 @@ class Setup:
     silent: float = 0.0  # chance that a call says nothing of its cost
     gives_up: float = 0.0  # chance that a caller does not wait to the end
     corrections: float = 0.0  # chance that a bill lower than presumed is heard of
+    amends: float = 0.0  # chance that a call is billed more, and that is heard when it is over
     overbilled: float = 0.0  # chance that a call costs more than its bound
 
     def changed(self, **values: Any) -> Setup:
@@ -92,7 +93,7 @@ FAULTS = {
 }  # fmt: skip
 RARE_FAULTS = {
     "archives": (0.02, 0.05), "overbilled": (0.02, 0.2), "revokes": (0.05, 0.3), "finishes": (0.3, 1.0),
-    "lies": (0.5, 4.0), "resolves": (0.1, 0.6), "folds": (0.3, 2.0),
+    "lies": (0.5, 4.0), "resolves": (0.1, 0.6), "folds": (0.3, 2.0), "amends": (0.1, 0.6),
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Flight:
         )
         self.accounts: tuple[int, ...] = ()  # that will be billed for it
         self.settled_at: datetime | None = None
+        self.cost = 0  # at which it was settled, and then amended
         self.stage = "running"
         self.attempts = 1
         self.lent_before_suspend = cell.drawn_at <= process.suspended_at
@@ -43,6 +44,10 @@ class Flight:
         if cost is not None:
             self._call.record(input_tokens=cost, output_tokens=0)
         self._call.__exit__(None if error is None else type(error), error, None)
+
+    def hear_late(self, cost: int) -> None:
+        """Say what it did cost, now that it is over."""
+        self._call.record(input_tokens=cost, output_tokens=0)
 
 
 def begin(process: Process, tenant: str, category: str, bound: int) -> Flight | CellKey | None:

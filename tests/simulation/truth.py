@@ -132,7 +132,7 @@ class Truth:
         if held.funded and not getattr(job, "lent_before_suspend", False):
             self._check_fencing(held, key, lease, now, slack)
         for account in lease.path if lease else ():
-            self._bill(account).open += job.bound
+            self.bill(account).open += job.bound
             self.check_liability(account)
         job.accounts = tuple(lease.path) if lease else ()
 
@@ -144,7 +144,7 @@ class Truth:
         held.holds += more
         held.checked = None
         for account in job.accounts:
-            self._bill(account).open += more
+            self.bill(account).open += more
             self.check_liability(account)
 
     def watch_new(self, process: Process, slip: Slip) -> None:
@@ -167,7 +167,7 @@ class Truth:
         """The provider bills a call, whatever its caller knows of that."""
         now = self.server_time()
         for account in job.accounts:
-            bill = self._bill(account)
+            bill = self.bill(account)
             bill.over += max(0, amount - job.bound)
             if job.settled_at is None:
                 bill.open -= job.bound
@@ -191,11 +191,11 @@ class Truth:
     def _settle_bills(self, job: Job | Flight, now: datetime) -> None:
         job.settled_at = now
         for account in job.accounts:
-            bill = self._bill(account)
+            bill = self.bill(account)
             bill.open -= job.bound
             bill.add(job.bound, now, now)
 
-    def _bill(self, account: int) -> Bill:
+    def bill(self, account: int) -> Bill:
         bill = self.bills.get(account)
         if bill is None:
             days = self.store.budgets[self.store.accounts[account].budget].rule.days
@@ -206,7 +206,7 @@ class Truth:
         """Nothing may come of the calls of an account that it is not exposed to."""
         row = self.store.accounts[account]
         budget = self.store.budgets[row.budget]
-        bill = self._bill(account)
+        bill = self.bill(account)
         if not budget.blocks:
             return
         exposed = self.exposed(account)
@@ -294,7 +294,7 @@ class Truth:
             before = self.claimed.get(lease.key, 0)
             self.claimed[lease.key] = after = max(0, before + lied(lease, old))
             for account in lease.path:
-                self._bill(account).over += after - before
+                self.bill(account).over += after - before
 
     def _check_reach(self, report: LeaseReport, lease: OpenLease) -> None:
         for account in lease.path:
@@ -382,7 +382,7 @@ class Truth:
         """Return what an account may be exposed to: its amount, what was carried to it, and costs beyond bounds."""
         row = self.store.accounts[account]
         amount = self.store.budgets[row.budget].amount
-        return amount + self.carried(row) + self._bill(account).over
+        return amount + self.carried(row) + self.bill(account).over
 
     def carried(self, row: AccountRow) -> int:
         """Return what an account has of the periods before: what was left of them, or what was too much.

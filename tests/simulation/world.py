@@ -11,6 +11,7 @@ from uuid import UUID
 
 from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodRule, leaves_window
+from tests.simulation.afterwards import hear
 from tests.simulation.kernel import Kernel
 from tests.simulation.liars import Liar
 from tests.simulation.process import Job, Process, TurnedDown
@@ -220,9 +221,11 @@ class World:
         spare = job.estimate - cost
         presumed = (job.stage == "over" or heard is None) and not isinstance(error, TurnedDown)
         process.when_awake(process.finish, job, error, heard)
-        if presumed and spare > 0 and job.slip is not None and process.chance.random() < self.setup.corrections:
-            after = process.chance.uniform(0.0, 8.0)
-            self.kernel.after(after, process.when_awake, process.correct, job.slip, spare)
+        chance, more = process.chance, 0
+        if self.setup.amends and job.slip is not None and chance.random() < self.setup.amends:
+            more = chance.randint(1, job.bound)
+        if more or (presumed and spare > 0 and job.slip is not None and chance.random() < self.setup.corrections):
+            self.kernel.after(chance.uniform(0.0, 8.0), process.when_awake, hear, process, job, cost, more)
 
     # What befalls the world
 

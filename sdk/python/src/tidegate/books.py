@@ -210,11 +210,12 @@ class Books:
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         """Book what the attempt did cost, once in its lease and once in its window."""
         estimated = self._settle_by_progress(ticket)
-        cost = min(MAX_CALL_NUSD, self._cost_of(ticket, error, failure))
+        cost = min(MAX_CALL_NUSD, self.cost_of(ticket, error, failure))
         usage, lane = ticket.usage, ticket.lane
         assert lane is not None  # noqa: S101  the ticket was let through
         if ticket.slip is not None:
             self.leases.settle(ticket.slip, bound=ticket.bound, cost=cost)
+        ticket.charged = cost
         ticket.total_cost += cost
         row = self.row(ticket.key)
         row.cost_nusd += cost
@@ -259,7 +260,7 @@ class Books:
             if key[1] == "tokens":
                 lane.correct(key, estimated=amount, actual=float(tokens))
 
-    def _cost_of(self, ticket: Ticket, error: BaseException | None, failure: Failure | None) -> int:
+    def cost_of(self, ticket: Ticket, error: BaseException | None, failure: Failure | None) -> int:
         """Return the cost in nano-USD; what nobody recorded is presumed to have cost all it may."""
         usage = ticket.usage
         if usage is None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tidegate.amending import take
 from tidegate.around import current_call, here
 from tidegate.core.catalog import Context
 from tidegate.core.policy import route_fault
@@ -197,11 +198,9 @@ class Call(Ticket):
         self.use(Usage(fresh, out, cached, cost, model), beyond_plain(known))
 
     def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
-        """Take what was said as what the attempt used; once it is over it was charged what was known then, and stays so."""
-        if self.stage == "over":
-            _log.warning("tidegate: usage of a call on %s was ignored: it came after the call had ended", self.route)
-            return
-        self.usage, self.beyond = usage, beyond
+        """Take what was said as what the attempt used; once it is over, what it was charged is amended."""
+        if not take(self._guard, self, usage, beyond):
+            _log.warning("tidegate: usage of a call on %s came too late and was ignored", self.route)
 
     def progress(self, *, output_tokens: int | None = None) -> None:
         """Say that something of the answer has arrived, a token or a chunk: the first time is what adaptive queues go by; and how

@@ -151,7 +151,7 @@ class Harvest(Attempts):
             cell.lane.line.took(middle)
         if cell.circuit is not None and cell.leave is not None:
             self._tell_circuit(cell.circuit, cell.leave, times, now, slow_s=cell.slow_s)
-        self._teach(cell.lane, now)
+        self.teach(cell.lane, now)
 
     def _enter(self, cell: Cell, found: Row) -> None:
         """Enter counts of calls into the window, and into the arm of their release."""
@@ -169,7 +169,7 @@ class Harvest(Attempts):
         if not circuit.lends(leave):
             self.call_back(self._of(circuit))
 
-    def _teach(self, lane: Lane, now: float) -> None:
+    def teach(self, lane: Lane, now: float) -> None:
         """Call back what was lent to calls that have to hold more, now that one did cost more than any lately."""
         learned = lane.learned(now)
         wrong = [cell for cell in lane.cells if cell.learns and cell.learned < learned]
@@ -180,7 +180,7 @@ class Harvest(Attempts):
     def _account(self, ticket: Ticket, error: BaseException | None, failure: Failure | None, now: float) -> None:
         super()._account(ticket, error, failure, now)
         if ticket.lane is not None and ticket.lane.cells:
-            self._teach(ticket.lane, now)
+            self.teach(ticket.lane, now)
 
     def _free(self, cell: Cell, ended: int) -> None:
         """Give up the places in the line of calls that ended, ``ended`` being all of them ever."""

@@ -195,6 +195,14 @@ class Leases:
         slip.path.freed += 1
         self.keep(slip)
 
+    def correct(self, slip: Slip, nusd: int) -> None:
+        """Say that so much was settled by mistake. It makes room on the budgets, not on the lease."""
+        slip.lease = budget.correct(slip.lease, nusd)
+
+    def owe(self, path: Path, cost: int, *, boot: float) -> None:
+        """Settle what a call did cost whose lease is not spoken of any more, on the one that its budgets have now."""
+        self.settle(self._current(self.path(path.refs), boot), bound=0, cost=cost)
+
     def lendable(self, path: Path, bound: int, calls: float) -> float:
         """Return for how many of ``calls`` at ``bound`` there is plenty of room. Calls of unknown cost hold next to nothing: the
         next sync asks for what they need; for others, the pace at which they spend does."""

@@ -16,6 +16,7 @@ from tidegate.cells import NOTHING_TOLD, OVER
 from tidegate.core.queue import Entry
 from tidegate.describing import MAX_TOKENS, CallOptions, Usd
 from tidegate.errors import Refused
+from tidegate.tally import charged
 from tidegate.telling import explained
 from tidegate.ticket import Usage
 from tidegate.waiting import DONE
@@ -302,7 +303,11 @@ class SwiftCall(Call):
         mine.cell_key, mine.fixed = cell.cell_key, cell.fixed
         mine.epoch, mine.key = cell.epoch, cell.key
         if begun <= OVER:
-            mine.stage = "over"
+            mine.stage, mine.attempts = "over", 1
+            mine.lane, mine.policy, mine.path, mine.slip = cell.lane, cell.policy, cell.path, cell.slip
+            mine.charged = mine.total_cost = charged(cell, self)
+            mine.usage = None if used is None else Usage(*used)
+            cell.guard.attend(cell)  # so that it is counted before it is amended
         elif begun > NEW:
             mine.bound, mine.estimate = self.bound, self.estimate
             _go_on(mine, cell, begun)

@@ -37,7 +37,9 @@ class Tally:
             used = call.used
             if used is None:
                 tokens(0)
-                costs(self._presumed(cell, call))
+                unsaid = presumed(cell, call)
+                self.unpriced += not unsaid
+                costs(unsaid)
                 continue
             fresh, out, cached, cost, _ = used
             if cost is None or cost > MAX_CALL_NUSD:
@@ -60,7 +62,14 @@ class Tally:
         self.asked = asked  # tokens that were taken from limits for those
         self.input, self.cached, self.output = inputs, cached_inputs, sum(self.tokens) - inputs
 
-    def _presumed(self, cell: Cell, call: SwiftCall) -> int:
-        cost = call.presumes if cell.weighs else cell.presumed(call.told)
-        self.unpriced += not cost
-        return cost
+
+def presumed(cell: Cell, call: SwiftCall) -> int:
+    """Return what a call is charged of which nobody said what it used."""
+    return call.presumes if cell.weighs else cell.presumed(call.told)
+
+
+def charged(cell: Cell, call: SwiftCall) -> int:
+    """Return what a call that has ended is charged, in nano-USD."""
+    if call.told is None:
+        return cell.estimate
+    return presumed(cell, call) if call.used is None else cell.cost_of(call.used)[0]

@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 
 SLOTS = (
-    "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "circuit",
+    "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "charged", "circuit",
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
     "fixed", "hedge", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "paused_s", "policy", "priority",
     "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
@@ -92,6 +92,7 @@ class Ticket:
         self.bound = 0
         self.estimate = 0
         self.usage: Usage | None = None
+        self.charged: int | None = None  # nano-USD, once it has ended
         self.beyond: dict[str, int] | None = None  # usage of classes that the three counts don't tell apart
         self.seen: int | None = None  # output tokens so far, as far as the caller said
         self.stride = 0  # the most that came at once

@@ -38,10 +38,10 @@ def test_presume__calls_still_in_flight__settled_at_their_bound_once(bench: Benc
     call.settle(None, last=True)
 
     request, _ = bench.sync(closing=True)
-    assert request["leases"][0]["settled"] == BOUND
+    assert (request["leases"][0]["settled"], request["leases"][0]["corrected"]) == (BOUND, BOUND - COST)
     assert request["leases"][0]["final"]
     assert request["final"]
-    assert request["windows"][0]["rows"][0]["kinds"] == {"cancelled": 1}
+    assert request["windows"][0]["rows"][0]["kinds"] == {"cancelled": 1, "late": 1, "late.corrected_nusd": BOUND - COST}
 
 
 def test_reborn__call_of_the_parent_process__settles_nothing_in_the_child(bench: Bench) -> None:
@@ -120,16 +120,3 @@ def test_call__names_that_no_database_takes__cleaned_rather_than_lost(bench: Ben
         pass
 
     assert (call.user, call.category, call.model) == ("a\ufffdb", "?", "m" * 120)
-
-
-def test_record__after_the_call_has_ended__is_said_to_be_too_late(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.policy({})
-    with bench.call(**PRICED) as call:
-        call.record(input_tokens=400, output_tokens=100)
-
-    call.record(input_tokens=400, output_tokens=900)
-
-    assert "it came after the call had ended" in caplog.text
-    assert bench.row().cost_nusd == COST

@@ -43,6 +43,11 @@ def settle(lease: Lease, *, bound: int, cost: int) -> Lease:
     return lease._replace(held=lease.held - bound, settled=lease.settled + cost)
 
 
+def correct(lease: Lease, nusd: int) -> Lease:
+    """Take back what was settled by mistake, never more than was settled. It is not room: R and S stay."""
+    return lease._replace(corrected=min(lease.settled, lease.corrected + nusd))
+
+
 def merge_grant(lease: Lease, granted: int) -> Lease:
     return lease._replace(granted=granted) if granted > lease.granted else lease
 
