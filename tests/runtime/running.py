@@ -67,11 +67,19 @@ class Running:
             self.process = subprocess.Popen(
                 command(folder, *options), env=environment(**env), stdout=log, stderr=subprocess.STDOUT
             )
+        try:
+            self.url = self._ready()
+        except BaseException:  # the time for the test is over, too
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def _ready(self) -> str:
         eventually(lambda: "Tidegate is ready: " in self.log or self.process.poll() is not None)
         assert self.process.poll() is None, self.log
         found = re.search(r"Tidegate is ready: (\S+)", self.log)
         assert found
-        self.url = found[1]
+        return found[1]
 
     @property
     def log(self) -> str:

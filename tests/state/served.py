@@ -35,13 +35,21 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command, start_new_session=True, **self._how)
+        try:
+            self._await(self.process)
+        except BaseException:  # the time for the test is over, too
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                self.kill()
+            raise
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 60
         while True:
             try:
                 self._ready()
                 return
             except (psycopg.OperationalError, redis.RedisError, OSError):
-                assert self.process.poll() is None, f"{self._command[:3]} ended by itself"
+                assert process.poll() is None, f"{self._command[:3]} ended by itself"
                 assert time.monotonic() < deadline, f"{self._command[:3]} is not ready"
                 time.sleep(0.05)
 
@@ -89,7 +97,12 @@ class Served:
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o755)
         self.folder = folder
+        self.urls: list[str] = []
         self._running = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        """Start the engines and make the database."""
+        folder = self.folder
         self.postgres, self.database_url = start_postgres(folder / "postgres")
         self._running.callback(self.postgres.end)
         self.valkey, self.valkey_url = start_valkey(folder / "valkey")
@@ -105,7 +118,6 @@ class Served:
             "PYTHONPATH": f"{ROOT}/sdk/python/src",
         }
         self.manage("prepare")
-        self.urls: list[str] = []
 
     def manage(self, *arguments: str) -> None:
         subprocess.run(
@@ -159,6 +171,7 @@ def served(folder: Path) -> Iterator[Served]:
     """A control plane that is gone at the end."""
     made = Served(folder)
     try:
+        made.begin()
         yield made
     finally:
         made.end()

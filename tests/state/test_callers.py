@@ -14,7 +14,7 @@ import tidegate
 from tests.state.served import Served, eventually, served
 from tidegate.state import StateRefused, StateUnavailable, VersionConflict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 KINDS = ["session", "user", "shared"]
 
 
@@ -186,8 +186,10 @@ def test_set__too_much__is_refused(here: tidegate.Gate) -> None:
 def test_set__with_a_life__ends(here: tidegate.Gate) -> None:
     mine = here.state.session("short")
     mine.set("a", 1, ttl=0.05)
+    mine.set("b", 1, ttl=600)
 
     eventually(lambda: mine.get("a") is None)
+    assert mine.get("b") == 1
 
 
 def test_state__in_a_forked_child__works_and_shares_nothing_of_the_parents_memory(here: tidegate.Gate) -> None:

@@ -20,7 +20,7 @@ from tests.state.celery_agents import CALL_NUSD, sending_mesh_of
 from tests.state.served import ROOT, Served, Server, eventually, served
 from tidegate.patterns import Mesh, RunCancelled, RunLate, StepFailed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

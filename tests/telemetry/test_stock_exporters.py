@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.runtime.running import running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # it starts five processes
 JS = Path(__file__).parent / "js"
 TOKEN = "tgo_aaaaaaaaaaaa_" + "b" * 43
 SIGNALS = ("traces", "metrics", "logs")
