@@ -200,10 +200,11 @@ def test_put_rule__another_condition__starts_anew(calls: Calls) -> None:
     one = rule()
     calls(NOW, calls=10, errors=9)
     look(one)
+    before = Alert.objects.count()
 
     rule({**ERRORS, "value": 0.5})
 
-    assert not Alert.objects.exists()
+    assert (before, Alert.objects.count()) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_chart__a_distribution__has_dots_that_open_traces_and_lines_where_people
     dots = next(trace for trace in chart["data"] if trace["name"] == "Traces")
     assert all(link.startswith("/traces/") for link in dots["customdata"])
     assert sign_in("anna").get(dots["customdata"][0]).status_code == 200
-    assert len(chart["layout"]["shapes"]) == len(chart["layout"]["annotations"])
+    assert len(chart["layout"]["shapes"]) == len(chart["layout"]["annotations"]) > 0
 
 
 def test_page__another_tenants_operator__sees_only_theirs(sign_in: SignIn) -> None:

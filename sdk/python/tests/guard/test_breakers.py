@@ -174,9 +174,11 @@ def test_breaker__host_makes_up_models__quiet_ones_are_forgotten(bench: Bench) -
     for number in range(1, 1500):
         with bench.call(model=f"m-{number}"):
             pass
+    made_up = len(bench.guard.breakers)
     bench.clock.advance(11)
 
     bench.sync()
     slow.settle(TimeoutError(), last=True)
 
+    assert made_up > 1000
     assert not bench.guard.breakers

@@ -59,6 +59,7 @@ def test_chat__client_that_was_wrapped__is_as_it_was(provider: Provider, gate: G
 
     plain.chat.completions.create(model=MODEL, messages=say())
 
+    assert len(provider.requests) == 1
     assert "calls" not in told()
 
 
