@@ -59,7 +59,14 @@ class Background:
         """Start as a new incarnation, at first and in a forked child."""
         self.contact.renew()
         self.poller.renew()
-        self._syncer = Syncer(app=self._app, contact=self.contact, guard=self._guard, poller=self.poller, tracer=tracer)
+        self._syncer = Syncer(
+            app=self._app,
+            contact=self.contact,
+            guard=self._guard,
+            poller=self.poller,
+            tracer=tracer,
+            renamed=self._renamed,
+        )
         self._shipper = Shipper(app=self._app, incarnation=self.incarnation, contact=self.contact, tracer=tracer)
         self.courier = Courier(self.contact, self.memory, self._tell)
         self._listener = Listener(self.contact, self.memory)
@@ -70,6 +77,14 @@ class Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
         self.thread: threading.Thread | None = None
+
+    def _renamed(self) -> None:
+        """The server has given the incarnation up, and another one goes on, with a journal of its own."""
+        self._shipper.rename(self.incarnation)
+        if self._journal is not None and self._journals is not None:
+            with self._guard.lock:
+                self._journal.close()
+                self._journal = self._guard.leases.journal = Journal(self._journals, self._syncer.identity())
 
     @property
     def incarnation(self) -> str:

@@ -184,6 +184,14 @@ class Exchange:
             elif status in (400, 422):
                 self._guard.report.refused()
 
+    def given_up(self) -> None:
+        """The server has given this incarnation up, which was silent for so long. Another one goes on: it has no leases yet."""
+        guard = self._guard
+        with guard.lock:
+            guard.gather()
+            guard.leases.let_go()
+            guard.wake_unfunded()
+
     def failed(self, *, next_try_s: float) -> None:
         """A sync got no answer that can be used; the next attempt comes after ``next_try_s``."""
         guard = self._guard

@@ -177,7 +177,7 @@ class Leases:
 
     def keep(self, slip: Slip) -> None:
         """Have the journal know what is settled and held, before anything comes of it."""
-        if self.journal is not None:
+        if self.journal is not None and self.slips.get(slip.number) is slip:
             self.journal.note(slip)
 
     def _current(self, path: Path, boot: float) -> Slip:
@@ -356,6 +356,15 @@ class Leases:
     def settled(self) -> bool:
         """Whether nothing is left for the server to confirm."""
         return not self.slips
+
+    def let_go(self) -> None:
+        """Forget all leases: nobody hears of them any more. Calls in flight settle on them all the same; paths open new ones."""
+        for slip in self.slips.values():
+            slip.closed = slip.retiring = True
+            if self.journal is not None:
+                self.journal.forget(slip.number)
+        self.slips = {}
+        self.paths = {ids: path for ids, path in self.paths.items() if path.waiting}
 
     def give_up(self) -> None:
         """Retire every lease: the gate closes."""

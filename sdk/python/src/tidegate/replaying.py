@@ -16,7 +16,7 @@ from tidegate.wire import Unreachable
 EVERY_S = 30.0
 # Above every seq that a process reaches, so that what it said itself is older.
 FIRST_SEQ = 2**52
-NEVER = (400, 413, 422)  # it will not be taken, however often it is said
+NEVER = (400, 410, 413, 422)  # it will not be taken, however often it is said
 
 
 class Replayer:

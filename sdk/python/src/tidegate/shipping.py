@@ -33,6 +33,10 @@ class Shipper:
             "telemetry.sdk.version": VERSION,
         }
 
+    def rename(self, incarnation: str) -> None:
+        """Speak as another incarnation from now on."""
+        self._resource["service.instance.id"] = incarnation
+
     async def work(self, backoff: Backoff) -> None:
         """Rest for a second, then send what there is. What comes meanwhile waits for the next time, unless it is a whole batch."""
         await asyncio.sleep(INTERVAL_S)

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from tidegate.contact import Backoff, Contact, pause
@@ -20,6 +21,7 @@ from tidegate.version import VERSION
 from tidegate.wire import Unreachable, clean
 
 GAP_S = 0.01  # between two syncs, however urgent
+GIVEN_UP = 410  # the status that says so
 CLOSING_GAP_S = 0.1
 CLOSING_TRIES = 10  # in a row, before a server that is away is given up
 
@@ -27,12 +29,15 @@ CLOSING_TRIES = 10  # in a row, before a server that is away is given up
 class Syncer:
     """One incarnation's syncs, one at a time, in order."""
 
-    def __init__(self, *, app: str, contact: Contact, guard: Guard, poller: Poller, tracer: Tracer) -> None:
+    def __init__(
+        self, *, app: str, contact: Contact, guard: Guard, poller: Poller, tracer: Tracer, renamed: Callable[[], None]
+    ) -> None:
         self._app = app
         self._contact = contact
         self._guard = guard
         self._poller = poller
         self._tracer = tracer
+        self._renamed = renamed
         self._connection = contact.connection()
         self._exchange = Exchange(guard)
         self.incarnation = str(uuid.uuid4())
@@ -62,6 +67,8 @@ class Syncer:
             )
             if reply.status != 200:
                 self._contact.turned_down("sync", reply)
+                if reply.status == GIVEN_UP:
+                    self._begin_anew()
                 self._exchange.turned_down(reply.status)
                 return GAP_S if reply.status == 413 else self._failed(backoff.next_s(reply))
             answer = self._exchange.answered(sent, json.loads(reply.body))
@@ -74,6 +81,12 @@ class Syncer:
         if answer.hurry:
             self.hurry.set()
         return 0.0
+
+    def _begin_anew(self) -> None:
+        """Go on as another incarnation: nothing that this one says counts any more."""
+        self.incarnation = str(uuid.uuid4())
+        self._exchange.given_up()
+        self._renamed()
 
     def _failed(self, next_try_s: float) -> float:
         self._exchange.failed(next_try_s=next_try_s)

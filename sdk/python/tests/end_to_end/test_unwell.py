@@ -258,3 +258,28 @@ def test_sync__too_large__sent_in_parts(plane: FakeControlPlane) -> None:
     gate.close(timeout_s=5)
 
     assert plane.total("calls") == 4
+
+
+def test_sync__the_incarnation_was_given_up__another_one_goes_on_with_leases_of_its_own(
+    plane: FakeControlPlane, tmp_path: Path
+) -> None:
+    plane.put_budget("all", "1.00")
+    gate = tidegate.connect(plane.url, KEY, journal=tmp_path, cache_dir=None, wait_s=5)
+    spend(gate)
+    before = gate.status()["incarnation"]
+    assert plane.wait_for(lambda p: p.syncs[-1]["leases"] and p.syncs[-1]["leases"][0]["settled"] == COST_NUSD)
+
+    with gate.call("chat", **CALL) as call:
+        plane.statuses = [410] * 3
+        assert plane.wait_for(lambda p: p.syncs[-1]["incarnation"] != before)
+        call.record(input_tokens=400, output_tokens=100)
+    spend(gate)
+    gate.close()
+
+    after = plane.syncs[-1]["incarnation"]
+    assert gate.status()["incarnation"] == after != before
+    mine = {number: lease for (who, number), lease in plane.leases.items() if who == after}
+    assert min(mine) > max(number for who, number in plane.leases if who == before)
+    assert sum(lease.settled for lease in mine.values()) == COST_NUSD
+    assert plane.total("calls") == 3
+    assert not list(tmp_path.iterdir())
