@@ -10,6 +10,7 @@ from django.test import Client
 from controlplane.problems import Forbidden, Invalid
 from controlplane.telemetry.actions.capture import drop_capture, put_capture
 from controlplane.telemetry.queries import Captured, capture_of
+from controlplane.telemetry.redaction import ALWAYS, fault_of
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.actions.tokens import create_token
 from controlplane.tenancy.models import AuditEntry, Role
@@ -68,3 +69,25 @@ def test_capture__by_the_api__is_put_read_and_taken_back(client: Client) -> None
     assert (bad.status_code, list(bad.json()["errors"])) == (422, ["redact"])
     assert client.delete(path, headers=head).status_code == 204
     assert client.get(path, headers=head).json()["keeps"] is False
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+$", r"(\w+\s?)+@", r"(?:a|ab)*c", r"((a{1,5}){30})c", r"(?=(a+)+)b", r"(?:(?P<x>a*)b)*c", r"(?i:(x+)+)y",
+        r"(a)(?(1)(b+)+|c)", r"x|(a+?)+?y",
+    ],
+)  # fmt: skip
+def test_fault_of__a_pattern_that_may_be_read_in_ever_more_ways__is_refused(pattern: str) -> None:
+    assert "forever" in str(fault_of(pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"order-[0-9]+", r"\w+\s+\w+", r"(?:foo|bar)\d+", r"(?:\d[ -]?){13,19}", r"(?:ab)+c", r"(?:\d{4} ){4}", r"x(?:y|z)?",
+        r"(?<=id=)\w+", *ALWAYS,
+    ],
+)  # fmt: skip
+def test_fault_of__patterns_as_people_write_them__are_usable(pattern: str) -> None:
+    assert fault_of(pattern) is None
