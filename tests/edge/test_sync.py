@@ -261,7 +261,7 @@ async def test_sync__instance_is_silent__its_share_is_free_when_it_has_expired(a
     limit = Divided(ask)
     one, two = str(uuid4()), str(uuid4())
     await limit.share(one, 30.0, 0.0)
-    await LimitDemand.objects.aupdate(updated_at=timezone.now() - timedelta(seconds=8))
+    await LimitDemand.objects.aupdate(updated_at=timezone.now() - timedelta(seconds=1))
     assert await limit.share(two, 10.0, 0.0) == 0.0
 
     await LimitDemand.objects.filter(instance_id=UUID(one)).aupdate(updated_at=timezone.now() - timedelta(seconds=11))
