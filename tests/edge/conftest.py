@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from controlplane.tenancy.actions.keys import create_key
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
+from tests.edge.waiting import eventually
 from tests.state.cleaning import forget_everything
 
 
@@ -79,10 +79,11 @@ async def edge(database_url: str) -> AsyncIterator[Edge]:
     await sync_to_async(forget_everything)(database_url)
     made = Edge()
     await made.start()
-    for _ in range(500):
-        if made._mirror.ready:
-            break
-        await asyncio.sleep(0.01)
+
+    async def ready() -> bool:
+        return made._mirror.ready
+
+    await eventually(ready)
     yield made
     await made.stop()
     await sync_to_async(_empty_partitioned)()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.edge.conftest import Caller, Reply
+from tests.edge.waiting import eventually
 from tidegate.core.release import unit_of
 from tidegate.core.snapshot import compile_snapshot
 
@@ -46,10 +46,11 @@ def _roll_out(tenant: Tenant, *, start: bool) -> Rollout | None:
 async def rollout(ask: Caller, acme: Tenant) -> Rollout | None:
     """A rollout that the edge has heard of."""
     made = await sync_to_async(_roll_out)(acme, start=True)
-    for _ in range(200):
-        if b'"candidate":"' in (await ask("GET", "/sdk/v1/config")).body:
-            break
-        await asyncio.sleep(0.02)
+
+    async def heard() -> bool:
+        return b'"candidate":"' in (await ask("GET", "/sdk/v1/config")).body
+
+    await eventually(heard)
     return made
 
 
@@ -72,12 +73,12 @@ async def test_flag__many_users__half_get_each_and_always_the_same(ask: Caller, 
 
 async def test_flag__types__are_as_in_the_config(ask: Caller, acme: Tenant) -> None:
     await sync_to_async(_roll_out)(acme, start=False)
-    for _ in range(200):
-        if (await flag(ask, "assistant")).status == 200:
-            break
-        await asyncio.sleep(0.02)
 
-    whole = await flag(ask, "assistant")
+    async def known() -> Reply | None:
+        reply = await flag(ask, "assistant")
+        return reply if reply.status == 200 else None
+
+    whole = await eventually(known)
     body = (await flag(ask, "assistant.temperature")).body
 
     assert whole.headers["content-type"] == "application/json"
@@ -145,11 +146,12 @@ async def test_bulk__all_flags__and_304_while_nothing_changed(ask: Caller, rollo
         "POST", FLAGS, orjson.dumps({"context": {"targetingKey": "u-1", "plan": "free"}}), {"if-none-match": etag}
     )
     await sync_to_async(act)(by=SYSTEM, rollout=rollout, verb="rollback", expected_version=None, now=timezone.now())
-    for _ in range(100):
-        later = await ask("POST", FLAGS, body, {"if-none-match": etag})
-        if later.status == 200:
-            break
-        await asyncio.sleep(0.05)
+
+    async def changed() -> Reply | None:
+        reply = await ask("POST", FLAGS, body, {"if-none-match": etag})
+        return reply if reply.status == 200 else None
+
+    later = await eventually(changed)
 
     assert [each["key"] for each in first.json()["flags"]] == [
         "assistant", "assistant.model", "assistant.retries", "assistant.strict", "assistant.temperature",

@@ -33,6 +33,7 @@ from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.concurrency.ground import connect
 from tests.edge.conftest import Caller
+from tests.edge.waiting import eventually
 from tidegate.core.window import Distribution
 from tidegate.journal import Dead, LastWord
 from tidegate.replaying import last_words
@@ -328,10 +329,11 @@ async def test_sync__the_last_group_is_not_durable_yet__is_written_beside_it(ask
     async with await connect() as other:
         await other.execute("SELECT FROM telemetry_usage_daily FOR UPDATE")
         waits = asyncio.create_task(ask.sync(incarnation=me, seq=2, windows=[window(1), window(2)]))
-        for _ in range(1000):
-            if await (await other.execute(b"SELECT FROM pg_locks WHERE NOT granted")).fetchall():
-                break
-            await asyncio.sleep(0.02)
+
+        async def blocked() -> bool:
+            return bool(await (await other.execute(b"SELECT FROM pg_locks WHERE NOT granted")).fetchall())
+
+        await eventually(blocked)
         beside = await ask.sync(incarnation=str(uuid4()))
 
         assert beside.status == 200
