@@ -145,8 +145,8 @@ def _warm(gate: tidegate.Gate, sessions: list[tidegate.Space], context: Any) -> 
     while time.monotonic() > memory.trusted_until - 0.5:
         sessions[0].get("context")
         time.sleep(0.01)
-    for session in sessions:  # whoever has a value loaded has seen it
-        session.get("context")
+    for session in sessions:  # whoever has a value loaded is lent it
+        memory.lend(session.place("context"), session)
 
 
 def _memories(count: int, context: Any) -> dict[str, Callable[[int], Any]]:

@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
+
 KINDS = ("session", "user", "shared")
 Kind = Literal["session", "user", "shared"]
 MAX_NAME = 200
 MAX_VALUE = 64 * 1024
 MAX_CAP = 1000
 MAX_COUNT = 2**53 - 1  # what every JSON reader counts exactly
+MAX_DEPTH = 200  # lists and dicts within each other: fewer than readers of JSON give up at
 
 
 class NotApplicable(Exception):
@@ -22,12 +25,34 @@ class TooMuch(NotApplicable):
     """The value would become larger than is kept."""
 
 
+class NotReadable(Exception):
+    """The value is nothing that every reader of JSON can read; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """The new value as JSON, and what the caller is told."""
 
     value: bytes
     result: int
+
+
+def check_value(text: bytes) -> None:
+    """Raise ``NotReadable`` for JSON that some readers would not take: what no UTF-8 or no number can say, or nests too deeply."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise NotReadable(f"The value can't be read: {error}.") from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise NotReadable(f"The value is nested more than {MAX_DEPTH} levels deep.")
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def add(current: bytes | None, by: int) -> Made:

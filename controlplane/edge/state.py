@@ -151,6 +151,8 @@ def parse(body: bytes) -> wire.Request:
         raise Invalid(f"The operations are not valid: {error}.", errors={path.strip("`.") or "": text}) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"The operations are not JSON: {error}.") from None
+    except RecursionError:
+        raise Invalid("The operations are nested too deeply to be read.") from None
 
 
 def _by_owner(ops: tuple[wire.Op, ...]) -> list[list[int]]:
@@ -183,6 +185,10 @@ def _json(value: msgspec.Raw) -> bytes:
     text = bytes(value)
     if len(text) > domain.MAX_VALUE:
         raise TooLarge(f"The value has {len(text):,} bytes of JSON, at most {domain.MAX_VALUE:,} are kept.")
+    try:
+        domain.check_value(text)
+    except domain.NotReadable as error:
+        raise Invalid(str(error)) from None
     return text
 
 

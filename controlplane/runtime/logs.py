@@ -55,4 +55,10 @@ def configure(wanted: dict[str, Any]) -> None:
 
 
 def _console_renderer() -> Processor:
-    return structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False, sort_keys=False)
+    return structlog.dev.ConsoleRenderer(
+        colors=False,
+        pad_event_to=0,
+        pad_level=False,
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,  # the other one tells the values of variables: people's state
+    )

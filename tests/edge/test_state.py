@@ -159,3 +159,42 @@ async def test_map__names_the_node_of_every_slot__and_is_versioned(ask: Caller) 
     assert set(reply.json()["rings"]["database"]["owners"]) == {"main"}
     assert len(reply.json()["rings"]["cache"]["owners"]) == 1024
     assert unchanged.status == 304
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b"9" * 5000,
+        b"1e999",
+        b"[" * 201 + b"]" * 201,
+        b"[" * 30_000 + b"]" * 30_000,
+        b"NaN",
+        b'"\\ud800"',
+    ],
+    ids=["no UTF-8", "surrogate", "digits", "infinity", "deep", "very deep", "nan", "escaped surrogate"],
+)
+@pytest.mark.parametrize("name", [b"set", b"append", b"cas"])
+async def test_ops__a_value_that_some_could_not_read__is_refused_and_nothing_is_kept(
+    ask: Caller, name: bytes, value: bytes
+) -> None:
+    body = b'{"ops":[{"op":"%s","kind":"user","owner":"u-1","key":"a","expected":0,"value":%s}]}' % (name, value)
+
+    reply = await ask("POST", OPS, body)
+    (found,) = await do(ask, op("get"))
+
+    status = reply.json()["answers"][0]["error"]["status"] if reply.status == 200 else reply.status
+    assert status == 422, reply.body
+    assert found["items"] == {}
+
+
+async def test_ops__a_value_as_deep_as_is_kept__is_kept_and_appended_to(ask: Caller) -> None:
+    deep: list[Any] = []
+    for _ in range(199):
+        deep = [deep]
+
+    await do(ask, op("set", key="a", value=deep), op("append", key="b", value=deep), op("append", key="b", value=1))
+    (found,) = await do(ask, op("get"))
+
+    assert {key: item["v"] for key, item in found["items"].items()} == {"a": deep, "b": [deep, 1]}

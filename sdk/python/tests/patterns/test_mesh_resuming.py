@@ -182,7 +182,6 @@ async def test_run__beyond_its_deadline__ends_and_frees_the_run(gate: tidegate.G
     async def sleeper(work: Work) -> str:
         if await work.board.note("rested"):
             return "awake"
-        await work.board.put_note("rested", True)
         await asyncio.Event().wait()
         return ""
 
@@ -190,6 +189,7 @@ async def test_run__beyond_its_deadline__ends_and_frees_the_run(gate: tidegate.G
 
     with pytest.raises(RunLate):
         await mesh.run("r", "sleeper", timeout_s=0.3)
+    await mesh.board("r").put_note("rested", True)
 
     assert await mesh.run("r", "sleeper") == "awake"
 

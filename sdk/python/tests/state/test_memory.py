@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -10,19 +12,18 @@ import pytest
 from tidegate.core.partition import hash_of
 from tidegate.state.keeping import State
 from tidegate.state.memory import (
-    ABSENT,
     JITTER,
     LIFE_S,
     LIVES_PER_S,
     MAX_FLAT,
     MAX_WORDS,
-    MISS,
     OVERHEAD,
     TRUST_S,
     Loaded,
     Memory,
     Place,
 )
+from tidegate.state.near import ABSENT, MISS, Near
 
 
 class Clock:
@@ -205,18 +206,128 @@ def test_take_hits__after_reads__counts_them_once(memory: Memory) -> None:
 def test_take__an_entry_that_was_forgotten_since__is_a_miss(
     memory: Memory, forget: Callable[[Memory], object], value: object
 ) -> None:
+    space = State(memory, lambda op: Future()).user("u-1")
     keep(memory, "a", value, version=1)
-    cell, tally = memory.cell(place("a")), [0]
+    before = [space.get("a") for _ in range(3)]  # from the third on it is lent
 
-    before = memory.take(cell, tally, None)
-    cell.used = False
+    space._used = memory._entries[place("a")]._used = False
     forget(memory)
     memory.trust()
 
-    assert before == value
-    assert memory.take(cell, tally, None) is MISS
-    assert cell.kept is ABSENT  # what holds it holds no value
-    assert tally == [1]
+    assert before == [value] * 3
+    assert space._take("a", None) is MISS
+    assert space._kept is ABSENT  # what it was lent is held by nobody
+
+
+def test_get__one_space_reads_two_keys__each_gets_its_own_and_the_one_that_it_reads_more_is_lent(
+    memory: Memory,
+) -> None:
+    space = State(memory, lambda op: Future()).user("u-1")
+    keep(memory, "a", "of a")
+    keep(memory, "b", "of b")
+
+    found = [space.get(key) for key in "aaabababbb"]
+
+    assert found == [f"of {key}" for key in "aaabababbb"]
+    assert space._take("b", None) == "of b"
+    assert (memory._entries[place("a")].holder, memory._entries[place("b")].holder) == (None, space)
+
+
+def test_get__two_spaces_of_one_user__both_read_and_both_forget(memory: Memory) -> None:
+    state = State(memory, lambda op: Future())
+    spaces = state.user("u-1"), state.user("u-1")
+    keep(memory, "a", 1)
+    for space in spaces:
+        assert [space.get("a") for _ in range(3)] == [1, 1, 1]
+
+    memory.told([(name("a"), 2)])
+
+    assert [space._take("a", None) for space in spaces] == [MISS, MISS]
+    assert memory.get(place("a")) is MISS
+
+
+def test_get__nobody_vouches_or_the_life_is_over__what_was_lent_is_a_miss(memory: Memory, clock: Clock) -> None:
+    space = State(memory, lambda op: Future()).user("u-1")
+    keep(memory, "a", 1)
+    lent = [space.get("a") for _ in range(3)]
+
+    memory.distrust()
+    silent = space._take("a", None)
+    memory.trust()
+    again = space._take("a", None)
+    clock.now += LIFE_S
+    memory.trust()
+
+    assert (lent, silent, again) == ([1, 1, 1], MISS, 1)
+    assert space._take("a", None) is MISS
+
+
+def test_keep__more_than_fits__what_is_read_where_it_was_lent_stays(memory: Memory) -> None:
+    space = State(memory, lambda op: Future()).user("u-1")
+    keep(memory, "k0", "x" * 100)
+    memory.lend(place("k0"), space)
+
+    for number in range(1, 100):
+        keep(memory, f"k{number}", "x" * 100)
+        assert space._take("k0", None) == "x" * 100
+
+    assert memory.bytes <= 10_000
+    assert memory.get(place("k1")) is MISS
+
+
+def test_get__nothing_may_be_lent__reads_are_the_same(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.state.memory.LENDS", False)
+    space = State(memory, lambda op: Future()).user("u-1")
+    keep(memory, "a", {"x": [1]})
+    memory.lend(place("a"), space)
+
+    assert [space.get("a") for _ in range(4)] == [{"x": [1]}] * 4
+    assert space._take("a", None) is MISS
+    assert memory.take_hits() == {(None, "user"): 4}
+
+
+def test_get__many_threads_and_keys_of_one_space__nobody_gets_what_is_of_another_key() -> None:
+    memory = Memory(20_000)
+    memory.know_scope("acme")
+    memory.trust()
+    memory.trusted_until += 1000
+    space = State(memory, lambda op: Future()).user("u-1")
+    keys, wrong, over = [f"k{number}" for number in range(4)], list[object](), threading.Event()
+
+    def write() -> None:
+        version = 0
+        while not over.is_set():
+            version += 1
+            for key in keys:
+                keep(memory, key, key, version)
+                space._used = False
+                memory.lend(place(key), space)
+            memory.told([(name(keys[version % 4]), version + 1)])
+
+    def read() -> None:
+        chance = random.Random(threading.get_ident())
+        for _ in range(4_000):
+            key = chance.choice(keys)
+            value = space._take(key, None)
+            if value is MISS:
+                value = memory.read(place(key), None, space)
+            if value not in (key, MISS):
+                wrong.append((key, value))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        writer, readers = threading.Thread(target=write), [threading.Thread(target=read) for _ in range(3)]
+        for thread in (writer, *readers):
+            thread.start()
+        for thread in readers:
+            thread.join()
+        over.set()
+        writer.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert wrong == []
 
 
 def test_keep__lives_of_many__end_at_a_few_times_and_none_later_than_it_should(memory: Memory, clock: Clock) -> None:
@@ -224,16 +335,17 @@ def test_keep__lives_of_many__end_at_a_few_times_and_none_later_than_it_should(m
         memory.keep(place("a", f"u-{number}"), Loaded(1, 1, None), generation=memory.generation)
         memory.get(place("a", f"u-{number}"))
 
-    ends = {entry.cell.until for entry in memory._entries.values()}
+    ends = {entry._until for entry in memory._entries.values()}
 
     assert len(ends) <= 1 + LIFE_S * JITTER * LIVES_PER_S
     assert clock.now + LIFE_S * (1 - JITTER) - 1 / LIVES_PER_S <= min(ends) <= max(ends) <= clock.now + LIFE_S
 
 
-def test_cell__and_what_leads_to_it__fill_a_line_of_the_cache_each(memory: Memory) -> None:
+def test_space__what_a_read_looks_at__comes_first_in_it_and_fills_a_line_of_the_cache(memory: Memory) -> None:
     space = State(memory, lambda op: Future()).session("s-1")
 
-    assert (sys.getsizeof(memory.cell(place("a"))), sys.getsizeof(space)) == (64, 64)  # 16 of them are the collector's
+    assert (type(space).__mro__[-2], object.__basicsize__ + 8 * len(Near.__slots__)) == (Near, 56)
+    assert sys.getsizeof(space) == 96  # 16 of them are the collector's
 
 
 def test_keep__flat_dicts_with_fields_of_the_same_name__share_the_names(memory: Memory) -> None:

@@ -21,6 +21,7 @@ MOST_BYTES = 4 * 1024 * 1024
 TIMEOUT_S = 5.0
 PAUSE_S = 0.05
 _AGAIN = (429, 500, 502, 503, 504)
+_NOT_READ = (400, 413, 422)  # nothing was carried out, because of something in one of the operations
 
 
 class Errand(NamedTuple):
@@ -121,6 +122,8 @@ class Courier:
             self._contact.say("state", f"the control plane answered {reply.status}")
             await asyncio.sleep(PAUSE_S)
             return errands
+        if reply.status in _NOT_READ and len(errands) > 1:  # that of one caller must not be refused for that of another
+            return [each for errand in errands for each in await self._try(connection, [errand])]
         return await self._answered(reply, errands)
 
     async def _answered(self, reply: Reply, errands: list[Errand]) -> list[Errand]:

@@ -30,7 +30,6 @@ class State:
 
     def __init__(self, memory: Memory, submit: Callable[[dict[str, Any]], Future[Any]]) -> None:
         self.memory = memory
-        self.take = memory.take  # bound once, for all spaces
         self._submit = submit
         self._on_lost: list[Callable[[str | None, str], None]] = []
         self.renew()
@@ -84,7 +83,11 @@ class State:
             own = [key for key in keys if found[key] is mine]
             self._loading.update((space.place(key), mine) for key in own)
         if own:
-            answer = self._submit({**space.named, "op": "get", "keys": own})
+            try:
+                answer = self._submit({**space.named, "op": "get", "keys": own})
+            except Exception as error:  # noqa: BLE001  nobody must wait for what was never asked
+                answer = Future()
+                answer.set_exception(error)
             answer.add_done_callback(lambda done: self._loaded(space, own, generation, done, mine))
         return found
 

@@ -51,4 +51,6 @@ class Listener:
             memory.trust()
 
     def close(self) -> None:
+        """Nothing is heard from now on, so nothing that is remembered may be used."""
+        self._memory.distrust()
         self._connection.close()

@@ -1,11 +1,8 @@
 """L1: values in this process, trusted only while the control plane vouches that it tells of every change.
 
 A caller who changes what it was given changes nothing here: it is given a copy. What can't be changed is handed out as it is, a dict or
-list of such is copied as it is, anything deeper is kept marshalled: that is both the quickest and the smallest. A hit takes no lock: one
-look into a dict. What is least recently used goes first, by second chance.
-
-With thousands of owners a read takes as long as the processor waits for memory, so it touches little of it: a ``Space``, a ``Cell`` and the
-value. Objects of four slots are 48 bytes after what the garbage collector keeps of them, which CPython puts into one line of the cache.
+list of such is copied as it is, anything deeper is kept marshalled: that is both the quickest and the smallest. A hit takes no lock, and who
+reads the same again looks no further than at itself (``tidegate.state.near``). What is least recently used goes first, by second chance.
 """
 
 from __future__ import annotations
@@ -20,6 +17,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tidegate.core.partition import hash_of
+from tidegate.state.near import ABSENT, LENDS, MISS, Entry, Reader, Tally, copy_of
+
+__all__ = ["ABSENT", "MISS", "Loaded", "Memory", "Place", "copy_of"]
 
 Place = tuple[str | None, str, str, str]  # tenant, kind, owner, key
 
@@ -27,14 +27,12 @@ MAX_BYTES = 8 * 1024 * 1024
 LIFE_S = 10.0
 JITTER = 0.2  # a life is up to this part shorter, so that not all end at once
 TRUST_S = 2.0  # the control plane says twice a second that it tells of every change
-OVERHEAD = 470  # bytes of an entry beside its value
+OVERHEAD = 630  # bytes of an entry beside its value, with who has been lent it
 LIVES_PER_S = 4  # lives end that often, so that those of many entries are one number: a read has less to fetch
 MAX_FLOORS = 10_000
 MAX_WORDS = 1_000  # names of fields that flat dicts share
 MAX_FLAT = 64  # items of a dict or list that is kept as it is
 PLAIN = frozenset({str, int, float, bool, type(None)})
-MISS: Any = object()
-ABSENT: Any = object()
 
 
 def form_of(value: Any, words: dict[str, str]) -> tuple[Any, int]:
@@ -56,41 +54,6 @@ def form_of(value: Any, words: dict[str, str]) -> tuple[Any, int]:
     return data, len(data)
 
 
-def copy_of(value: Any) -> Any:
-    """Return a copy of a JSON value, all the way down."""
-    return marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
-
-
-class Cell:
-    """What a read looks at: a value under ``key``, or ``ABSENT`` when it is known that there is none. Four slots: one line of the cache."""
-
-    __slots__ = ("kept", "key", "until", "used")
-
-    def __init__(self, key: str, kept: Any, until: float) -> None:
-        self.key = key
-        self.kept = kept
-        self.until = until
-        self.used = False
-
-    def end(self) -> None:
-        """It is forgotten: who still has it gets nothing from it any more. In this order, as readers take no lock."""
-        self.until = 0.0
-        self.kept = ABSENT
-
-
-class Entry(NamedTuple):
-    """What else is known of a cell's value: version 0 is that of ``ABSENT``. ``size``: bytes."""
-
-    cell: Cell
-    version: int
-    size: int
-    name: str
-    owner_name: str
-
-
-NO_CELL = Cell("", ABSENT, 0.0)
-
-
 class Loaded(NamedTuple):
     """What came of a load: a value that nobody else has, or ``ABSENT``. ``left_s`` is how long it lives, ``None`` for ever."""
 
@@ -100,7 +63,7 @@ class Loaded(NamedTuple):
 
 
 class Memory:
-    """Bounded by bytes. Everything but ``get`` takes the lock."""
+    """Bounded by bytes. Everything takes the lock but ``get``, and ``read`` of what is lent already or need not be."""
 
     def __init__(self, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_bytes = max_bytes
@@ -109,7 +72,7 @@ class Memory:
         self._clock = clock
         self._chance = random.Random()  # noqa: S311  jitter
         self._entries: OrderedDict[Place, Entry] = OrderedDict()
-        self._hits: dict[tuple[str | None, str], list[int]] = {}
+        self._tallies: dict[tuple[str | None, str], Tally] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -124,46 +87,53 @@ class Memory:
         self._ends: dict[int, float] = {}
         self._words: dict[str, str] = {}
         self._floors: OrderedDict[str, int] = OrderedDict()
-        for tally in self._hits.values():
-            tally[0] = 0
+        for tally in self._tallies.values():
+            tally.hits = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def tally(self, tenant: str | None, kind: str) -> Tally:
+        """Return what those share who read of a tenant and kind."""
+        found = self._tallies.get((tenant, kind))
+        return found or self._tallies.setdefault((tenant, kind), Tally(self, self._clock))
+
     def get(self, place: Place, default: Any = ABSENT) -> Any:
         """Return a value of the caller's own, ``default`` when there is none, or ``MISS`` when it is not here or can't be trusted."""
-        return self.take(self.cell(place), self.tally(place[0], place[1]), default)
-
-    def cell(self, place: Place) -> Cell:
-        """Return what is remembered of a place. Who keeps it need not look for it again, only ``take``."""
         entry = self._entries.get(place)
-        return NO_CELL if entry is None else entry.cell
+        return MISS if entry is None else entry._take(place[3], default)
 
-    def tally(self, tenant: str | None, kind: str) -> list[int]:
-        """Return the list of one number that counts the hits of a tenant and kind."""
-        return self._hits.setdefault((tenant, kind), [0])
-
-    def take(self, cell: Cell, tally: list[int], default: Any) -> Any:
-        """Return what ``get`` would, and count it."""
-        kept = cell.kept  # before it is asked whether it counts
-        now = self._clock()
-        if now >= cell.until or now >= self.trusted_until:
+    def read(self, place: Place, default: Any, reader: Reader) -> Any:
+        """Return what ``get`` does. Who reads the same twice is lent it: it need not come here until the value is forgotten."""
+        entry = self._entries.get(place)
+        if entry is None:
             return MISS
-        cell.used = True
-        tally[0] += 1
-        kind = type(kept)
-        if kind is bytes:  # what was marshalled: JSON has none
-            return marshal.loads(kept)  # noqa: S302  our own bytes
-        if kind is dict or kind is list:
-            return kept.copy()
-        return default if kept is ABSENT else kept
+        value = entry._take(place[3], default)
+        if entry.last != id(reader):
+            entry.last = id(reader)
+        elif LENDS and value is not MISS and not reader._is_at_work():
+            self._lend(place, entry, reader)
+        return value
+
+    def lend(self, place: Place, reader: Reader) -> None:
+        """Let a reader have what it has just loaded or written, if it is remembered here."""
+        entry = self._entries.get(place)
+        if entry is not None:
+            entry.last = id(reader)
+            if LENDS and not reader._is_at_work():
+                self._lend(place, entry, reader)
+
+    def _lend(self, place: Place, entry: Entry, reader: Reader) -> None:
+        with self._lock:
+            if self._entries.get(place) is entry:
+                entry.lend(reader)
 
     def version(self, place: Place) -> int | None:
         """Return the version of what ``get`` would give, ``None`` for a miss."""
         entry = self._entries.get(place)
         now = self._clock()
-        return None if entry is None or now >= entry.cell.until or now >= self.trusted_until else entry.version
+        return None if entry is None or not entry.lives(now) or now >= self.trusted_until else entry.version
 
     def keep(self, place: Place, loaded: Loaded, *, generation: int) -> None:
         """Remember what was loaded when the memory was of ``generation``, unless something newer was told of since."""
@@ -182,8 +152,10 @@ class Memory:
             if generation != self.generation or stale or size > self.max_bytes:
                 return
             self._drop(place)
-            cell = Cell(place[3], kept, until)
-            self._entries[place] = Entry(cell, loaded.version, size, name, self._name(place[:3]))
+            self._entries[place] = Entry(
+                self.tally(place[0], place[1]), place[3], kept, until,
+                version=loaded.version, size=size, name=name, owner_name=self._name(place[:3]),
+            )  # fmt: skip
             self._places[name] = place
             self.bytes += size
             self._make_room(now)
@@ -202,15 +174,14 @@ class Memory:
     def _drop(self, place: Place) -> None:
         entry = self._entries.pop(place, None)
         if entry is not None:
-            entry.cell.end()
+            entry._end()
             self.bytes -= entry.size
             self._places.pop(entry.name, None)
 
     def _make_room(self, now: float) -> None:
         while self.bytes > self.max_bytes:
             place, entry = next(iter(self._entries.items()))
-            if entry.cell.used and now < entry.cell.until:
-                entry.cell.used = False
+            if entry.was_used() and entry.lives(now):
                 self._entries.move_to_end(place)
             else:
                 self._drop(place)
@@ -258,7 +229,7 @@ class Memory:
 
     def _end_all(self) -> None:
         for entry in self._entries.values():
-            entry.cell.end()
+            entry._end()
 
     def trust(self) -> None:
         """Everything that changed until now has been told."""
@@ -269,7 +240,7 @@ class Memory:
 
     def take_hits(self) -> dict[tuple[str | None, str], int]:
         """Return the hits by tenant and kind since they were last taken."""
-        hits = {counted: tally[0] for counted, tally in list(self._hits.items()) if tally[0]}
+        hits = {counted: tally.hits for counted, tally in list(self._tallies.items()) if tally.hits}
         for counted, count in hits.items():
-            self._hits[counted][0] -= count
+            self._tallies[counted].hits -= count  # ATOMIC
         return hits

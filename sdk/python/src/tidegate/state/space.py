@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tidegate.state.memory import ABSENT, MISS, NO_CELL, Loaded, copy_of
+from tidegate.state.memory import Loaded
+from tidegate.state.near import ABSENT, MISS, Reader, copy_of
 from tidegate.state.values import (
-    MAX_CAP,
     Item,
     Pending,
+    check_cap,
     check_name,
+    check_tenant,
+    check_version,
     check_whole,
     checked,
     json_of,
     life_of,
+    names_of,
     once,
     result_of,
     seconds,
@@ -27,21 +31,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_KEYS = 1000  # of one request
 
-class Space:
+
+class Space(Reader):
     """A mapping of names to JSON values, of at most 64 KiB each. Raises ``StateError``.
 
     Reads may come from this process's memory: what others wrote a tenth of a second ago or earlier is seen (docs/state.md).
     """
 
-    __slots__ = ("_near", "_owner", "_state", "_tally")  # no more than four: see tidegate.state.memory
+    __slots__ = ("_owner", "_state")
 
     def __init__(self, state: State, tenant: str | None, kind: str, owner: str) -> None:
         check_name(owner, kind)
+        check_tenant(tenant)
+        super().__init__(state.memory.tally(tenant, kind))
         self._state = state
-        self._near = NO_CELL  # what was read last
-        self._tally = state.memory.tally(tenant, kind)
         self._owner = (tenant, kind, owner)
+
+    def __copy__(self) -> Space:
+        """What is lent to this one is not lent to its copy, which would not hear that it is to be forgotten."""
+        return Space(self._state, *self._owner)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Space:
+        return self.__copy__()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} belongs to this process: send its names along, and ask the gate there for it.")
 
     def __repr__(self) -> str:
         return f"<tidegate {self.kind} {self.owner!r} of {self.tenant or 'the key'}>"
@@ -78,39 +94,34 @@ class Space:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value, or ``default`` when there is none. Changing what is returned changes nothing that is kept."""
-        near = self._near
-        if near.key == key and (value := self._state.take(near, self._tally, default)) is not MISS:
-            return value
-        value = self._recall(key, default)
-        if value is MISS:
+        value = self._take(key, default)
+        if value is MISS and (value := self._recall(key, default)) is MISS:
             return self._load(key, default).wait()
         return value
 
     async def aget(self, key: str, default: Any = None) -> Any:
-        near = self._near
-        if near.key == key and (value := self._state.take(near, self._tally, default)) is not MISS:
-            return value
-        value = self._recall(key, default)
-        if value is MISS:
+        value = self._take(key, default)
+        if value is MISS and (value := self._recall(key, default)) is MISS:
             return await self._load(key, default)
         return value
 
     def _recall(self, key: str, default: Any) -> Any:
-        self._near = near = self._state.memory.cell((*self._owner, key))
-        return self._state.take(near, self._tally, default)
+        if not isinstance(key, str):
+            check_name(key, "key")
+        return self._state.memory.read((*self._owner, key), default, self)
 
     def _load(self, key: str, default: Any) -> Pending[Any]:
         check_name(key, "key")
 
         def finish(answer: Any) -> Any:
             item = (checked(answer)["items"] or {}).get(key)
-            self._near = self._state.memory.cell(self.place(key))
+            self._state.memory.lend(self.place(key), self)
             return default if item is None else copy_of(item["v"])
 
         return Pending(self._state.load(self, [key])[key], finish)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values that there are, by key, in one request."""
+        """Return the values that there are, by key, in one request for every thousand."""
         known, unknown = self._known(keys)
         for pending in self._load_many(unknown):
             known.update(pending.wait())
@@ -124,10 +135,9 @@ class Space:
 
     def _known(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         known, unknown = {}, []
-        for key in dict.fromkeys(keys):
+        for key in names_of(keys):
             value = self._state.memory.get(self.place(key))
             if value is MISS:
-                check_name(key, "key")
                 unknown.append(key)
             elif value is not ABSENT:
                 known[key] = value
@@ -141,10 +151,10 @@ class Space:
 
             return pick
 
-        futures = self._state.load(self, keys)
         by_answer: dict[Future[Any], list[str]] = {}
-        for key, answer in futures.items():
-            by_answer.setdefault(answer, []).append(key)
+        for first in range(0, len(keys), MAX_KEYS):
+            for key, answer in self._state.load(self, keys[first : first + MAX_KEYS]).items():
+                by_answer.setdefault(answer, []).append(key)
         return [Pending(answer, finish(wanted)) for answer, wanted in by_answer.items()]
 
     def read(self, key: str) -> Item | None:
@@ -193,7 +203,7 @@ class Space:
 
     def _set(self, key: str, value: Any, ttl: float | None) -> Pending[int]:
         text = json_of(value)
-        return self._write(key, {"op": "set", "value": value, **life_of(ttl)}, text, ttl)
+        return self._write(key, {"op": "set", "value": json.loads(text), **life_of(ttl)}, text, ttl)
 
     def cas(self, key: str, value: Any, version: int, ttl: float | None = None) -> int:
         """Keep a value if the version is still ``version`` (0: if there is none); raises ``VersionConflict`` otherwise."""
@@ -204,8 +214,9 @@ class Space:
 
     def _cas(self, key: str, value: Any, version: int, ttl: float | None) -> Pending[int]:
         text = json_of(value)
-        check_whole(version, "version")
-        return self._write(key, {"op": "cas", "value": value, "expected": version, **once(), **life_of(ttl)}, text, ttl)
+        check_version(version)
+        op = {"op": "cas", "value": json.loads(text), "expected": version, **once(), **life_of(ttl)}
+        return self._write(key, op, text, ttl)
 
     def _write(self, key: str, op: dict[str, Any], text: str, ttl: float | None) -> Pending[int]:
         """Send a write of ``text``; what was written is remembered, unless something newer was told of meanwhile."""
@@ -216,7 +227,7 @@ class Space:
             version = int(checked(answer)["version"])
             loaded = Loaded(json.loads(text), version, ttl)
             self._state.memory.keep(self.place(key), loaded, generation=generation)
-            self._near = self._state.memory.cell(self.place(key))
+            self._state.memory.lend(self.place(key), self)
             return version
 
         return self._change(key, op, finish)
@@ -250,10 +261,9 @@ class Space:
         return await self._append(key, item, cap, ttl)
 
     def _append(self, key: str, item: Any, cap: int, ttl: float | None) -> Pending[int]:
-        if not 1 <= cap <= MAX_CAP:
-            raise ValueError(f"cap is from 1 to {MAX_CAP:,}, got {cap}.")
-        json_of(item)
-        return self._change(key, {"op": "append", "value": item, "cap": cap, **once(), **life_of(ttl)}, result_of)
+        check_cap(cap)
+        value = json.loads(json_of(item))
+        return self._change(key, {"op": "append", "value": value, "cap": cap, **once(), **life_of(ttl)}, result_of)
 
     def clear(self) -> int:
         """Delete everything that is here, its history too; return how many values that were."""
@@ -305,6 +315,9 @@ class Space:
     def __delitem__(self, key: str) -> None:
         if not self.delete(key):
             raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.get(key, ABSENT) is not ABSENT

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,6 +19,9 @@ MAX_VALUE = 64 * 1024
 MAX_NAME = 200
 MAX_CAP = 1000
 MAX_WHOLE = 2**53 - 1
+MAX_DEPTH = 200
+MAX_TTL_S = 10 * 366 * 86_400
+MAX_TENANT = 64
 TIMEOUT_S = 5.0
 WAIT_MARGIN_S = 2.0
 
@@ -49,8 +52,28 @@ class Pending(Generic[T]):
 
 
 def check_name(name: str, what: str) -> None:
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or "\0" in name:
-        raise ValueError(f"A {what} is named by 1 to {MAX_NAME} characters without NUL, got {repr(name)[:42]}.")
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or "\0" in name or not _is_utf8(name):
+        raise ValueError(
+            f"A {what} is named by 1 to {MAX_NAME} characters without NUL or surrogates, got {repr(name)[:42]}."
+        )
+
+
+def check_tenant(name: str | None) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str) or len(name) > MAX_TENANT or "\0" in name or ":" in name or not _is_utf8(name):
+        raise ValueError(f"A tenant is named by its slug, of at most {MAX_TENANT} characters, got {repr(name)[:42]}.")
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether UTF-8 can say it: half a pair of surrogates can't be said."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_whole(number: int, what: str) -> None:
@@ -58,19 +81,56 @@ def check_whole(number: int, what: str) -> None:
         raise ValueError(f"{what} is a whole number from -{MAX_WHOLE:,} to {MAX_WHOLE:,}, got {repr(number)[:42]}.")
 
 
+def check_cap(cap: int) -> None:
+    if not isinstance(cap, int) or isinstance(cap, bool) or not 1 <= cap <= MAX_CAP:
+        raise ValueError(f"cap is a whole number from 1 to {MAX_CAP:,}, got {repr(cap)[:42]}.")
+
+
+def check_version(version: int) -> None:
+    check_whole(version, "version")
+    if version < 0:
+        raise ValueError(f"A version is not below 0, got {version}.")
+
+
+def names_of(keys: Iterable[str]) -> list[str]:
+    """Return keys, each once; ``ValueError`` for one that is none, and for a text, which is no list of them."""
+    if isinstance(keys, str | bytes):
+        raise ValueError(f"keys is a list of names, got one: {repr(keys)[:42]}.")
+    names = list(keys)
+    for name in names:
+        check_name(name, "key")
+    return list(dict.fromkeys(names))
+
+
 def json_of(value: Any) -> str:
     """Return a value as JSON; ``ValueError`` or ``TypeError`` for what is none, ``StateRefused`` for too much of it."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError(f"A value is nested at most {MAX_DEPTH} levels deep.") from None
+    if not _is_utf8(text):
+        raise ValueError("A value is text that UTF-8 can say: it has half a pair of surrogates in it.")
     if len(text) > MAX_VALUE or len(text.encode()) > MAX_VALUE:
         raise StateRefused(f"A value has at most {MAX_VALUE:,} bytes of JSON.", status=413)
+    if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(json.loads(text)) > MAX_DEPTH:
+        raise ValueError(f"A value is nested at most {MAX_DEPTH} levels deep.")
     return text
+
+
+def depth_of(value: Any) -> int:
+    """Return how many lists and dicts of a JSON value are within each other at most."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def life_of(ttl: float | None) -> dict[str, Any]:
     if ttl is None:
         return {}
-    if not ttl > 0:
-        raise ValueError(f"ttl is in seconds and greater than 0, got {ttl}.")
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or not 0 < ttl <= MAX_TTL_S:
+        raise ValueError(f"ttl is in seconds, greater than 0 and at most {MAX_TTL_S:,}, got {repr(ttl)[:42]}.")
     return {"ttl_ms": max(1, round(ttl * 1000))}
 
 
