@@ -15,9 +15,9 @@ from controlplane.telemetry import queries
 from controlplane.telemetry.actions.folding import fold_hours
 from controlplane.telemetry.actions.ladder import climb
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, LateHour
+from controlplane.telemetry.packed import Packed, sought, tails_of
 from controlplane.telemetry.queries import SEVEN, Course, Question
 from controlplane.telemetry.queries.calls import table_of
-from controlplane.telemetry.queries.lines import Packed, sought, tails_of
 from controlplane.telemetry.resolutions import (
     ALL_IN_ALL,
     BY_TENANT,

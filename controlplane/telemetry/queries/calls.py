@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.patience import packed_rows
 from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.telemetry.resolutions import (
@@ -256,7 +256,7 @@ def series(
 def _tails(sql: str, values: Sequence[Any]) -> dict[datetime, int]:
     """Return the p99 of each slot out of rows of packed buckets, merged here: that is quicker than in SQL."""
     merged: dict[datetime, Merged] = {}
-    for slot, entries in patient_rows(sql, values, binary=True):
+    for slot, entries in packed_rows(sql, values):
         if entries:
             merged.setdefault(slot, Merged()).spread(entries)
     last = {slot: each.tails()[-1] for slot, each in merged.items()}

@@ -9,24 +9,21 @@ is of its name and step, and has no buckets.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.packed import QUANTILES, SHIFT, Packed, gathered, tails_of
+from controlplane.telemetry.patience import packed_rows, patient_rows
 from tidegate.core.window import BUCKETS_PER_OCTAVE
 
 MOST_LINES = 8
-QUANTILES = (0.5, 0.9, 0.95, 0.99)
 NO_QUANTILES: tuple[float | None, ...] = (None,) * len(QUANTILES)
 _WHOLE = datetime(1, 1, 1, tzinfo=UTC)  # stands for the whole range where a step would stand
-_SHIFT = 40
 _LN_2 = math.log(2.0)
-_COUNT = (1 << _SHIFT) - 1
 _GREATEST = 65_536  # the bucket of the greatest number that there is
 _ZERO = -90_000  # below it lies OTLP's bucket of zero, and of what is negative
 
@@ -104,7 +101,7 @@ def _packed(bounds: Sequence[float], amounts: Sequence[int], most: float | None)
     """Return the amounts of an explicit histogram as packed buckets: the same as ``_SPREAD`` makes of them."""
     last = _index_of(max(bounds[-1], bounds[-1] if most is None else most))
     return [
-        (bucket << _SHIFT) + amount
+        (bucket << SHIFT) + amount
         for bucket, amount in zip([*_middles(tuple(bounds)), last], amounts, strict=False)
         if amount
     ]
@@ -155,77 +152,6 @@ def _statement(source: Source, most: int, *, named: bool) -> str:
         FROM placed {"LEFT JOIN tails USING (name, slot)" if source.spread else ""}"""  # noqa: S608 - sources of ours
 
 
-class Packed:
-    """Packed buckets of one row, in their order; how many values there are up to each is counted once."""
-
-    __slots__ = ("_seen", "entries")
-
-    def __init__(self, entries: Sequence[int]) -> None:
-        self.entries = entries
-        self._seen: list[int] = []
-
-    @property
-    def seen(self) -> list[int]:
-        if not self._seen:
-            self._seen = list(accumulate([entry & _COUNT for entry in self.entries]))
-        return self._seen
-
-    def up_to(self, bucket: int) -> int:
-        """Return how many values there are in the buckets up to ``bucket``."""
-        place = bisect_left(self.entries, (bucket + 1) << _SHIFT)
-        return self.seen[place - 1] if place else 0
-
-
-_LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
-
-
-def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
-    """Return the buckets that the quantiles of all rows together lie in; ``parts``: those of parts that make up the same."""
-    if not rows:
-        return [None] * len(QUANTILES)
-    if not parts:
-        rows = gathered(rows)
-    if len(rows) > 1:
-        return sought(rows, parts)
-    (whole,) = rows
-    seen = whole.seen
-    return [whole.entries[bisect_left(seen, math.ceil(seen[-1] * share))] >> _SHIFT for share in QUANTILES]
-
-
-def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
-    """Return one row of all when they are short. To sort them is quicker than to add up equal buckets."""
-    if len(rows) < 2 or sum([len(row.entries) for row in rows]) > _LONG_ROW * len(rows):
-        return rows
-    ordered = list[int]()
-    for row in rows:
-        ordered += row.entries
-    ordered.sort()
-    return [Packed(ordered)]
-
-
-def sought(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
-    """Find the buckets by halving, without merging anything: what few long rows cost least.
-
-    A quantile of all lies between the least and the greatest of the same of parts.
-    """
-    low = min(row.entries[0] for row in rows) >> _SHIFT
-    last = max(row.entries[-1] for row in rows) >> _SHIFT
-    total = sum(row.seen[-1] for row in rows)
-    found = list[int | None]()
-    for place, share in enumerate(QUANTILES):
-        known = [bucket for part in parts if (bucket := part[place]) is not None]
-        low, high = max(low, min(known, default=low)), max(known, default=last)
-        wanted = math.ceil(total * share)
-        while low < high:
-            middle = (low + high) // 2
-            if sum([row.up_to(middle) for row in rows]) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        found.append(low)
-    return found
-
-
 class Merged:
     """What rows of one name in one step add up to."""
 
@@ -246,10 +172,10 @@ class Merged:
         if most is not None and (self.most is None or most > self.most):
             self.most = most
 
-    def spread(self, entries: Sequence[int]) -> None:
+    def spread(self, entries: Packed) -> None:
         """Add packed buckets. There are none where nothing was counted, as in a cumulative histogram that stood still."""
         if entries:
-            self.rows.append(Packed(entries))
+            self.rows.append(entries)
 
     def merge(self, other: Merged) -> None:
         self.add(other.figures, other.least, other.most)
@@ -282,8 +208,8 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
     values = [*source.values, timedelta(seconds=course.step_s), course.since]
     found: dict[tuple[int, str], dict[datetime, Merged]] = {}
     count = 0
-    for name, rank, count, slot, *rest in patient_rows(  # noqa: B007
-        sql, [*values, list(names)] if names is not None else values, binary=True
+    for name, rank, count, slot, *rest in packed_rows(  # noqa: B007
+        sql, [*values, list(names)] if names is not None else values
     ):
         *figures, least, most, entries, tails, bounds = rest
         slots = found.setdefault((rank, name), {})
@@ -292,9 +218,9 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
             sums = slots[slot] = Merged()
         sums.add(figures, least, most)
         if tails:
-            sums.known = tails
+            sums.known = list(tails.entries)
         elif entries:
-            sums.spread(_packed(bounds, entries, most) if bounds else entries)
+            sums.spread(Packed(_packed(bounds, entries.entries, most)) if bounds else entries)
     buckets = _buckets(source.whole, [name for _, name in found]) if source.whole else {}
     lines = []
     times = course.times
@@ -313,9 +239,9 @@ def _buckets(source: tuple[str, list[Any]], names: Sequence[str]) -> dict[str, l
     sql, values = source
     found: dict[str, list[Packed]] = {}
     sql = f"SELECT name, entries FROM ({sql}) AS hit WHERE name = ANY(%s) AND entries IS NOT NULL"  # noqa: S608 - sources of ours
-    for name, entries in patient_rows(sql, [*values, list(names)], binary=True):
+    for name, entries in packed_rows(sql, [*values, list(names)]):
         if entries:
-            found.setdefault(name, []).append(Packed(entries))
+            found.setdefault(name, []).append(entries)
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.patience import packed_rows, patient_rows
 from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
@@ -82,7 +82,7 @@ def measured(
 def _latencies(sql: str, values: Sequence[Any]) -> dict[str, Latencies]:
     """Return the latencies of each name out of rows of packed buckets, merged here: that is quicker than in SQL."""
     merged: dict[str, Merged] = {}
-    for name, entries in patient_rows(sql, values, binary=True):
+    for name, entries in packed_rows(sql, values):
         if entries:
             merged.setdefault(name, Merged()).spread(entries)
     found = {}

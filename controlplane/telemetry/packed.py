@@ -1,0 +1,134 @@
+"""Packed buckets of many rows together, and the buckets that their quantiles lie in, without a merged distribution being made of them."""
+
+from __future__ import annotations
+
+import math
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+from psycopg.types.array import ArrayBinaryLoader
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+BIGINTS = 1016  # PostgreSQL's number for the type bigint[]
+SHIFT = 40
+_COUNT = (1 << SHIFT) - 1
+_HEAD = 20  # bytes of an array before its first element, each of which is 4 bytes of its length and 8 of its value
+_EACH = 12
+_LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
+
+
+class Packed:
+    """Packed buckets of one row, in their order, read out of what PostgreSQL sent when they are asked for."""
+
+    __slots__ = ("_entries", "_seen", "_sent")
+
+    def __init__(self, entries: Sequence[int], sent: bytes = b"") -> None:
+        self._entries = entries
+        self._sent = sent
+        self._seen: list[int] = []
+
+    @classmethod
+    def of(cls, sent: bytes) -> Packed:
+        """Read a ``bigint[]`` without nulls in its binary form."""
+        return cls((), sent if len(sent) > _HEAD else b"")
+
+    def __bool__(self) -> bool:
+        return bool(self._sent or self._entries)
+
+    def __len__(self) -> int:
+        return (len(self._sent) - _HEAD) // _EACH if self._sent else len(self._entries)
+
+    @property
+    def entries(self) -> Sequence[int]:
+        if not self._entries and self._sent:
+            self._entries = _layout("4xq", len(self)).unpack_from(self._sent, _HEAD)
+        return self._entries
+
+    @property
+    def seen(self) -> list[int]:
+        """How many values there are up to each bucket."""
+        if not self._seen:
+            self._seen = list(accumulate(self._amounts()))
+        return self._seen
+
+    def _amounts(self) -> Sequence[int]:
+        # Where no amount has more than 32 bits they are taken out of what was sent: a third of what masking costs.
+        if self._sent and not self._sent[_HEAD + 7 :: _EACH].strip(b"\0"):
+            found: Sequence[int] = _layout("8xI", len(self)).unpack_from(self._sent, _HEAD)
+            return found
+        return [entry & _COUNT for entry in self.entries]
+
+    def up_to(self, bucket: int) -> int:
+        """Return how many values there are in the buckets up to ``bucket``."""
+        place = bisect_left(self.entries, (bucket + 1) << SHIFT)
+        return self.seen[place - 1] if place else 0
+
+
+@lru_cache(maxsize=512)
+def _layout(each: str, count: int) -> struct.Struct:
+    return struct.Struct(">" + each * count)
+
+
+class PackedLoader(Loader):
+    """Makes ``Packed`` of a ``bigint[]``."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Packed:
+        sent = bytes(data)
+        if sent[7]:  # it has nulls
+            return Packed(ArrayBinaryLoader(BIGINTS).load(sent))
+        return Packed.of(sent)
+
+
+def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+    """Return the buckets that the quantiles of all rows together lie in; ``parts``: those of parts that make up the same."""
+    if not rows:
+        return [None] * len(QUANTILES)
+    if not parts:
+        rows = gathered(rows)
+    if len(rows) > 1:
+        return sought(rows, parts)
+    (whole,) = rows
+    seen, entries = whole.seen, whole.entries
+    return [entries[bisect_left(seen, math.ceil(seen[-1] * share))] >> SHIFT for share in QUANTILES]
+
+
+def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
+    """Return one row of all when they are short. To sort them is quicker than to add up equal buckets."""
+    if len(rows) < 2 or sum([len(row) for row in rows]) > _LONG_ROW * len(rows):
+        return rows
+    ordered = list[int]()
+    for row in rows:
+        ordered += row.entries
+    ordered.sort()
+    return [Packed(ordered)]
+
+
+def sought(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+    """Find the buckets by halving, without merging anything: what few long rows cost least.
+
+    A quantile of all lies between the least and the greatest of the same of parts.
+    """
+    low = min([row.entries[0] for row in rows]) >> SHIFT
+    last = max([row.entries[-1] for row in rows]) >> SHIFT
+    total = sum([row.seen[-1] for row in rows])
+    found = list[int | None]()
+    for place, share in enumerate(QUANTILES):
+        known = [bucket for part in parts if (bucket := part[place]) is not None]
+        low, high = max(low, min(known, default=low)), max(known, default=last)
+        wanted = math.ceil(total * share)
+        while low < high:
+            middle = (low + high) // 2
+            if sum([row.up_to(middle) for row in rows]) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found.append(low)
+    return found
