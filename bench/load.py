@@ -321,6 +321,53 @@ def all_together(url: str) -> None:
             print(f"{rung.table} is filled", flush=True)
 
 
+def tenant_steps(url: str) -> None:
+    """Fill the steps of five minutes of tenants: eight days of them."""
+    from controlplane.telemetry.resolutions import TENANT_STEPS, floor
+
+    newest = asked_at(url)
+    last = floor(newest - timedelta(seconds=20), TENANT_STEPS.step_s)
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT 1 FROM telemetry_tenant_5m LIMIT 1").fetchone():
+            return
+        connection.execute(
+            """INSERT INTO telemetry_tenant_5m
+               SELECT tenant, at, calls, calls / 50, calls / 90, 0, calls / 60, calls * 900, calls * 300, calls * 120, calls * 3400000,
+                      calls, calls * 2, 30, 1190 + chance, 1250 + chance, 1280 + chance
+               FROM (SELECT slug AS tenant, at, 20 + abs(hashtext(slug || at)) %% 200 AS calls, abs(hashtext(at || slug)) %% 20 AS chance
+                     FROM (SELECT slug FROM tenancy_tenant UNION ALL SELECT '*') AS named CROSS JOIN generate_series(%s::timestamptz, %s, interval '5 minutes') AS at
+                     WHERE slug = '*' OR slug < 'tenant-0020' OR abs(hashtext(at || slug)) %% 100 < 60) AS made""",
+            [floor(newest - timedelta(days=8), 300), last - timedelta(seconds=TENANT_STEPS.step_s)],
+        )
+        connection.execute(
+            "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+            [TENANT_STEPS.mark, last],
+        )
+        print(f"{TENANT_STEPS.table} is filled", flush=True)
+
+
+def by_name(url: str) -> None:
+    """Fold what all tenants come to by route and by model, as the worker does."""
+    from controlplane.telemetry.actions.ladder import LEVELS, fold_level
+    from controlplane.telemetry.resolutions import WHOLE, floor
+
+    newest = asked_at(url)
+    rungs = {rung.mark: rung for dimension in ("route", "model") for rung in WHOLE[dimension]}
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT 1 FROM telemetry_route_15m LIMIT 1").fetchone():
+            return
+        for level in (each for each in LEVELS if each.mark in rungs):
+            last = floor(newest - timedelta(seconds=20), level.step_s)
+            first = floor(newest - (timedelta(hours=27) if level.step_s == 900 else timedelta(days=31)), level.step_s)
+            fold_level(level, first, last, newest)
+            connection.execute(
+                "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+                [level.mark, last],
+            )
+            connection.commit()
+            print(f"{level.table} is filled", flush=True)
+
+
 def asked_at(url: str) -> datetime:
     """Return the time that pages are asked at: that of the newest minutes and spans."""
     with psycopg.connect(url) as connection:
@@ -348,6 +395,8 @@ def load(url: str, *, total: int, count: int, days: int) -> None:
     ladder(url, count, newest)
     whole_tenants(url, count)
     all_together(url)
+    by_name(url)
+    tenant_steps(url)
     spans(url, total, count, asked_at(url))
     sums(url)
     with psycopg.connect(url, autocommit=True) as connection:

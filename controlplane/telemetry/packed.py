@@ -15,11 +15,13 @@ from psycopg.pq import Format
 from psycopg.types.array import ArrayBinaryLoader
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
+RULE_QUANTILES = (0.5, 0.95, 0.99)  # those that rules look at
 BIGINTS = 1016  # PostgreSQL's number for the type bigint[]
 SHIFT = 40
 _COUNT = (1 << SHIFT) - 1
 _HEAD = 20  # bytes of an array before its first element, each of which is 4 bytes of its length and 8 of its value
 _EACH = 12
+_NONE = (None,) * len(QUANTILES)
 _LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
 
 
@@ -52,9 +54,9 @@ class Packed:
 
     @property
     def seen(self) -> list[int]:
-        """How many values there are up to each bucket."""
+        """How many values there are before each bucket, and in all of them at the end."""
         if not self._seen:
-            self._seen = list(accumulate(self._amounts()))
+            self._seen = list(accumulate(self._amounts(), initial=0))
         return self._seen
 
     def _amounts(self) -> Sequence[int]:
@@ -64,10 +66,16 @@ class Packed:
             return found
         return [entry & _COUNT for entry in self.entries]
 
-    def up_to(self, bucket: int) -> int:
-        """Return how many values there are in the buckets up to ``bucket``."""
-        place = bisect_left(self.entries, (bucket + 1) << SHIFT)
-        return self.seen[place - 1] if place else 0
+    def tails(self) -> list[int]:
+        """Return the buckets that the quantiles lie in."""
+        seen = self.seen
+        return [self._bucket(bisect_left(seen, math.ceil(seen[-1] * share)) - 1) for share in QUANTILES]
+
+    def _bucket(self, place: int) -> int:
+        if self._entries:
+            return self._entries[place] >> SHIFT
+        begins = _HEAD + place * _EACH + 4
+        return int.from_bytes(self._sent[begins : begins + 3], "big", signed=True)
 
 
 @lru_cache(maxsize=512)
@@ -87,17 +95,13 @@ class PackedLoader(Loader):
         return Packed.of(sent)
 
 
-def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> Sequence[int | None]:
     """Return the buckets that the quantiles of all rows together lie in; ``parts``: those of parts that make up the same."""
     if not rows:
-        return [None] * len(QUANTILES)
+        return _NONE
     if not parts:
         rows = gathered(rows)
-    if len(rows) > 1:
-        return sought(rows, parts)
-    (whole,) = rows
-    seen, entries = whole.seen, whole.entries
-    return [entries[bisect_left(seen, math.ceil(seen[-1] * share))] >> SHIFT for share in QUANTILES]
+    return sought(rows, parts) if len(rows) > 1 else rows[0].tails()
 
 
 def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
@@ -111,24 +115,33 @@ def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
     return [Packed(ordered)]
 
 
-def sought(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+def sought(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ()) -> list[int]:
     """Find the buckets by halving, without merging anything: what few long rows cost least.
 
-    A quantile of all lies between the least and the greatest of the same of parts.
+    A quantile of all lies between the least and the greatest of the same of parts, which are the rows when there are no others.
     """
-    low = min([row.entries[0] for row in rows]) >> SHIFT
-    last = max([row.entries[-1] for row in rows]) >> SHIFT
-    total = sum([row.seen[-1] for row in rows])
-    found = list[int | None]()
+    parts = parts or [row.tails() for row in rows]
+    first, last = min([row.entries[0] for row in rows]) >> SHIFT, max([row.entries[-1] for row in rows]) >> SHIFT
+    held = [(row.entries, row.seen) for row in rows]
+    total = sum([seen[-1] for _, seen in held])
+    found = list[int]()
     for place, share in enumerate(QUANTILES):
         known = [bucket for part in parts if (bucket := part[place]) is not None]
-        low, high = max(low, min(known, default=low)), max(known, default=last)
+        low, high = max(first, min(known, default=first)), max(known, default=last)
         wanted = math.ceil(total * share)
         while low < high:
             middle = (low + high) // 2
-            if sum([row.up_to(middle) for row in rows]) < wanted:
+            if _up_to(middle, held) < wanted:
                 low = middle + 1
             else:
                 high = middle
         found.append(low)
     return found
+
+
+def _up_to(bucket: int, held: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
+    """Return how many values there are in the buckets up to ``bucket``, of entries and what is seen before each."""
+    ends, count = (bucket + 1) << SHIFT, 0
+    for entries, seen in held:
+        count += seen[bisect_left(entries, ends)]
+    return count

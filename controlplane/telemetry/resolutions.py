@@ -30,12 +30,18 @@ class Piece(NamedTuple):
 
 
 EVERYBODY = "*"  # stands for all tenants together; no tenant is called so
-WHOLE_TENANTS = (
-    Rung(86400, "telemetry_tenant_1d", "tenant_1d"),
-    Rung(21600, "telemetry_tenant_6h", "tenant_6h"),
-    Rung(10800, "telemetry_tenant_3h", "tenant_3h"),
-    Rung(900, "telemetry_tenant_15m", "tenant_15m"),
-)
+_LONG = {"1d": 86400, "6h": 21600, "3h": 10800, "15m": 900}
+
+
+def _whole(dimension: str) -> tuple[Rung, ...]:
+    """Return the windows that are one row for each name of a dimension."""
+    return tuple(
+        Rung(step_s, f"telemetry_{dimension}_{label}", f"{dimension}_{label}") for label, step_s in _LONG.items()
+    )
+
+
+WHOLE_TENANTS = _whole("tenant")
+WHOLE = {"tenant": WHOLE_TENANTS, "route": _whole("route"), "model": _whole("model")}
 BY_TENANT = (
     Rung(21600, "telemetry_window_6h", "window_6h"),
     Rung(3600, "telemetry_window_1h", "windows"),
@@ -60,7 +66,8 @@ ALL_IN_ALL = (
     Rung(300, "telemetry_all_5m", "all_5m"),
     *TOGETHER[3:],
 )  # one row for each window, where there are such
-APART = (*WHOLE_TENANTS, *BY_TENANT[3:])  # a row for each tenant
+APART = (*WHOLE_TENANTS, BY_TENANT[3])  # a row for each tenant
+TENANT_STEPS = Rung(300, "telemetry_tenant_5m", "tenant_5m")  # counts and percentiles, but no buckets
 NOW = "now"  # the mark of what is complete as soon as it is there
 FINE = (BY_TENANT[3]._replace(mark=NOW), BY_TENANT[4])
 

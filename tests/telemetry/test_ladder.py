@@ -17,13 +17,15 @@ from controlplane.telemetry.actions.ladder import climb
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, LateHour
 from controlplane.telemetry.packed import Packed, sought, tails_of
 from controlplane.telemetry.queries import SEVEN, Course, Question
-from controlplane.telemetry.queries.calls import table_of
+from controlplane.telemetry.queries.held import held_steps
+from controlplane.telemetry.queries.tables import table_of
 from controlplane.telemetry.resolutions import (
     ALL_IN_ALL,
     BY_TENANT,
     EPOCH,
+    TENANT_STEPS,
     TOGETHER,
-    WHOLE_TENANTS,
+    WHOLE,
     Piece,
     ceiling,
     floor,
@@ -116,6 +118,11 @@ def _decided() -> list[object]:
         *(queries.measured(SYSTEM, NOW - timedelta(minutes=14), NOW, by) for by in ("", "tenant", "route")),
         *(queries.measured_steps(SYSTEM, since, until, 900, by) for by in ("", "tenant", "model")),
         *(queries.measured_steps(SYSTEM, since, until, step_s) for step_s in (300, 3600, 21600)),
+        *(
+            queries.measured_steps(SYSTEM, since, ends, 300, "tenant", latency=latency)
+            for latency in (True, False)
+            for ends in (until, NOW)
+        ),
         queries.beyond_steps(SYSTEM, since - timedelta(hours=1), until, 43200, "latency_us", 1_000_000.0),
         queries.beyond(SYSTEM, since, until, "latency_us", limit),
         queries.minutes_with_windows(SYSTEM, since + timedelta(hours=3), until),
@@ -130,6 +137,10 @@ def test_figures_for_decisions__from_long_windows_and_from_short_ones__are_the_s
     _climbed()
 
     assert _decided() == plain
+    since, until = floor(NOW, 300) - timedelta(hours=20), floor(NOW, 300) - timedelta(hours=1)
+    held = held_steps(["acme"], since, until, latency=True)["acme"]
+    assert held == queries.measured_steps(SYSTEM, since, until, 300, "tenant")["acme"]
+    assert any(each.counts for each in held)
     since = floor(NOW, 900) - timedelta(hours=24)
     total, bad = queries.beyond(SYSTEM, since, floor(NOW, 900), "latency_us", 450_000.0)
     exact = [value for at, value in values if since <= at < floor(NOW, 900)]
@@ -163,7 +174,7 @@ def test_courses__of_whole_tenants__need_not_be_merged(values: list[tuple[dateti
                 SYSTEM, SEVEN[metric], Question(ceiling(NOW, step_s) - timedelta(hours=hours), ceiling(NOW, step_s), step_s, by, tenant)
             )
             for metric in ("request_latency_ms", "error_rate")
-            for by, tenant in (("", ""), ("tenant", ""), ("", "acme"))
+            for by, tenant in (("", ""), ("tenant", ""), ("route", ""), ("model", ""), ("", "acme"))
             for step_s, hours in ((900, 23), (10800, 24), (21600, 24), (86400, 24))
         ]  # fmt: skip
 
@@ -175,13 +186,14 @@ def test_courses__of_whole_tenants__need_not_be_merged(values: list[tuple[dateti
     assert all(line.all.whole or line.all.samples for course in before for line in course.lines)
     assert {len(course.lines) for course in before} == {1, 2}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM telemetry_tenant_15m WHERE cardinality(latency_us_told) = 8")
-        assert cursor.fetchone()[0] > 90
+        for by in ("tenant", "route", "model"):
+            cursor.execute(f"SELECT count(*) FROM telemetry_{by}_15m WHERE cardinality(latency_us_told) = 8")
+            assert cursor.fetchone()[0] > 90
 
 
 def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, int]]) -> None:
     _climbed()
-    every = (*BY_TENANT, *TOGETHER, *WHOLE_TENANTS, *ALL_IN_ALL)
+    every = (*BY_TENANT, *TOGETHER, *ALL_IN_ALL, *(rung for rungs in WHOLE.values() for rung in rungs))
     counts = [_count(rung.table) for rung in every]
 
     climb(now=NOW, kept_since=KEPT)
@@ -189,6 +201,7 @@ def test_climb__again_and_again__changes_nothing(values: list[tuple[datetime, in
     assert [_count(rung.table) for rung in every] == counts
     assert _count("telemetry_tenant_15m") == 2 * _count("telemetry_window_15m")
     assert _count("telemetry_tenant_1d") > 0
+    assert _count("telemetry_tenant_6h") == 2 * _count("telemetry_route_6h") == 2 * _count("telemetry_model_6h")
     assert _count("telemetry_all_1h") == _count("telemetry_total_1h") > 0
     assert _count("telemetry_all_5m") >= _count("telemetry_total_15m")
     assert _count("telemetry_total_15m") == _count("telemetry_window_15m") > 0
@@ -203,16 +216,30 @@ def test_climb__what_came_late__is_in_all_lengths(values: list[tuple[datetime, i
     CallWindow1m.objects.create(**row)
     LateHour.objects.create(kind="ladder", hour=late)
     LateHour.objects.create(kind="windows", hour=floor(late, 3600))
-    kept = {*TOGETHER[:-1], *(rung for rung in ALL_IN_ALL if "_all_" in rung.table)}
+    kept = {
+        *TOGETHER[:-1],
+        *(rung for rung in ALL_IN_ALL if "_all_" in rung.table),
+        WHOLE["route"][-1],
+        WHOLE["model"][-1],
+    }
     before = {rung.table: _count(rung.table) for rung in kept}
-    whole = _count("telemetry_tenant_15m")
+    whole, steps = _count("telemetry_tenant_15m"), _count(TENANT_STEPS.table)
 
     _climbed()
     _climbed()
 
     assert {rung.table: _count(rung.table) - before[rung.table] for rung in kept} == dict.fromkeys(before, 40)
-    assert _count("telemetry_tenant_15m") == whole + 2 * 40
+    assert _count("telemetry_tenant_15m") == whole + 2 * 40  # of the tenant, and of all together
+    assert _count(TENANT_STEPS.table) == steps + 2 * 40
     assert not LateHour.objects.exists()
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_table_of__steps_that_begin_between_windows__are_read_from_minutes_which_are_kept_longest(apart: bool) -> None:
+    table = table_of(NOW - timedelta(hours=48), NOW - timedelta(hours=24), step_s=900, apart=apart, marks={})
+
+    assert "telemetry_window_1m" in table
+    assert "telemetry_window_10s" not in table
 
 
 MARKS = st.fixed_dictionaries(

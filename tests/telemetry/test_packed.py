@@ -30,10 +30,11 @@ def test_packed_rows__buckets__say_the_same_as_numbers_would(entries: list[int])
 
     assert sent
     assert len(sent) == len(plain)
-    assert sent.seen == plain.seen  # before its entries were looked at
+    ((again,),) = packed_rows("SELECT %s::bigint[]", [entries])
+    assert again.tails() == plain.tails()  # before its entries were looked at
+    assert sent.seen == plain.seen
     assert list(sent.entries) == entries
-    for bucket in (-71, -70, -1, 0, 1, 6, 7, 1300, 1301):
-        assert sent.up_to(bucket) == plain.up_to(bucket)
+    assert sent.tails() == plain.tails()
 
 
 def test_packed_rows__nothing_in_an_array__is_false() -> None:
@@ -58,4 +59,4 @@ def test_packed_rows__a_part_of_an_array__begins_with_its_first() -> None:
     ((found,),) = packed_rows("SELECT (%s::bigint[])[5:]", [[3, 30, 1, 20, *_entries((7, 1), (9, 2))]])
 
     assert list(found.entries) == _entries((7, 1), (9, 2))
-    assert found.seen == [1, 3]
+    assert found.seen == [0, 1, 3]

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
-from controlplane.telemetry.actions.merging import merge_statement
-from controlplane.telemetry.resolutions import EVERYBODY, Interval, ceiling, floor, whole_windows
+from controlplane.telemetry.actions.merging import merge_statement, steps_statement
+from controlplane.telemetry.packed import RULE_QUANTILES
+from controlplane.telemetry.resolutions import EVERYBODY, TENANT_STEPS, Interval, ceiling, floor, whole_windows
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS
 
 LATE = "ladder"
@@ -24,7 +25,7 @@ FINE_KEPT = timedelta(hours=23)  # windows of ten seconds are older than that on
 MOST_WINDOWS = {
     10: 120,
     60: 120,
-    300: 36,
+    300: 12,
     900: 24,
     3600: 24,
     10800: 2,
@@ -66,6 +67,17 @@ def _of_all(step: str) -> str:
     return f"(SELECT starts_at, '{EVERYBODY}' AS tenant, {columns} FROM telemetry_total_{step}) AS windows"  # noqa: S608 - as above
 
 
+def _of_all_by(dimension: str) -> tuple[_Level, ...]:
+    """Return the levels of what all tenants come to by one dimension."""
+    table, keys = f"telemetry_{dimension}", (dimension,)
+    return (
+        _Level(f"{dimension}_15m", 900, f"{table}_15m", "telemetry_total_15m", "total_15m", keys),
+        _Level(f"{dimension}_3h", 10800, f"{table}_3h", "telemetry_total_1h", "total_1h", keys),
+        _Level(f"{dimension}_6h", 21600, f"{table}_6h", f"{table}_3h", f"{dimension}_3h", keys),
+        _Level(f"{dimension}_1d", 86400, f"{table}_1d", f"{table}_6h", f"{dimension}_6h", keys),
+    )
+
+
 LEVELS = (
     _Level("total_10s", 10, "telemetry_total_10s", "telemetry_window_10s", ""),
     _Level("total_1m", 60, "telemetry_total_1m", "telemetry_total_10s", "total_10s"),
@@ -80,6 +92,11 @@ LEVELS = (
     _Level("tenant_3h", 10800, "telemetry_tenant_3h", _of_whole_tenants("1h"), "windows", ("tenant",), "total_1h"),
     _Level("tenant_6h", 21600, "telemetry_tenant_6h", "telemetry_tenant_3h", "tenant_3h", ("tenant",)),
     _Level("tenant_1d", 86400, "telemetry_tenant_1d", "telemetry_tenant_6h", "tenant_6h", ("tenant",)),
+    _Level(
+        TENANT_STEPS.mark, TENANT_STEPS.step_s, TENANT_STEPS.table, _of_whole_tenants("1m"), "total_1m", ("tenant",)
+    ),
+    *_of_all_by("route"),
+    *_of_all_by("model"),
 )
 
 
@@ -106,7 +123,7 @@ def climb(*, now: datetime, kept_since: datetime) -> int:
                 again.append((start - AGAIN, start))
             intervals = whole_windows(level.step_s, [(start, ends), *again], ends)
             for begins, over in intervals:
-                _fold(level, begins, over, now)
+                fold_level(level, begins, over, now)
                 count += int((over - begins).total_seconds() // level.step_s)
             touched[level.mark] = [each for each in intervals if each[0] < start]
             marks[level.mark] = ends
@@ -151,11 +168,13 @@ def _old_source(level: _Level) -> str:
     return "telemetry_window_1m" if level.mark == "total_1m" else level.source
 
 
-def _fold(level: _Level, begins: datetime, ends: datetime, now: datetime) -> None:
+def fold_level(level: _Level, begins: datetime, ends: datetime, now: datetime) -> None:
+    """Make the windows of a level between two of their starts anew."""
     source = level.source if begins >= now - FINE_KEPT else _old_source(level)
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {level.table} WHERE starts_at >= %s AND starts_at < %s", [begins, ends])  # noqa: S608
-        cursor.execute(
-            merge_statement(source, level.table, level.keys),
-            {"step": level.step_s, "since": begins, "until": ends},
-        )
+        if level.table == TENANT_STEPS.table:
+            statement = steps_statement(source, level.table, RULE_QUANTILES)
+        else:
+            statement = merge_statement(source, level.table, level.keys)
+        cursor.execute(statement, {"step": level.step_s, "since": begins, "until": ends})

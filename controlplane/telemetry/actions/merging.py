@@ -12,6 +12,32 @@ _COUNT = "((1::bigint << 40) - 1)"
 
 
 @cache
+def steps_statement(source: str, target: str, quantiles: Sequence[float]) -> str:
+    """Return SQL with the parameters of ``merge_statement`` that folds ``source`` by tenant, percentiles of latency without their buckets."""
+    sums = ", ".join(f"tg_whole(sum({name}))" for name in SUMS)
+    tails = ", ".join(
+        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS p{share * 100:.0f}" for share in quantiles
+    )
+    held = ", ".join(f"p{share * 100:.0f}" for share in quantiles)
+    return f"""
+        WITH cut AS MATERIALIZED (
+            SELECT date_bin(make_interval(secs => %(step)s), starts_at, '1970-01-01Z') AS slot, tenant, {", ".join(SUMS)},
+                   latency_us, queue_depth, sessions
+            FROM {source} WHERE starts_at >= %(since)s AND starts_at < %(until)s),
+        counted AS (
+            SELECT slot, tenant, packed >> 40 AS bucket, sum((packed & {_COUNT})::float8) AS amount
+            FROM cut, unnest(latency_us[5:]) AS packed GROUP BY 1, 2, 3),
+        ranked AS (
+            SELECT slot, tenant, bucket, sum(amount) OVER (PARTITION BY slot, tenant ORDER BY bucket) AS seen,
+                   sum(amount) OVER (PARTITION BY slot, tenant) AS total FROM counted),
+        tails AS (SELECT slot, tenant, {tails} FROM ranked GROUP BY 1, 2)
+        INSERT INTO {target} (starts_at, tenant, {", ".join(SUMS)}, queue_samples, queue_total, sessions_total, {held})
+        SELECT slot, tenant, {sums}, tg_whole(coalesce(sum(queue_depth[1]), 0)), tg_whole(coalesce(sum(queue_depth[2]), 0)),
+               tg_whole(coalesce(sum(sessions[2]), 0)), {held}
+        FROM cut LEFT JOIN tails USING (slot, tenant) GROUP BY slot, tenant, {held}"""  # noqa: S608 - names of our own columns
+
+
+@cache
 def merge_statement(source: str, target: str, keys: Sequence[str]) -> str:
     """Return SQL with the parameters ``step`` (seconds), ``since`` and ``until`` that folds ``source`` by ``keys`` into ``target``."""
     named = ", ".join(keys)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
+from controlplane.telemetry.resolutions import TENANT_STEPS, WHOLE
+
 DAYS_AHEAD = 2
 
 
@@ -117,9 +119,9 @@ def delete_windows(*, now: datetime, keep: Keep) -> int:
     kept = {"10s": keep.fine, "1m": keep.minutes, "15m": keep.minutes, "1h": keep.hours, "6h": keep.hours}
     ages = {f"telemetry_{kind}_{name}": age for name, age in kept.items() for kind in ("window", "total")}
     ages |= {
-        f"telemetry_tenant_{name}": keep.minutes if name == "15m" else keep.hours for name in ("15m", "3h", "6h", "1d")
+        rung.table: keep.minutes if rung.step_s == 900 else keep.hours for rungs in WHOLE.values() for rung in rungs
     }
-    ages |= {"telemetry_all_5m": keep.minutes, "telemetry_all_1h": keep.hours}
+    ages |= {TENANT_STEPS.table: keep.minutes, "telemetry_all_5m": keep.minutes, "telemetry_all_1h": keep.hours}
     with connection.cursor() as cursor:
         for table, age in ages.items():
             cursor.execute(f"DELETE FROM {table} WHERE starts_at < %s", [now - age])  # noqa: S608

@@ -9,10 +9,10 @@ from typing import Any
 
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.queries import whole
-from controlplane.telemetry.queries.calls import table_of
 from controlplane.telemetry.queries.lines import MOST_LINES, Course, Line, Source, course_of
 from controlplane.telemetry.queries.metrics import OTLP_DIMENSIONS, Metric
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.queries.tables import windows_of
 from controlplane.telemetry.resolutions import floor
 from controlplane.tenancy.queries import Asker
 
@@ -101,7 +101,7 @@ def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
         return [row[0] for row in found], found[0][1] if found else 0
     clause, values = where(None, route=asked.route, model=asked.model)
     weight = f"coalesce({metric.column}[2], 0)" if metric.column else metric.amount
-    sql = f"""SELECT tenant, count(*) OVER () FROM {table_of(asked.since, asked.until)}
+    sql = f"""SELECT tenant, count(*) OVER () FROM {windows_of(None, asked.since, asked.until, by="tenant", route=asked.route, model=asked.model)}
               WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY tenant ORDER BY sum({weight}) DESC, tenant
               LIMIT {asked.most}"""  # noqa: S608 - names of ours
     found = patient_rows(sql, [asked.since, asked.until, *values])
@@ -142,7 +142,7 @@ def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Sou
         ]
         return Source(*told[0], metric.spread, packed=metric.spread, whole=told[1])
     clause, values = where(slugs, route=asked.route, model=asked.model)
-    name = asked.by if asked.by in ("tenant", "route", "model") else "''"
+    by = asked.by if asked.by in ("tenant", "route", "model") else ""
     columns = {"amount": metric.amount, "part": metric.part, "whole": metric.whole, "weight": metric.amount}
     if metric.column:
         held = {
@@ -151,8 +151,10 @@ def _of_windows(slugs: list[str] | None, metric: Metric, asked: Question) -> Sou
         columns |= held | {"weight": f"coalesce({metric.column}[2], 0)"}
     if metric.spread:
         columns["entries"] = f"{metric.column}[5:]"
-    head = _select(name, "starts_at", **columns)
-    table = table_of(asked.since, asked.until, step_s=asked.step_s, together=slugs is None)
+    head = _select(by or "''", "starts_at", **columns)
+    table = windows_of(
+        slugs, asked.since, asked.until, by=by, route=asked.route, model=asked.model, step_s=asked.step_s
+    )
     sql = f"{head} FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
     return Source(sql, [asked.since, asked.until, *values], metric.spread, packed=metric.spread)
 

@@ -162,11 +162,17 @@ class Merged:
         self.least: float | None = None
         self.most: float | None = None
         self.rows: list[Packed] = []
-        # The buckets of the quantiles, where somebody merged all that there is.
-        self.known: list[int | None] | None = None
+        # The buckets of the quantiles, where all that there is was merged.
+        self.known: Sequence[int | None] | None = None
 
     def add(self, figures: Sequence[Any], least: float | None, most: float | None) -> None:
-        self.figures = [own + (figure or 0) for own, figure in zip(self.figures, figures, strict=True)]
+        amount, part, whole, samples, total = figures
+        own = self.figures
+        own[0] += amount or 0
+        own[1] += part or 0
+        own[2] += whole or 0
+        own[3] += samples or 0
+        own[4] += total or 0
         if least is not None and (self.least is None or least < self.least):
             self.least = least
         if most is not None and (self.most is None or most > self.most):
@@ -187,7 +193,7 @@ class Merged:
         tails = [_within(bucket, self.least, self.most) for bucket in self.tails(parts)]
         return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
 
-    def tails(self, parts: Sequence[Sequence[int | None]] = ()) -> list[int | None]:
+    def tails(self, parts: Sequence[Sequence[int | None]] = ()) -> Sequence[int | None]:
         """Return the buckets that the quantiles lie in."""
         if self.known is None:
             if not parts:
@@ -218,7 +224,7 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
             sums = slots[slot] = Merged()
         sums.add(figures, least, most)
         if tails:
-            sums.known = list(tails.entries)
+            sums.known = tails.entries
         elif entries:
             sums.spread(Packed(_packed(bounds, entries.entries, most)) if bounds else entries)
     buckets = _buckets(source.whole, [name for _, name in found]) if source.whole else {}

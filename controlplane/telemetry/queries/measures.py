@@ -8,23 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from controlplane.telemetry.packed import Packed, tails_of
 from controlplane.telemetry.patience import packed_rows, patient_rows
-from controlplane.telemetry.queries.calls import table_of
-from controlplane.telemetry.queries.lines import Merged
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.queries.tables import COUNTS, windows_of
 from controlplane.tenancy.queries import Asker
 from tidegate.core.window import BUCKETS_PER_OCTAVE
 
-COUNTS = (
-    "calls", "errors", "refused", "fallbacks", "retries", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd",
-)  # fmt: skip
-QUANTILES = (0.5, 0.95, 0.99)
 MOST_NAMES = 2000
 Latencies = tuple[float | None, float | None, float | None]
 _UNKNOWN: Latencies = (None, None, None)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Measured:
     """Counts of one group, latencies at 0.5, 0.95 and 0.99 in milliseconds, and means of what is sampled."""
 
@@ -55,13 +51,7 @@ def measured(
     """
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
-    table = table_of(
-        since,
-        until,
-        together=slugs is None and by != "tenant",
-        all_in_all=slugs is None and not (by or route or model),
-        apart=by == "tenant" and not (route or model),
-    )
+    table = windows_of(slugs, since, until, by=by, route=route, model=model)
     group = by if by in ("tenant", "route", "model") else "''"
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
@@ -81,13 +71,13 @@ def measured(
 
 def _latencies(sql: str, values: Sequence[Any]) -> dict[str, Latencies]:
     """Return the latencies of each name out of rows of packed buckets, merged here: that is quicker than in SQL."""
-    merged: dict[str, Merged] = {}
+    buckets: dict[str, list[Packed]] = {}
     for name, entries in packed_rows(sql, values):
         if entries:
-            merged.setdefault(name, Merged()).spread(entries)
+            buckets.setdefault(name, []).append(entries)
     found = {}
-    for name, each in merged.items():
-        p50, _, p95, p99 = each.tails()
+    for name, each in buckets.items():
+        p50, _, p95, p99 = tails_of(each)
         found[name] = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
     return found
 
@@ -109,7 +99,7 @@ def beyond(
     """Return how many values of a distribution there were, and how many above ``limit``, to within a bucket (1.1 %)."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
-    table = table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))
+    table = windows_of(slugs, since, until, route=route, model=model)
     sql = f"""SELECT tg_whole(coalesce(sum(amount), 0)), tg_whole(coalesce(sum(bad), 0))
               FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause}"""  # noqa: S608
     ((total, bad),) = rows(sql, [since, until, *values])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controlplane.telemetry.queries.calls import BY_HOURS
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.queries.tables import BY_HOURS
 from controlplane.tenancy.queries import Asker
 
 _PREFIX = "shadow."

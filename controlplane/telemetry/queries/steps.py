@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
+from controlplane.telemetry.packed import RULE_QUANTILES
 from controlplane.telemetry.patience import patient_rows
-from controlplane.telemetry.queries.calls import table_of
-from controlplane.telemetry.queries.measures import COUNTS, QUANTILES, Measured, counted_beyond, milliseconds
+from controlplane.telemetry.queries.held import held_steps, held_until
+from controlplane.telemetry.queries.measures import Measured, counted_beyond, milliseconds
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.queries.tables import COUNTS, folded, windows_of
+from controlplane.telemetry.resolutions import EVERYBODY, TENANT_STEPS
 from controlplane.tenancy.queries import Asker
 
 MOST_GROUPS = 8
@@ -31,33 +35,44 @@ def measured_steps(
     Without ``latency`` that is left out, which is quicker. Steps are whole minutes, or whole hours from an hour on. The groups are tenants, routes or models, or one of the empty name.
     """
     slugs = slugs_read(asker, tenant)
+    held: dict[str, list[Measured]] = {}
+    fresh, kept = since, list[str]()
     if by == "tenant" and not (route or model):  # short windows are read of the busiest only
-        slugs = _busiest_tenants(slugs, since, until)
-    clause, values = where(slugs, route=route, model=model)
-    table = table_of(
-        since,
-        until,
-        step_s=step_s,
-        together=slugs is None and by != "tenant",
-        all_in_all=slugs is None and not (by or route or model),
-        told=latency,
-    )
-    sql = _steps_of(table, by if by in ("tenant", "route", "model") else "''", clause, latency=latency)
+        kept = slugs = _busiest_tenants(slugs, since, until)
+    elif slugs is None and not (by or route or model):
+        kept = [EVERYBODY]
+    if kept:
+        fresh = held_until(since, until, step_s, folded().get(TENANT_STEPS.mark))
+        held = held_steps(kept, since, fresh, latency=latency) if fresh > since else {}
+        held = {"" if name == EVERYBODY else name: steps for name, steps in held.items()}
     found: dict[str, dict[datetime, Measured]] = {}
-    for name, slot, *rest in patient_rows(sql, [timedelta(seconds=step_s), since, since, until, *values]):
-        counts = dict(zip(COUNTS, rest, strict=False))
-        p50, p95, p99, depth, sessions = rest[len(COUNTS) :]
-        quantiles = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
-        found.setdefault(name, {})[slot] = Measured(float(step_s), counts, quantiles, depth, sessions / step_s)
-    slots = slots_of(since, until, step_s)
-    return {name: [steps.get(slot, Measured(float(step_s))) for slot in slots] for name, steps in found.items()}
+    if fresh < until:
+        clause, values = where(slugs, route=route, model=model)
+        table = windows_of(slugs, fresh, until, by=by, route=route, model=model, step_s=step_s, told=latency)
+        sql = _steps_of(table, by if by in ("tenant", "route", "model") else "''", clause, latency=latency)
+        for name, slot, *rest in patient_rows(sql, [timedelta(seconds=step_s), since, fresh, until, *values]):
+            found.setdefault(name, {})[slot] = _measured(step_s, rest)
+    nothing, slots = Measured(float(step_s)), slots_of(fresh, until, step_s)
+    before = [nothing] * (len(slots_of(since, until, step_s)) - len(slots))
+    return {
+        name: held.get(name, before) + [found.get(name, {}).get(slot, nothing) for slot in slots]
+        for name in sorted({*held, *found})
+    }
+
+
+def _measured(step_s: int, row: Sequence[Any]) -> Measured:
+    counts = dict(zip(COUNTS, row, strict=False))
+    p50, p95, p99, depth, sessions = row[len(COUNTS) :]
+    quantiles = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
+    return Measured(float(step_s), counts, quantiles, depth, sessions / step_s)
 
 
 def _steps_of(table: str, group: str, clause: str, *, latency: bool) -> str:
     """Return SQL for the counts of every step, with percentiles where ``latency`` is wanted, of the busiest by ``group``."""
     sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
     tails = ", ".join(
-        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}" for place, share in enumerate(QUANTILES)
+        f"min(bucket) FILTER (WHERE seen >= ceil(total * {share})) AS t{place}"
+        for place, share in enumerate(RULE_QUANTILES)
     )
     if not latency:
         held = "NULL::bigint[] AS entries, NULL::bigint[] AS told"
@@ -84,7 +99,7 @@ def _steps_of(table: str, group: str, clause: str, *, latency: bool) -> str:
 
 def _busiest_tenants(slugs: list[str] | None, since: datetime, until: datetime) -> list[str]:
     clause, values = where(slugs)
-    sql = f"""SELECT tenant FROM {table_of(since, until, apart=True)} WHERE starts_at >= %s AND starts_at < %s {clause}
+    sql = f"""SELECT tenant FROM {windows_of(slugs, since, until, by="tenant")} WHERE starts_at >= %s AND starts_at < %s {clause}
               GROUP BY tenant ORDER BY sum(calls) DESC, tenant LIMIT {MOST_GROUPS}"""  # noqa: S608 - names of ours
     return [tenant for (tenant,) in patient_rows(sql, [since, until, *values])]
 
@@ -109,9 +124,7 @@ def beyond_steps(
     """Return for every step how many values of a distribution there were, and how many above ``limit``."""
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
-    table = table_of(
-        since, until, step_s=step_s, together=slugs is None, all_in_all=slugs is None and not (route or model)
-    )
+    table = windows_of(slugs, since, until, step_s=step_s, route=route, model=model)
     sql = f"""SELECT date_bin(%s, starts_at, %s) AS slot, tg_whole(sum(amount)), tg_whole(sum(bad))
               FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY slot"""  # noqa: S608
     found = {
@@ -138,14 +151,25 @@ def counts_over(
     clause, values = where(slugs, route=route, model=model)
     counted = counted_beyond(column, limit) if column else ""
     amount, bad = ("amount", "bad") if column else ("calls", "errors")
-    found: dict[int, tuple[int, int]] = {}
-    for length in lengths_s:
+    parts, given, marks, ends = [], list[Any](), folded(), until
+    for length in sorted({*lengths_s}):  # each window but for the shorter ones, so that nothing is read twice
         since = until - timedelta(seconds=length)
-        table = table_of(since, until, together=slugs is None, all_in_all=slugs is None and not (route or model))
-        sql = f"""SELECT tg_whole(coalesce(sum({amount}), 0)), tg_whole(coalesce(sum({bad}), 0))
-                  FROM {table} {counted} WHERE starts_at >= %s AND starts_at < %s {clause}"""  # noqa: S608 - names of ours
-        (found[length],) = patient_rows(sql, [since, until, *values])
-    return found
+        table = windows_of(slugs, since, ends, route=route, model=model, marks=marks)
+        parts.append(
+            f"SELECT {int(length)} AS length, tg_whole(sum({amount})) AS amount, tg_whole(sum({bad})) AS bad "  # noqa: S608 - names of ours
+            f"FROM {table} {counted} WHERE starts_at >= %s AND starts_at < %s {clause}"
+        )
+        given += [since, ends, *values]
+        ends = since
+    found = patient_rows(" UNION ALL ".join(parts), given) if parts else []
+    counts = {length: (amount or 0, bad or 0) for length, amount, bad in found}
+    return {
+        length: (
+            sum(amount for each, (amount, _) in counts.items() if each <= length),
+            sum(bad for each, (_, bad) in counts.items() if each <= length),
+        )
+        for length in lengths_s
+    }
 
 
 def beyond_by(
@@ -163,12 +187,7 @@ def beyond_by(
         raise ValueError(f"calls by {by} are not kept")
     slugs = slugs_read(asker, None)
     clause, values = where(slugs, route=route, model=model)
-    table = table_of(
-        since,
-        until,
-        together=slugs is None and by != "tenant",
-        apart=by == "tenant" and not (route or model),
-    )
+    table = windows_of(slugs, since, until, by=by, route=route, model=model)
     sql = f"""SELECT {by} AS name, tg_whole(sum(amount)), tg_whole(coalesce(sum(bad), 0)) AS bad
               FROM {table} {counted_beyond(column, limit)} WHERE starts_at >= %s AND starts_at < %s {clause}
               GROUP BY {by} ORDER BY 3 DESC, name LIMIT 200"""  # noqa: S608 - names of ours
