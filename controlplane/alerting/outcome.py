@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What became of it; ``again`` says whether another try may help, ``silent`` that nobody answered at all."""
+    """What became of it; ``again`` says whether another try may help, ``silent`` that nobody answered, or too slowly."""
 
     arrived: bool
     again: bool

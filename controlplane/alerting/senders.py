@@ -41,6 +41,13 @@ class NotAllowed(Exception):
 
 def send(delivery: Delivery) -> Outcome:
     """Send one notification to its channel."""
+    began = time.monotonic()
+    outcome = _sent(delivery)
+    slow = time.monotonic() - began >= TIMEOUT_S
+    return outcome._replace(silent=True) if slow else outcome
+
+
+def _sent(delivery: Delivery) -> Outcome:
     channel = delivery.channel
     try:
         if channel.kind == ChannelKind.EMAIL:

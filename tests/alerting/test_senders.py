@@ -16,7 +16,7 @@ from django.core import mail
 from django.db import connection
 from django.test import override_settings
 
-from controlplane.alerting import senders
+from controlplane.alerting import senders, tasks
 from controlplane.alerting.actions import configuring, delivering
 from controlplane.alerting.models import Channel, Delivery
 from controlplane.alerting.outcome import Outcome
@@ -233,15 +233,19 @@ def test_webhook__an_answer_that_no_table_can_hold__is_kept_all_the_same() -> No
 
 
 def test_webhook__an_answer_byte_by_byte__is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(senders, "LONGEST_S", 0.3)
+    monkeypatch.setattr(senders, "LONGEST_S", 0.5)
+    monkeypatch.setattr(senders, "TIMEOUT_S", 0.4)
     with receiver([b"HTTP/1.1 200 OK\r\n", *[b"x"] * 1_000_000]) as (url, _, ended):
-        one = waiting(channel("webhook", url, allow_private=True))
+        slow = channel("webhook", url, allow_private=True)
+        one, other = waiting(slow), waiting(slow)
 
         delivering.deliver(now=NOW)
 
         assert ended.wait(10)
     one.refresh_from_db()
+    other.refresh_from_db()
     assert one.attempts == 1
+    assert (other.attempts, other.next_at) == (0, NOW + timedelta(seconds=5))  # others come before it
 
 
 @contextmanager
@@ -347,3 +351,13 @@ def test_slack__names_with_marks_of_slack_in_them__are_text() -> None:
 
     assert "&lt;!channel&gt;" in said["text"]
     assert "a &amp; b &gt; c" in said["blocks"][0]["text"]["text"]
+
+
+def test_deliver_task__while_another_thread_of_the_worker_sends__leaves_it_to_that(hook: Hook) -> None:
+    waiting(channel("webhook", hook.url, allow_private=True))
+
+    with tasks._delivering:
+        tasks.deliver()
+    assert hook.got == []
+    tasks.deliver()
+    assert len(hook.got) == 1

@@ -92,7 +92,7 @@ def _pause(delivery: Delivery) -> timedelta:
 
 
 def _hold(delivery: Delivery, now: datetime) -> None:
-    """Let all that waits for a channel where nobody answers wait as long: one at a time finds out whether somebody does."""
+    """Let all that waits for a channel where nobody answers, or slowly, wait as long: others are sent before the next one tries."""
     until = now + _pause(delivery)
     waiting = Delivery.objects.filter(channel=delivery.channel, status=DeliveryStatus.WAITING, next_at__lt=until)
     others = waiting.exclude(pk=delivery.pk).select_for_update(skip_locked=True).values_list("pk", flat=True)
