@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from controlplane.telemetry.models import Point, Series
 from tests.edge.conftest import Caller
@@ -49,6 +51,25 @@ async def test_metrics__more_series_than_a_tenant_may_have__overflow(
     found = await totals()
     assert (first.json(), len(found), sum(total for _, total, _ in found)) == ({}, 3, 5.0)
     assert second.json()["partialSuccess"]["rejectedDataPoints"] == "1"
+
+
+async def test_metrics__series_of_instances_that_are_gone__leave_room_for_those_that_came(
+    ask: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.telemetry.actions.points.MAX_SERIES", 2)
+    monkeypatch.setattr("controlplane.telemetry.actions.points.MAX_KEPT", 3)
+
+    async def sent(*names: str) -> int:
+        reply = await ask("POST", "/v1/metrics", body(*(counter((1, 1), name=name) for name in names)), JSON)
+        return int(reply.json().get("partialSuccess", {}).get("rejectedDataPoints", 0))
+
+    async def a_day_later() -> None:
+        await sync_to_async(Series.objects.update)(seen_at=timezone.now() - timedelta(days=1, minutes=1))
+
+    assert await sent("a", "b", "c") == 1
+    await a_day_later()
+    assert await sent("c", "d") == 1  # three are kept at most
+    assert await sent("a", "b") == 0  # those that are known may always come again
 
 
 async def test_metrics__any_distribution__keeps_its_percentiles(ask: Caller) -> None:

@@ -19,7 +19,7 @@ from controlplane.telemetry.otlp.series import MOST_STREAMS, Exponential, PointR
 from tidegate.core.window import Distribution
 
 PLAIN = Reading(lambda claimed: claimed)
-START = 1_790_000_000 * 10**9
+START = 1_700_000_000 * 10**9
 
 
 def body(*metrics: dict[str, Any]) -> bytes:

@@ -15,7 +15,9 @@ from controlplane.telemetry.actions.late import note_late
 from controlplane.telemetry.otlp.decoding import Decoded
 from controlplane.telemetry.otlp.series import Added, Exponential, PointRow, SeriesKey, State, Stream, advance
 
-MAX_SERIES = 10_000  # of one tenant
+MAX_SERIES = 10_000  # of one tenant, of those that were sent within a day
+MAX_KEPT = 10 * MAX_SERIES  # of one tenant, with those of instances that are long gone
+_IN_USE = timedelta(days=1)
 _EPOCH_NS = 946_684_800 * 10**9
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _COLUMNS = ("series_id", "at", "samples", "sum", "min", "max", "buckets", "exemplars")
@@ -47,7 +49,7 @@ async def store(connection: AsyncConnection[Any], batches: Sequence[Decoded[Poin
         for point in sorted(batch.rows, key=lambda each: each.measure.at_ns):
             digest = point.key.digest if point.key.digest in known else point.key.overflowing().digest
             if digest not in known or (digest != point.key.digest and point.cumulative):
-                batch.reject(f"the tenant {point.key.tenant!r} has more than {MAX_SERIES} series")
+                batch.reject(f"the tenant {point.key.tenant!r} has more than {MAX_SERIES} series in use")
                 continue
             state, added = advance(states[digest], point)
             if state is not states[digest]:
@@ -87,7 +89,7 @@ async def _known(
     found = await _read(connection, keys)
     missing = [keys[digest] for digest in sorted(keys.keys() - found.keys())]
     if missing and capped:
-        missing = await _within_cap(connection, missing)
+        missing = await _within_cap(connection, missing, now)
     if missing:
         await _make(connection, missing, now)
         found |= await _read(connection, [key.digest for key in missing])
@@ -102,12 +104,12 @@ async def _read(connection: AsyncConnection[Any], digests: Iterable[bytes]) -> d
     return {bytes(digest): _Known(pk, _state(state)) for digest, pk, state in await cursor.fetchall()}
 
 
-async def _within_cap(connection: AsyncConnection[Any], missing: Sequence[SeriesKey]) -> list[SeriesKey]:
+async def _within_cap(connection: AsyncConnection[Any], missing: Sequence[SeriesKey], now: datetime) -> list[SeriesKey]:
     cursor = await connection.execute(
-        "SELECT tenant, count(*) FROM telemetry_series WHERE tenant = ANY(%s) GROUP BY tenant",
-        [list({key.tenant for key in missing})],
+        "SELECT tenant, count(*) FILTER (WHERE seen_at >= %s), count(*) FROM telemetry_series WHERE tenant = ANY(%s) GROUP BY tenant",
+        [now - _IN_USE, list({key.tenant for key in missing})],
     )
-    room = {tenant: MAX_SERIES - count for tenant, count in await cursor.fetchall()}
+    room = {tenant: min(MAX_SERIES - used, MAX_KEPT - kept) for tenant, used, kept in await cursor.fetchall()}
     within = []
     for key in missing:
         left = room.get(key.tenant, MAX_SERIES)
