@@ -22,7 +22,8 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.ground import Load, Plane, cpu_s, free_port, need, pin, plane, status_of, wait_for, wrk
+from bench.ground import Load, Plane, cpu_s, need, pin, plane, status_of, wait_for, wrk
+from controlplane.runtime.engines import free_port
 
 PEER = Path(__file__).parent / "peers" / "unleash"
 PEER_TOKEN = "default:development.bench-token"

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psycopg
 
-from bench.ground import ROOT, TOKEN, Load, Plane, cpu_s, free_port, need, parse_wrk, pin, plane, wait_for
+from bench.ground import ROOT, TOKEN, Load, Plane, cpu_s, need, parse_wrk, pin, plane, wait_for
+from controlplane.runtime.engines import free_port
 
 SCRIPT = Path(__file__).with_name("sync.lua")
 INSTANCES = 2_000

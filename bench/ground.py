@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,16 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlplane.runtime.engines import processes_in
+from controlplane.runtime.engines import free_port, processes_in
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "tgo_aaaaaaaaaaaa_" + "b" * 43
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def need(program: str, how: str) -> str:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from bench.ground import Plane, commands, cpu_s, free_port, pin, wait_for
+from bench.ground import Plane, commands, cpu_s, pin, wait_for
+from controlplane.runtime.engines import free_port
 
 PATIENCE_S = 300.0
 

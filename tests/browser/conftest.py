@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from controlplane.runtime.engines import free_port
 from tests.dashboard.world import PASSWORD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +27,6 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 DATABASE = "browser_world"
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
@@ -54,7 +48,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {DATABASE}")
-    port = _free_port()
+    port = free_port()
     path = os.pathsep.join([str(ROOT), str(ROOT / "sdk/python/src")])
     environment = {
         **os.environ,

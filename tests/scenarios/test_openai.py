@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 
 from controlplane.runtime.demo.provider import Provider
+from controlplane.runtime.engines import free_port, port_is_free
+from tests.runtime.running import eventually
 from tidegate import Gate
 from tidegate.integrations.openai import wrap
 from tidegate.testing import FakeControlPlane
@@ -42,15 +43,19 @@ async def demo() -> AsyncIterator[str]:
 
 @pytest.fixture
 def stand_in(shared: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, str(shared / "suites" / "otlp" / "fake_openai.py"), str(port)])
-    while socket.socket().connect_ex(("127.0.0.1", port)):
+
+    def listens() -> bool:
         assert process.poll() is None
-    yield f"http://127.0.0.1:{port}/v1"
-    process.kill()
-    process.wait()
+        return not port_is_free("127.0.0.1", port)
+
+    try:
+        eventually(listens)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def _ask(gate: Gate, url: str, text: str, **more: Any) -> None:
