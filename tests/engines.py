@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -41,11 +42,11 @@ def _start(engine: Engine) -> None:
     atexit.register(stop)
 
 
-def _wait(ready: object, seconds: float = 20.0) -> None:
+def _wait(ready: Callable[[], object], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            ready()  # type: ignore[operator]
+            ready()
             return
         except (psycopg.OperationalError, redis.RedisError):
             if time.monotonic() > deadline:

@@ -12,7 +12,7 @@ from controlplane.alerting.actions import evaluation
 from controlplane.alerting.models import Rule
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.queries import SYSTEM
-from tests.alerting.conftest import Hook, calls, hook  # noqa: F401 - fixtures
+from tests.alerting.conftest import Calls, Hook, calls, hook  # noqa: F401 - fixtures
 from tests.api.test_management import Program
 
 pytestmark = pytest.mark.django_db
@@ -22,14 +22,14 @@ RULE = {
 }  # fmt: skip
 
 
-def test_alerts__a_rule_with_a_channel__fires_is_told_acknowledged_and_silenced(calls: object, hook: Hook) -> None:  # noqa: F811
+def test_alerts__a_rule_with_a_channel__fires_is_told_acknowledged_and_silenced(calls: Calls, hook: Hook) -> None:  # noqa: F811
     admin = Program("admin")
     channel = admin(
         "post", "alerts/channels/", {"name": "h", "kind": "webhook", "target": hook.url, "allow_private": True}
     )
     tested = admin("post", f"alerts/channels/{channel.json()['id']}/test")
     put = admin("put", "alerts/rules/", {**RULE, "channels": [channel.json()["id"]]})
-    calls(timezone.now(), calls=10, errors=9)  # type: ignore[operator]
+    calls(timezone.now(), calls=10, errors=9)
 
     evaluation.evaluate(Rule.objects.get().pk, now=timezone.now())
 
@@ -57,11 +57,11 @@ def test_alerts__viewers_and_wrong_rules__are_refused() -> None:
     assert viewer("get", "slos/none/").status_code == 404
 
 
-def test_backtest__a_rule__tells_when_it_would_have_fired(calls: object) -> None:  # noqa: F811
+def test_backtest__a_rule__tells_when_it_would_have_fired(calls: Calls) -> None:  # noqa: F811
     now = timezone.now().replace(second=0, microsecond=0)
     for minutes in range(0, 30, 5):
-        calls(now - timedelta(hours=30, minutes=minutes), 0, calls=10, errors=9)  # type: ignore[operator]
-    calls(now - timedelta(hours=2), 0, calls=10)  # type: ignore[operator]
+        calls(now - timedelta(hours=30, minutes=minutes), 0, calls=10, errors=9)
+    calls(now - timedelta(hours=2), 0, calls=10)
 
     told = Program("viewer")("post", "alerts/rules/backtest", {"kind": RULE["kind"], "spec": RULE["spec"]}).json()
 
@@ -71,10 +71,10 @@ def test_backtest__a_rule__tells_when_it_would_have_fired(calls: object) -> None
     assert refused.status_code == 422
 
 
-def test_slos__put_and_read__tell_the_budget(calls: object) -> None:  # noqa: F811
+def test_slos__put_and_read__tell_the_budget(calls: Calls) -> None:  # noqa: F811
     create_tenant(by=SYSTEM, slug="acme", name="Acme")
     admin = Program("admin")
-    calls(timezone.now(), calls=1000, errors=5)  # type: ignore[operator]
+    calls(timezone.now(), calls=1000, errors=5)
 
     put = admin("put", "slos/", {"tenant": "acme", "slug": "chat", "objective": 0.99})
     told = admin("get", "slos/chat/?tenant=acme").json()
@@ -110,12 +110,12 @@ def test_rules__with_escalation_inhibition_and_maintenance__are_put_and_read_bac
     assert [each["id"] for each in admin("get", "alerts/silences/").json()["items"]] == [plan["id"]]
 
 
-def test_backtest__by_route_through_the_eyes_of_a_tenant__names_what_would_have_fired(calls: object) -> None:  # noqa: F811
+def test_backtest__by_route_through_the_eyes_of_a_tenant__names_what_would_have_fired(calls: Calls) -> None:  # noqa: F811
     admin = Program("admin")
     create_tenant(by=SYSTEM, slug="acme", name="Acme")
     now = timezone.now()
     for tenant, route in (("acme", "chat"), ("globex", "embed")):
-        calls(now, 3600, tenant=tenant, route=route, calls=100, errors=50)  # type: ignore[operator]
+        calls(now, 3600, tenant=tenant, route=route, calls=100, errors=50)
 
     asked = {"tenant": "acme", "kind": "threshold", "spec": {**RULE["spec"], "by": "route"}}  # type: ignore[dict-item]
     found = admin("post", "alerts/rules/backtest", asked).json()

@@ -14,6 +14,10 @@ class Kept(NamedTuple):
     version: int
     until: float | None  # of the fake's clock
 
+    def left_ms(self, now: float) -> int | None:
+        """Return how long the value still lives; ``None`` for ever."""
+        return None if self.until is None else int((self.until - now) * 1000)
+
 
 class FakeState:
     """``values`` by tenant, kind and owner, then by key. ``lose_sessions()`` forgets sessions as a cache does that has died."""
@@ -69,7 +73,7 @@ class FakeState:
                 key: {
                     "v": kept[key].value,
                     "n": kept[key].version,
-                    "left_ms": None if kept[key].until is None else int((kept[key].until - now) * 1000),  # type: ignore[operator]
+                    "left_ms": kept[key].left_ms(now),
                 }
                 for key in keys
                 if key in kept

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 try:
     import fcntl
 except ImportError:  # no locks to tell the dead from the living: no journal
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module, or none
 
 HEAD = 1024  # bytes: a JSON object and spaces
 MOST_BUDGETS = 64

@@ -40,7 +40,7 @@ def wrap(
             setattr(messages, name, guard_method(guarding, method, include_usage=False))
     if hasattr(messages, "stream"):
         messages.stream = _guard_manager(guarding, messages.stream)
-    return guarded  # type: ignore[no-any-return]
+    return guarded  # type: ignore[no-any-return]  # of the class of the client
 
 
 def _guard_manager(guarding: Guarding, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -55,7 +55,7 @@ def wrap(
         if method is not None:
             asks = include_usage and path in _WITH_USAGE
             setattr(holder, name, guard_method(guarding, method, include_usage=asks))
-    return guarded  # type: ignore[no-any-return]
+    return guarded  # type: ignore[no-any-return]  # of the class of the client
 
 
 def guard_method(guarding: Guarding, method: Callable[..., Any], *, include_usage: bool) -> Callable[..., Any]:
