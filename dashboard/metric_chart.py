@@ -128,11 +128,21 @@ def _layout(view: View, traces: int, changes: Sequence[Revision]) -> dict[str, A
             for at, _ in groups
         ],
         "annotations": [
-            {"xref": "x", "yref": "paper", "x": at.isoformat(), "y": 1.0, "text": text, "showarrow": False, "yanchor": "bottom",
+            {"xref": "x", "yref": "paper", "x": at.isoformat(), "y": 1.0, "text": text if has_room else "", "showarrow": False, "yanchor": "bottom",
              "xanchor": "center", "hovertext": text}
-            for at, text in groups
+            for (at, text), has_room in zip(groups, labelled([at for at, _ in groups], (view.asked.until - view.asked.since) / 14), strict=True)
         ],
     }  # fmt: skip
+
+
+def labelled(times: Sequence[datetime], apart: timedelta) -> list[bool]:
+    """Return which of ``times``, the earliest first, have room for a label; the page lists the others too."""
+    found: list[bool] = []
+    last: datetime | None = None
+    for at in times:
+        found.append(last is None or at - last >= apart)
+        last = at if found[-1] else last
+    return found
 
 
 def _ticks(length: timedelta) -> str:

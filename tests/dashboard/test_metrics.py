@@ -16,6 +16,7 @@ from django.test import Client
 
 from controlplane.telemetry.models import Point, Series
 from controlplane.telemetry.queries import SEVEN
+from dashboard.metric_chart import labelled
 from dashboard.pages.metrics import step_of
 from tests.dashboard.world import World
 
@@ -47,6 +48,12 @@ def test_chart__a_distribution__has_dots_that_open_traces_and_lines_where_people
     assert all(link.startswith("/traces/") for link in dots["customdata"])
     assert sign_in("anna").get(dots["customdata"][0]).status_code == 200
     assert len(chart["layout"]["shapes"]) == len(chart["layout"]["annotations"]) > 0
+
+
+def test_labelled__changes_near_each_other__only_those_with_room_have_their_names() -> None:
+    times = [NOW + timedelta(minutes=minute) for minute in (0, 3, 5, 9, 10)]
+
+    assert labelled(times, timedelta(minutes=5)) == [True, False, True, False, True]
 
 
 def test_page__another_tenants_operator__sees_only_theirs(sign_in: SignIn) -> None:
