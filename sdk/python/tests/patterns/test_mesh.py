@@ -194,3 +194,43 @@ async def test_run__unpriced_calls_that_say_nothing__are_stopped_by_their_number
 
     gate.close()
     assert plane.total("calls") == 7
+
+
+async def test_run__a_runaway_is_stopped_while_others_wait_for_replies__the_run_says_what_its_calls_were_charged(
+    plane: FakeControlPlane, gate: tidegate.Gate
+) -> None:
+    in_flight: dict[str, tidegate.Call] = {}
+    both = asyncio.Event()
+    plane.put_budget("all", "100")
+
+    async def waits(work: Work) -> None:
+        async def model(call: tidegate.Call) -> None:
+            in_flight[work.path] = call
+            if len(in_flight) == 2:
+                both.set()
+            await asyncio.Event().wait()
+
+        await work.call("agent", model, model="gpt-4o-mini", input_tokens=1000, max_output_tokens=500)
+
+    async def coordinate(work: Work) -> None:
+        try:
+            await work.steps(Step("slow", "waits"), Step("slower", "waits"), Step("loop", "loop"))
+        finally:  # the replies come when those who waited for them are gone: one is dear, one is cheap
+            in_flight["c/slow"].record(input_tokens=1000, output_tokens=900)
+            in_flight["c/slower"].record(input_tokens=10, output_tokens=5)
+
+    async def loop(work: Work) -> None:
+        await both.wait()
+        await run_away(work)
+
+    mesh = Mesh(gate, "m", [Agent("c", coordinate), Agent("waits", waits), Agent("loop", loop)])
+    with pytest.raises(tidegate.BudgetExhausted):
+        await mesh.run("r", "c", usd="0.00460")
+
+    steps = await mesh.board("r").steps()
+    gate.close()
+    assert steps["c/slow"].spent_nusd == 1000 * 150 + 900 * 600
+    assert steps["c/slower"].spent_nusd == 10 * 150 + 5 * 600
+    corrected = plane.kinds()["late.corrected_nusd"]
+    spent = sum(step.presumed_nusd for step in steps.values())
+    assert spent == charged(plane) - corrected == plane.settled_nusd("all") - corrected

@@ -66,15 +66,17 @@ class Mesh:
         ``BudgetExhausted``, ``RunCancelled``, ``RunLate``, ``StepFailed``, ``EffectUncertain``, ``AlreadyRunning``, ``StateError``.
         """
         board, me = self.board(run), secrets.token_hex(8)
+        shared = Run(run, self.gate, self.tenant, board, self._hand_over, time.time() + timeout_s)
         await board.claim(me)
         try:
             await board.uncancel()
-            shared = await self._shared(run, board, time.time() + timeout_s)
+            await self._recall(shared)
             limit = None if usd is None else nusd_of(usd)
             purse = Purse(f"run {run}", limit, calls, None, *shared.used(""))
             return await self._guarded(shared, me, self._begin(shared, purse, Step(agent, agent, given)))
         finally:
             with contextlib.suppress(StateError):  # the claim ends by itself
+                await shared.settle_late()
                 await board.release()
 
     async def perform(self, errand: Errand) -> None:
@@ -82,19 +84,21 @@ class Mesh:
         path, board = errand["path"], self.board(errand["run"])
         if await board.take_step(path, errand["attempt"]) is None:
             return
-        shared = await self._shared(errand["run"], board, errand["until"])
-        shared.errand = path
+        shared = Run(errand["run"], self.gate, self.tenant, board, self._hand_over, errand["until"], errand=path)
+        await self._recall(shared)
         purse = Purse(f"run {errand['run']}/{path}", errand["nusd"], errand["calls"])
         step = Step(path, errand["agent"], errand["input"])
         work = self._work(shared, step, path, errand["results"], purse, errand["traceparent"])
         with contextlib.suppress(Exception):  # it is on the board, and raised where the step was handed over
             await self._guarded(shared, None, work)
+        with contextlib.suppress(StateError):
+            await shared.settle_late()
 
-    async def _shared(self, run: str, board: Board, until: float) -> Run:
-        known = await board.steps()
-        for record in known.values():
+    async def _recall(self, run: Run) -> None:
+        """Know what the board knows: what was held by whoever was at it counts as spent."""
+        run.known = await run.board.steps()
+        for record in run.known.values():
             record.spent_nusd, record.held_nusd = record.presumed_nusd, 0
-        return Run(run, self.gate, self.tenant, board, self._hand_over, until, known)
 
     async def _begin(self, run: Run, purse: Purse, step: Step) -> Any:
         with span(self.gate, INVOKE_WORKFLOW, self.name, tenant=self.tenant, session=run.id) as own:

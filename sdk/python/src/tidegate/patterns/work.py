@@ -12,6 +12,7 @@ from tidegate.call import Call
 from tidegate.client import Gate
 from tidegate.describing import CallOptions
 from tidegate.errors import Refused
+from tidegate.patterns.bills import Bill
 from tidegate.patterns.board import CALLED_BACK, Board, Record, RunCancelled, RunLate
 from tidegate.patterns.purse import Purse, bound_nusd
 from tidegate.patterns.spans import EXECUTE_TOOL, span, text_of
@@ -52,6 +53,7 @@ class Run:
     until: float
     known: dict[str, Record] = field(default_factory=dict)  # what the board had when this process began, and ours since
     errand: str | None = None  # the path of the step that was sent to this process
+    bills: list[Bill] = field(default_factory=list)  # of calls that ended before it was said what they used
 
     async def check(self) -> None:
         """Raise ``RunCancelled`` or ``RunLate`` when the run, or what was sent here of it, must not go on."""
@@ -64,6 +66,11 @@ class Run:
                 raise RunCancelled(f"{self.errand} was called back.")
         if time.time() >= self.until:
             raise RunLate(f"The deadline of the run {self.id} has passed.")
+
+    async def settle_late(self) -> None:
+        """Write down what was heard of calls after they were over."""
+        for path, record in {bill.path: bill.record for bill in self.bills if bill.catch_up()}.items():
+            await self.board.put_step(path, record)
 
     def is_at(self, at: str, path: str) -> bool:
         """Whether a step is the one at ``path``, or below it; all are below the empty one."""
@@ -105,6 +112,7 @@ class Work:
         it begins. Raises ``BudgetExhausted`` when a purse has no room for it, ``RunCancelled``, ``RunLate``, and as ``arun``.
         """
         await self.run.check()
+        await self.run.settle_late()
         bound, record, calls = bound_nusd(self.run.gate, options), self.record, list[Call]()
         held = 0
 
@@ -129,10 +137,13 @@ class Work:
             about.update(options)
             return await self.run.gate.arun(route, attempt, **about)
         finally:
-            cost = sum(call.total_cost for call in {id(call): call for call in calls}.values())
+            calls = list({id(call): call for call in calls}.values())
+            cost = sum(call.total_cost for call in calls)
             self.purse.settle(held * bound, held, cost=cost, calls=held)
             record.held_nusd -= held * bound
             record.spent_nusd += cost
+            if any(call.usage is None for call in calls):
+                self.run.bills.append(Bill(self.path, calls, self.purse, record, cost))
 
     async def tool(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Return ``await fn(*args)`` as a span ``execute_tool``. Raises ``RunCancelled``, ``RunLate``."""
