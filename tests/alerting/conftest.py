@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from controlplane.alerting.actions import configuring
+from controlplane.alerting.models import Channel
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
@@ -79,3 +81,10 @@ def hook() -> Iterator[Hook]:
     made = Hook()
     yield made
     made.close()
+
+
+@pytest.fixture
+def channel(hook: Hook, db: None) -> Channel:
+    return configuring.create_channel(
+        by=SYSTEM, tenant=None, name="hook", kind="webhook", target=hook.url, allow_private=True
+    )

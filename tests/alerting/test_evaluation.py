@@ -10,33 +10,15 @@ import pytest
 
 from controlplane.alerting import conditions, queries, standings
 from controlplane.alerting.actions import configuring, delivering, evaluation
-from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence
+from controlplane.alerting.models import Alert, Change, Channel, Delivery, Silence
 from controlplane.alerting.senders import signature
-from controlplane.problems import Conflict, Forbidden, Invalid, NotFound
 from controlplane.tenancy.actions.tenants import create_tenant
-from controlplane.tenancy.models import Role, Tenant
-from controlplane.tenancy.queries import SYSTEM, Asker
+from controlplane.tenancy.models import Tenant
+from controlplane.tenancy.queries import SYSTEM
 from tests.alerting.conftest import NOW, Calls, Hook, packed
+from tests.alerting.watching import ERRORS, look, rule
 
 pytestmark = pytest.mark.django_db
-ERRORS = {"metric": "error_rate", "op": "above", "value": 0.1, "window_s": 60}
-
-
-def rule(spec: dict[str, Any] | None = None, kind: str = "threshold", **more: Any) -> Rule:
-    fields = {"tenant": None, "slug": "errors", "name": "Errors", **more}
-    return configuring.put_rule(by=SYSTEM, kind=kind, spec=spec if spec is not None else ERRORS, **fields)
-
-
-def look(one: Rule, minutes: float = 0) -> dict[str, str]:
-    evaluation.evaluate(one.pk, now=NOW + timedelta(minutes=minutes))
-    return dict(one.alerts.values_list("label", "state"))
-
-
-@pytest.fixture
-def channel(hook: Hook, db: None) -> Channel:
-    return configuring.create_channel(
-        by=SYSTEM, tenant=None, name="hook", kind="webhook", target=hook.url, allow_private=True
-    )
 
 
 def test_evaluate__a_condition_that_comes_and_goes__is_pending_firing_kept_and_resolved(calls: Calls) -> None:
@@ -196,86 +178,6 @@ def test_due_rules__time__comes_after_the_interval() -> None:
     assert evaluation.due_rules(NOW + timedelta(seconds=30)) == [one.pk]
 
 
-def test_put_rule__another_condition__starts_anew(calls: Calls) -> None:
-    one = rule()
-    calls(NOW, calls=10, errors=9)
-    look(one)
-    before = Alert.objects.count()
-
-    rule({**ERRORS, "value": 0.5})
-
-    assert (before, Alert.objects.count()) == (1, 0)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "field"),
-    [
-        ({"kind": "odd"}, "kind"),
-        ({"spec": {"metric": "odd", "value": 1}}, "spec.metric"),
-        ({"spec": {**ERRORS, "window_s": 1}}, "spec.window_s"),
-        ({"spec": {**ERRORS, "more": 1}}, "spec"),
-        ({"for_s": -1}, "for_s"),
-        ({"every_s": 1}, "every_s"),
-        ({"severity": "odd"}, "severity"),
-        ({"no_data": "odd"}, "no_data"),
-        ({"slug": "No Name"}, "slug"),
-    ],
-)
-def test_put_rule__what_makes_no_sense__is_refused_by_field(wrong: dict[str, Any], field: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        rule(**wrong)
-    assert list(refused.value.errors) == [field]
-
-
-def test_rules__viewer_outsider_and_operator__have_what_is_theirs(acme: Tenant) -> None:
-    globex = Asker("g", Role.OPERATOR, create_tenant(by=SYSTEM, slug="globex", name="Globex"))
-    one = rule(tenant=acme)
-
-    with pytest.raises(Forbidden):
-        configuring.archive_rule(by=Asker("v", Role.VIEWER), rule=one, now=NOW)
-    with pytest.raises(Forbidden):
-        configuring.put_rule(by=globex, tenant=None, slug="x", name="", kind="threshold", spec=ERRORS)
-    with pytest.raises(NotFound):
-        queries.rule_seen_by(globex, "acme", "errors")
-    assert list(queries.rules_seen_by(globex)) == []
-    assert queries.rule_seen_by(Asker("a", Role.VIEWER, acme), "acme", "errors") == one
-
-
-def test_acknowledge__an_alert_that_fires__lasts_until_it_is_over(calls: Calls) -> None:
-    one = rule()
-    calls(NOW, calls=10, errors=9)
-    calls(NOW + timedelta(minutes=2), calls=10)
-    look(one)
-    alert = Alert.objects.get()
-
-    configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
-    assert queries.firing_count(SYSTEM) == 0
-    look(one, 2)
-    alert.refresh_from_db()
-
-    assert (alert.state, alert.acknowledged_by) == ("resolved", "")
-    with pytest.raises(Conflict):
-        configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
-
-
-def test_acknowledge__for_a_time__ends_with_it_though_the_alert_goes_on(calls: Calls) -> None:
-    one = rule()
-    for minute in range(3):
-        calls(NOW + timedelta(minutes=minute), calls=10, errors=9)
-    look(one)
-    with pytest.raises(Invalid):
-        configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW)
-    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW + timedelta(minutes=2))
-
-    taken = []
-    for minute in (1, 2):
-        look(one, minute)
-        taken.append(Alert.objects.get().acknowledged_by)
-
-    assert taken == ["system", ""]
-    assert queries.firing_count(SYSTEM) == 1
-
-
 def test_evaluate__no_longer_beyond__does_not_say_that_it_is(calls: Calls) -> None:
     one = rule()
     calls(NOW, calls=10, errors=9)
@@ -284,14 +186,6 @@ def test_evaluate__no_longer_beyond__does_not_say_that_it_is(calls: Calls) -> No
     look(one, 2)
 
     assert Alert.objects.get().summary == "error rate 0.0 %, not > 10.0 %"
-
-
-def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls) -> None:
-    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == len(configuring.USUAL + configuring.USUAL_OF_SERVER)
-    assert configuring.add_usual_rules(by=SYSTEM, tenant=None) == 0
-    for one in Rule.objects.all():
-        evaluation.evaluate(one.pk, now=NOW)
-    assert set(Rule.objects.values_list("fault", flat=True)) == {""}
 
 
 def test_slo__its_standing_and_course__follow_the_calls(calls: Calls, acme: Tenant) -> None:
@@ -377,20 +271,6 @@ def test_muted_by__a_pattern__knows_of_the_star_alone(pattern: str, label: str, 
     assert bool(queries.muted_by(label, [silence], [])) is mutes
 
 
-def test_put_rule__a_condition_that_changed__starts_anew_and_leaves_the_log_of_what_was_sent(
-    calls: Calls, channel: Channel
-) -> None:
-    one = rule(channels=[channel])
-    calls(NOW, calls=10, errors=9)
-    look(one)
-
-    rule({**ERRORS, "value": 0.99}, channels=[channel])
-
-    assert not Alert.objects.exists()
-    assert [each.body["event"] for each in queries.deliveries_seen_by(SYSTEM)] == ["firing"]
-    assert delivering.deliver(now=NOW) == 1
-
-
 def test_forget_quiet__what_was_sent_long_ago_of_what_is_forgotten__leaves_the_log(
     calls: Calls, channel: Channel
 ) -> None:
@@ -430,11 +310,3 @@ def test_evaluate__a_budget_that_there_is_not__is_an_error(kind: str) -> None:
 
     assert look(one) == {"": "error"}
     assert "no budget 'typo'" in one.alerts.get().summary
-
-
-@pytest.mark.parametrize("more", [{"threshold": 1e308}, {"route": "r" * 65}, {"model": "m" * 121}])
-def test_put_slo__what_no_query_and_no_column_can_take__is_refused(more: dict[str, Any]) -> None:
-    with pytest.raises(Invalid):
-        configuring.put_slo(
-            by=SYSTEM, tenant=None, slug="s", name="", kind="latency", objective=0.9, **{"threshold": 1.0, **more}
-        )
