@@ -222,7 +222,8 @@ def _metrics(queries: Any, asker: Any, now: datetime, some: list[str]) -> Iterat
     yield Asked(
         "metric of OTLP by tenant, a day", lambda n: asked("http.server.request.duration", "tenant", 86400, 900, "")
     )
-    day = queries.Question(now - timedelta(hours=48), now - timedelta(hours=24), 900, "tenant")
+    quarter = floor(now, 900)  # steps begin as pages begin them
+    day = queries.Question(quarter - timedelta(hours=48), quarter - timedelta(hours=24), 900, "tenant")
     yield Asked(
         "metric request_latency_ms by tenant, the day before",
         lambda n: queries.course_seen_by(asker, queries.SEVEN["request_latency_ms"], day, some),
@@ -283,10 +284,13 @@ def _decisions(queries: Any, asker: Any, now: datetime) -> Iterator[Asked]:
         )
     steps = datetime.fromtimestamp(now.timestamp() // 300 * 300, UTC)
     for by in ("", "tenant"):
-        yield Asked(
-            f"a rule{f' by {by}' if by else ''} on the past, a week",
-            lambda n, by=by: queries.measured_steps(asker, steps - timedelta(days=7), steps, 300, by),
-        )
+        for latency, counts in ((True, ("calls", "refused")), (False, ("calls", "errors", "refused"))):
+            yield Asked(
+                f"a rule{f' by {by}' if by else ''} {'of latency' if latency else 'of errors'} on the past, a week",
+                lambda n, by=by, latency=latency, counts=counts: queries.measured_steps(
+                    asker, steps - timedelta(days=7), steps, 300, by, latency=latency, counts=counts
+                ),
+            )
         yield Asked(
             f"a rule{f' by {by}' if by else ''}, 5 min",
             lambda n, by=by: queries.measured(asker, now - timedelta(minutes=5), now, by),

@@ -253,11 +253,11 @@ def ladder(url: str, count: int, newest: datetime) -> None:
 
 
 def whole_tenants(url: str, count: int) -> None:
-    """Fill the windows of whole tenants and of all together: quarters of 27 hours, days of a month, and what pages read between."""
+    """Fill the windows of whole tenants and of all together: quarters of 51 hours, days of a month, and what pages read between."""
     from controlplane.telemetry.resolutions import EVERYBODY, WHOLE_TENANTS, floor
 
     newest = asked_at(url)
-    lengths = {900: timedelta(hours=27), 10800: timedelta(days=8)}
+    lengths = {900: timedelta(hours=51), 10800: timedelta(days=8)}
     with psycopg.connect(url) as connection:
         if connection.execute("SELECT 1 FROM telemetry_tenant_15m LIMIT 1").fetchone():
             return

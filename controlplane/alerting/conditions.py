@@ -106,6 +106,29 @@ def needs_latency(spec: ThresholdSpec | RatioSpec | AbsenceSpec | AnomalySpec) -
     return isinstance(spec, ThresholdSpec | AnomalySpec) and spec.metric.startswith("latency")
 
 
+class _Noting(dict[str, int]):
+    """Counts that note which of them are looked at."""
+
+    def __init__(self) -> None:
+        self.names = {"calls", "refused"}
+
+    def get(self, name: str, _default: object = None) -> int:
+        self.names.add(name)
+        return 1
+
+
+def needed_counts(spec: ThresholdSpec | RatioSpec | AbsenceSpec) -> list[str]:
+    """Return the counts that a rule looks at."""
+    noting = _Noting()
+    measured = Measured(1.0, noting)
+    if isinstance(spec, ThresholdSpec):
+        FIGURES[spec.metric](measured)
+    elif isinstance(spec, RatioSpec):
+        _counted(measured, spec.numerator)
+        _counted(measured, spec.denominator)
+    return sorted(noting.names)
+
+
 def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dict[str, Measured]:
     since = now - timedelta(seconds=spec.window_s)
     found = telemetry.measured(

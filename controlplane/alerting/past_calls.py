@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold, needs_latency
+from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold, needed_counts, needs_latency
 from controlplane.alerting.courses import STEP_S, Held, Sample
 from controlplane.alerting.findings import WEEKS, leans
 from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
@@ -65,8 +65,9 @@ def _over(
     lead = max(width - 1, lead_s // STEP_S)
     start = since - timedelta(seconds=lead * STEP_S)
     found = telemetry.measured_steps(
-        asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
-    )
+        asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model,
+        latency=needs_latency(spec), counts=needed_counts(spec),
+    )  # fmt: skip
     if not spec.by:
         empty = [Measured(float(STEP_S)) for _ in telemetry.slots_of(start, until, STEP_S)]
         found = {"": found.get("", empty)}

@@ -9,12 +9,15 @@ import pytest
 
 from controlplane.alerting import past
 from controlplane.alerting.actions import configuring, evaluation
+from controlplane.alerting.conditions import FIGURES
 from controlplane.alerting.courses import Tried
 from controlplane.alerting.models import Alert
 from controlplane.budgets.actions.budgets import create_budget
 from controlplane.domain.alerts import Timing
 from controlplane.problems import Invalid
+from controlplane.telemetry.actions.ladder import LEVELS, fold_level
 from controlplane.telemetry.models import CallWindow1h, CallWindow1m, Fold
+from controlplane.telemetry.resolutions import floor
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.alerting.conftest import NOW, Calls, packed
@@ -72,6 +75,32 @@ def test_ratio_and_absence__without_calls_but_for_an_hour__say_so() -> None:
     ]
     assert len(absence.episodes) == 2
     assert absence.measured == 2016
+
+
+def test_tried__on_steps_that_are_kept__is_what_minutes_tell() -> None:
+    for number, tenant in enumerate(("acme", "globex")):
+        minutes(
+            THEN, 90, tenant=tenant, calls=100 + number, errors=7, refused=3, fallbacks=2, input_tokens=9, cached_input_tokens=4, output_tokens=5,
+            cost_nusd=USD, latency_us=packed(100_000, 900_000 + number), queue_depth=[2, 6, 1, 5, (1 << 40) + 2], sessions=[1, 4, 4, 4, (4 << 40) + 1],
+        )  # fmt: skip
+    specs: list[tuple[str, dict[str, Any]]] = [
+        ("threshold", {"metric": metric, "value": 1, "window_s": 900}) for metric in FIGURES
+    ]
+    specs += [
+        ("ratio", {"numerator": "errors", "denominator": "fallbacks", "value": 0.5}),
+        ("absence", {"window_s": 600}),
+    ]
+    every = [(kind, spec | {"by": "tenant"}) for kind, spec in specs] + specs[-3:]
+    before = [tried(kind, spec) for kind, spec in every]
+
+    levels = {level.mark: level for level in LEVELS}
+    for mark in ("total_1m", "tenant_5m"):
+        fold_level(levels[mark], THEN - HOUR, floor(NOW, 300), NOW)
+        Fold.objects.create(kind=mark, until=floor(NOW, 300))
+    CallWindow1m.objects.update(errors=0, refused=0, input_tokens=0, latency_us=[], queue_depth=[])
+
+    assert [tried(kind, spec) for kind, spec in every] == before
+    assert all(each.measured for each in before)
 
 
 def test_absence__by_route__expects_only_who_called_the_day_before() -> None:

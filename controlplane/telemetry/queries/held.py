@@ -13,7 +13,7 @@ from controlplane.telemetry.resolutions import TENANT_STEPS, floor
 
 STEP_S = TENANT_STEPS.step_s
 _NOTHING = -(1 << 30)  # stands for no percentile: no bucket is as low
-_COLUMNS = (*COUNTS, "queue_samples", "queue_total", "sessions_total")
+_SAMPLED = ("queue_samples", "queue_total", "sessions_total")
 _TAILS = ("p50", "p95", "p99")
 
 
@@ -24,9 +24,11 @@ def held_until(since: datetime, until: datetime, step_s: int, mark: datetime | N
     return max(since, min(mark, floor(until, STEP_S)))
 
 
-def held_steps(tenants: Sequence[str], since: datetime, until: datetime, *, latency: bool) -> dict[str, list[Measured]]:
-    """Return what was measured of each tenant that has anything, in every step. A column of a tenant comes as one array."""
-    every = [*_COLUMNS, *(f"coalesce({name}, {_NOTHING})" for name in _TAILS if latency)]
+def held_steps(
+    tenants: Sequence[str], since: datetime, until: datetime, *, latency: bool, counts: Sequence[str] = COUNTS
+) -> dict[str, list[Measured]]:
+    """Return what was measured of each tenant that has anything, in every step, of ``counts`` alone. A column comes as one array."""
+    every = [*counts, *_SAMPLED, *(f"coalesce({name}, {_NOTHING})" for name in _TAILS if latency)]
     columns = ", ".join(f"array_agg({name} ORDER BY starts_at)" for name in every)
     sql = f"""SELECT tenant, array_agg(((date_part('epoch', starts_at) - %s) / {STEP_S})::bigint ORDER BY starts_at), {columns}
               FROM {TENANT_STEPS.table} WHERE tenant = ANY(%s) AND starts_at >= %s AND starts_at < %s GROUP BY tenant"""  # noqa: S608 - names of ours
@@ -34,18 +36,19 @@ def held_steps(tenants: Sequence[str], since: datetime, until: datetime, *, late
     found = {}
     for tenant, places, *packed in packed_rows(sql, [since.timestamp(), list(tenants), since, until]):
         found[tenant] = [Measured(float(STEP_S))] * count
-        for place, measured in zip(places.entries, _measured(packed), strict=True):
+        for place, measured in zip(places.entries, _measured(packed, counts), strict=True):
             found[tenant][place] = measured
     return found
 
 
-def _measured(packed: Sequence[Packed]) -> Iterator[Measured]:
-    *counts, samples, depths, sessions = (each.entries for each in packed[: len(_COLUMNS)])
-    tails = [each.entries for each in packed[len(_COLUMNS) :]] or [[_NOTHING] * len(samples)] * len(_TAILS)
+def _measured(packed: Sequence[Packed], names: Sequence[str]) -> Iterator[Measured]:
+    place = len(names) + len(_SAMPLED)
+    *counts, samples, depths, sessions = (each.entries for each in packed[:place])
+    tails = [each.entries for each in packed[place:]] or [[_NOTHING] * len(samples)] * len(_TAILS)
     told = {bucket: milliseconds(bucket) for column in tails for bucket in set(column)} | {_NOTHING: None}
     slow, slower, slowest = (map(told.__getitem__, column) for column in tails)
     for row, p50, p95, p99, count, depth, some in zip(
         zip(*counts, strict=True), slow, slower, slowest, samples, depths, sessions, strict=True
     ):
-        each = dict(zip(COUNTS, row, strict=True))
+        each = dict(zip(names, row, strict=True))
         yield Measured(float(STEP_S), each, (p50, p95, p99), depth / count if count else None, some / STEP_S)

@@ -29,10 +29,11 @@ def measured_steps(
     model: str = "",
     *,
     latency: bool = True,
+    counts: Sequence[str] = COUNTS,
 ) -> dict[str, list[Measured]]:
     """Return what was measured in every step of ``step_s`` seconds, the oldest first, for the busiest groups.
 
-    Without ``latency`` that is left out, which is quicker. Steps are whole minutes, or whole hours from an hour on. The groups are tenants, routes or models, or one of the empty name.
+    Without ``latency`` that is left out, and counts other than ``counts`` may be, which is quicker. Steps are whole minutes, or whole hours from an hour on. The groups are tenants, routes or models, or one of the empty name.
     """
     slugs = slugs_read(asker, tenant)
     held: dict[str, list[Measured]] = {}
@@ -43,7 +44,7 @@ def measured_steps(
         kept = [EVERYBODY]
     if kept:
         fresh = held_until(since, until, step_s, folded().get(TENANT_STEPS.mark))
-        held = held_steps(kept, since, fresh, latency=latency) if fresh > since else {}
+        held = held_steps(kept, since, fresh, latency=latency, counts=counts) if fresh > since else {}
         held = {"" if name == EVERYBODY else name: steps for name, steps in held.items()}
     found: dict[str, dict[datetime, Measured]] = {}
     if fresh < until:
