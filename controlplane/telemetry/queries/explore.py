@@ -16,6 +16,7 @@ from controlplane.telemetry.queries.tables import windows_of
 from controlplane.telemetry.resolutions import floor
 from controlplane.tenancy.queries import Asker
 
+Statement = tuple[str, list[Any]]
 MOST_EXEMPLARS = 60
 _LONG = timedelta(hours=26)
 _QUARTER_S = 900
@@ -23,18 +24,23 @@ MOST_PLACES = 64
 MOST_SAMPLES = (1 << 40) - 1  # in one packed bucket
 
 
-def _points(asked: Question, *, distributed: bool) -> str:
-    """Return a table of points: hours for long ranges, quarters of distributions where they lie within steps, as far as they are folded;
-    points since."""
+def _points(asked: Question, of: Statement, *, distributed: bool) -> Statement:
+    """Return SQL for a table of the points of the series ``of``: hours for long ranges, quarters of distributions where they lie within
+    steps, as far as they are folded; points since."""
     if asked.grain == "hours" or (asked.until - asked.since > _LONG and not asked.grain):
         folded, kind = "telemetry_point_1h", "points"
     elif distributed and asked.step_s % _QUARTER_S == 0 and floor(asked.since, _QUARTER_S) == asked.since:
         folded, kind = "telemetry_point_15m", "quarters"
     else:
-        return "telemetry_point"
+        return f"(SELECT * FROM telemetry_point WHERE series_id IN ({of[0]}))", of[1]  # noqa: S608 - names of ours
     mark = f"coalesce((SELECT until FROM telemetry_fold WHERE kind = '{kind}'), '-infinity')"  # noqa: S608 - names of ours
-    return f"""(SELECT * FROM {folded} WHERE at < {mark} UNION ALL
-                SELECT * FROM telemetry_point WHERE at >= {mark})"""  # noqa: S608 - names of ours
+    sql = f"""(SELECT * FROM {folded} WHERE at < {mark} AND series_id IN ({of[0]}) UNION ALL
+               SELECT * FROM telemetry_point WHERE at >= {mark} AND series_id IN ({of[0]}))"""  # noqa: S608 - names of ours
+    return sql, [*of[1], *of[1]]
+
+
+def _series(metric: Metric, clause: str, values: Sequence[Any]) -> Statement:
+    return f"SELECT id FROM telemetry_series WHERE name = %s {clause}", [metric.name, *values]  # noqa: S608 - as above
 
 
 @dataclass(frozen=True)
@@ -111,11 +117,11 @@ def _heaviest_tenants(metric: Metric, asked: Question) -> tuple[list[str], int]:
 def _heaviest_sent(slugs: list[str] | None, metric: Metric, asked: Question) -> tuple[list[str], int]:
     """Return the names of a dimension whose series of a histogram have most values, and how many there are."""
     clause, values = where(slugs, route=asked.route, model=asked.model, release=asked.release)
+    points, of_series = _points(asked, _series(metric, clause, values), distributed=True)
     sql = f"""SELECT series.{asked.by} AS name, count(*) OVER () FROM telemetry_series AS series
-              JOIN {_points(asked, distributed=True)} AS point ON point.series_id = series.id
-              WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause}) AND point.at >= %s AND point.at < %s
+              JOIN {points} AS point ON point.series_id = series.id WHERE point.at >= %s AND point.at < %s
               GROUP BY 1 ORDER BY sum(point.samples) DESC, 1 LIMIT {asked.most}"""  # noqa: S608 - names of ours
-    found = patient_rows(sql, [metric.name, *values, asked.since, asked.until])
+    found = patient_rows(sql, [*of_series, asked.since, asked.until])
     return [row[0] for row in found], found[0][1] if found else 0
 
 
@@ -213,13 +219,11 @@ def _of_points(slugs: list[str] | None, metric: Metric, asked: Question, names: 
         columns |= {"entries": "point.buckets", "bounds": "series.bounds"}
     if names is not None and asked.by in OTLP_DIMENSIONS:
         clause, values = f"{clause} AND {asked.by} = ANY(%s)", [*values, list(names)]
-    table = _points(asked, distributed=distributed)
+    table, of_series = _points(asked, _series(metric, clause, values), distributed=distributed)
     sql = f"""{_select(name, "point.at", **columns)} FROM telemetry_series AS series JOIN {table} AS point ON point.series_id = series.id
-              WHERE series.id IN (SELECT id FROM telemetry_series WHERE name = %s {clause})
-              AND point.at >= %s AND point.at < %s"""  # noqa: S608 - names of ours
-    values = [metric.name, *values]
-    places = _places(clause, values) if metric.spread else 0
-    values += [asked.since, asked.until]
+              WHERE point.at >= %s AND point.at < %s"""
+    places = _places(clause, [metric.name, *values]) if metric.spread else 0
+    values = [*of_series, asked.since, asked.until]
     if not places:
         return Source(sql, [*ahead, *values], metric.spread)
     chosen = list(names) if names is not None else None
