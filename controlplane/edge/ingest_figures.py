@@ -36,7 +36,12 @@ def figures(otlp: Otlp, sizes: Sizes, series: Series) -> list[str]:
             "Disk used by a table, its indexes and partitions.",
             [(f'{{table="{name}"}}', size) for name, size in sizes.tables],
         ),
-        *series("tidegate_database_size_bytes", "gauge", "Disk used by the database.", [("", sizes.database)]),
+        *series(
+            "tidegate_database_size_bytes",
+            "gauge",
+            "Disk used by the database.",
+            [("", sizes.database)] if sizes.database else [],
+        ),
         *series(
             "tidegate_fold_lag_seconds",
             "gauge",

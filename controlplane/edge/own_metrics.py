@@ -28,6 +28,7 @@ from controlplane.telemetry.otlp.series import PointRow
 log = structlog.get_logger(__name__)
 
 EVERY_S = 30.0
+FIRST_S = 5.0  # after the start, when sizes have been read
 _SLOW_ROUNDS = 2  # what the database is asked for is asked in every so manieth round
 _TOLD = b"""
     SELECT EXISTS (SELECT FROM telemetry_point WHERE at > now() - interval '50 s'
@@ -58,10 +59,10 @@ class OwnMetrics:
         """Keep them again and again until cancelled."""
         number = 0
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(EVERY_S if number else FIRST_S)
             number += 1
             try:
-                await self.keep(time.time_ns(), slow=number % _SLOW_ROUNDS == 0)
+                await self.keep(time.time_ns(), slow=number % _SLOW_ROUNDS == 1)
             except (OSError, psycopg.Error, PoolTimeout) as error:
                 log.debug("own_metrics.not_kept", error=str(error))
 
@@ -103,7 +104,8 @@ class OwnMetrics:
         sizes = self._sizes
         found = [Own("storage.size", size, "By", name, level=True) for name, size in sizes.tables]
         found += [Own("fold.lag", seconds, "s", kind, level=True) for kind, seconds in sizes.behind_s]
-        found.append(Own("database.size", sizes.database, "By", level=True))
+        if sizes.database:  # nought: never read yet
+            found.append(Own("database.size", sizes.database, "By", level=True))
         cursor = await connection.execute(_CLIENTS, [LOST_AFTER_S])
         for tenant, *counts in await cursor.fetchall():
             for what, count in zip(("live", "lost", "refusing", "dropping"), counts, strict=True):

@@ -72,6 +72,15 @@ async def test_own_metrics__sizes_and_clients__are_kept_by_one_process_in_a_minu
     assert await _kept("tidegate.clients.dropping") == [("acme", "", 0.0)]
 
 
+async def test_own_metrics__sizes_that_were_never_read__are_not_kept_as_nought(edge: Edge) -> None:
+    edge._sizes.database = 0
+
+    await edge._own.keep(time.time_ns(), slow=True)
+
+    assert await _kept("tidegate.database.size") == []
+    assert await _kept("tidegate.ingest.lag") != []
+
+
 async def test_own_metrics__a_request_is_refused_for_lack_of_room__is_counted_and_a_usual_rule_fires(
     ask: Caller, edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
