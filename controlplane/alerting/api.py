@@ -10,7 +10,7 @@ from ninja import Router, Status
 from pydantic import AwareDatetime
 
 from controlplane.alerting import past, queries, standings
-from controlplane.alerting.actions import configuring, delivering, grouping
+from controlplane.alerting.actions import configuring, delivering, grouping, silencing
 from controlplane.alerting.shapes import (
     AlertList,
     AlertOut,
@@ -54,7 +54,7 @@ def acknowledge(request: HttpRequest, number: int, until: AwareDatetime | None =
     """Say that somebody looks after an alert, until it is over or until that time."""
     who = asker(request)
     alert = queries.alert_seen_by(who, number)
-    configuring.acknowledge(by=who, alert=alert, now=timezone.now(), until=until)
+    silencing.acknowledge(by=who, alert=alert, now=timezone.now(), until=until)
     return alert
 
 
@@ -154,7 +154,7 @@ def list_silences(request: HttpRequest) -> Any:
 def create_silence(request: HttpRequest, body: SilenceIn) -> Any:
     """Tell nobody of some alerts for a time."""
     who, now = asker(request), timezone.now()
-    silence = configuring.create_silence(
+    silence = silencing.create_silence(
         by=who,
         tenant=tenant_if_named(who, body.tenant),
         rule=queries.rule_seen_by(who, body.tenant, body.rule) if body.rule else None,
@@ -173,7 +173,7 @@ def create_silence(request: HttpRequest, body: SilenceIn) -> Any:
 def end_silence(request: HttpRequest, number: int) -> Any:
     """End a silence now."""
     who = asker(request)
-    configuring.end_silence(by=who, silence=queries.silence_seen_by(who, number), now=timezone.now())
+    silencing.end_silence(by=who, silence=queries.silence_seen_by(who, number), now=timezone.now())
     return Status(204, None)
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from controlplane.alerting import queries
-from controlplane.alerting.actions import configuring
+from controlplane.alerting.actions import silencing
 from controlplane.alerting.models import SilenceKind
 from controlplane.problems import Invalid
 from controlplane.tenancy import queries as tenancy
@@ -32,7 +32,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
         alert, now = queries.alert_seen_by(asker, number), timezone.now()
         hours = HOURS.get(form.text("hours"))
         until = None if hours is None else now + timedelta(hours=hours)
-        configuring.acknowledge(by=asker, alert=alert, now=now, until=until)
+        silencing.acknowledge(by=asker, alert=alert, now=now, until=until)
         ends = "it is over" if until is None else f"{until:%Y-%m-%d %H:%M} UTC, or it is over"
         say(request, f"You look after {alert.rule.name} {alert.label}".strip() + f" until {ends}.")
         return _shown(number)
@@ -54,7 +54,7 @@ def silence(request: HttpRequest, number: int) -> HttpResponse:
         hours = HOURS.get(form.text("hours"))
         if hours is None:
             raise Invalid("The silence has no end.", errors={"hours": "must be one of the choices"})
-        made = configuring.create_silence(
+        made = silencing.create_silence(
             by=asker,
             tenant=alert.rule.tenant,
             rule=alert.rule,
@@ -76,7 +76,7 @@ def plan_maintenance(request: HttpRequest) -> HttpResponse:
 
     def do(form: Form) -> str:
         rule = named(asker, form.text("rule")) if form.text("rule") else None
-        made = configuring.create_silence(
+        made = silencing.create_silence(
             by=asker,
             tenant=tenancy.tenant_if_named(asker, form.text("tenant")),
             rule=rule,
@@ -98,7 +98,7 @@ def end_silence(request: HttpRequest, number: int) -> HttpResponse:
     asker = asker_behind(request)
 
     def do(_form: Form) -> str:
-        configuring.end_silence(by=asker, silence=queries.silence_seen_by(asker, number), now=timezone.now())
+        silencing.end_silence(by=asker, silence=queries.silence_seen_by(asker, number), now=timezone.now())
         say(request, "The silence is over. What still fires is told with the next look.")
         return reverse("alerts")
 

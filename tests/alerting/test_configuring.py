@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controlplane.alerting import queries
-from controlplane.alerting.actions import configuring, delivering, evaluation
+from controlplane.alerting.actions import configuring, delivering, evaluation, silencing
 from controlplane.alerting.models import Alert, Channel, Rule
 from controlplane.problems import Conflict, Forbidden, Invalid, NotFound
 from controlplane.tenancy.actions.tenants import create_tenant
@@ -72,14 +72,14 @@ def test_acknowledge__an_alert_that_fires__lasts_until_it_is_over(calls: Calls) 
     look(one)
     alert = Alert.objects.get()
 
-    configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
+    silencing.acknowledge(by=SYSTEM, alert=alert, now=NOW)
     assert queries.firing_count(SYSTEM) == 0
     look(one, 2)
     alert.refresh_from_db()
 
     assert (alert.state, alert.acknowledged_by) == ("resolved", "")
     with pytest.raises(Conflict):
-        configuring.acknowledge(by=SYSTEM, alert=alert, now=NOW)
+        silencing.acknowledge(by=SYSTEM, alert=alert, now=NOW)
 
 
 def test_acknowledge__for_a_time__ends_with_it_though_the_alert_goes_on(calls: Calls) -> None:
@@ -88,8 +88,8 @@ def test_acknowledge__for_a_time__ends_with_it_though_the_alert_goes_on(calls: C
         calls(NOW + timedelta(minutes=minute), calls=10, errors=9)
     look(one)
     with pytest.raises(Invalid):
-        configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW)
-    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW + timedelta(minutes=2))
+        silencing.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW)
+    silencing.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW, until=NOW + timedelta(minutes=2))
 
     taken = []
     for minute in (1, 2):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane.alerting import conditions, queries, standings
-from controlplane.alerting.actions import configuring, delivering, evaluation
+from controlplane.alerting.actions import configuring, delivering, evaluation, silencing
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Silence
 from controlplane.alerting.senders import signature
 from controlplane.tenancy.actions.tenants import create_tenant
@@ -156,7 +156,7 @@ def test_evaluate__in_a_silence__tells_nobody_until_it_ends(calls: Calls, channe
     for minute in range(4):
         calls(NOW + timedelta(minutes=minute), route="chat", calls=10, errors=9)
         calls(NOW + timedelta(minutes=minute), route="embed", calls=10, errors=9)
-    configuring.create_silence(
+    silencing.create_silence(
         by=SYSTEM, tenant=None, rule=one, label="ch*", starts_at=NOW, ends_at=NOW + timedelta(minutes=2), reason="work"
     )
 

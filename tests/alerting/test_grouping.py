@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 
 from controlplane.alerting import queries, senders
-from controlplane.alerting.actions import configuring, delivering, evaluation, grouping
+from controlplane.alerting.actions import configuring, delivering, evaluation, grouping, silencing
 from controlplane.alerting.models import Alert, Channel, Delivery, Group, Mention, Rule
 from controlplane.domain.alert_groups import Grouping
 from controlplane.problems import Forbidden, Invalid
@@ -118,7 +118,7 @@ def test_group__nothing_new__is_said_again_after_the_repeat_until_somebody_looks
     again = Delivery.objects.last()
     assert again is not None
     assert (again.body["repeated"], again.body["event"]) == (True, "firing")
-    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW + 60 * MINUTE)
+    silencing.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW + 60 * MINUTE)
     assert grouping.flush(now=told_at + 7200 * SECOND) == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controlplane.alerting import queries
-from controlplane.alerting.actions import configuring, evaluation
+from controlplane.alerting.actions import configuring, evaluation, silencing
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule
 from controlplane.problems import Invalid
 from controlplane.tenancy.models import Tenant
@@ -59,7 +59,7 @@ def test_escalation__somebody_took_it__tells_nobody_else(calls: Calls, people: d
     for minute in range(4):
         calls(NOW + minute * MINUTE, calls=10, errors=9)
     evaluation.evaluate(one.pk, now=NOW)
-    configuring.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW)
+    silencing.acknowledge(by=SYSTEM, alert=Alert.objects.get(), now=NOW)
 
     for minute in range(1, 4):
         evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
@@ -75,7 +75,7 @@ def test_escalation__over_while_it_was_silenced__tells_all_of_the_end_afterwards
         calls(NOW + minute * MINUTE, calls=10, errors=9 if minute < 2 else 0)
     for minute in range(2):
         evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
-    silence = configuring.create_silence(
+    silence = silencing.create_silence(
         by=SYSTEM, tenant=None, rule=one, label="", starts_at=NOW + MINUTE, ends_at=NOW + 3 * MINUTE, reason="work"
     )
     evaluation.evaluate(one.pk, now=NOW + 2 * MINUTE)
@@ -126,7 +126,7 @@ def test_maintenance__that_repeats__mutes_every_time_until_it_is_ended(
     calls: Calls, people: dict[str, Channel]
 ) -> None:
     one = errors(channels=[people["first"]])
-    plan = configuring.create_silence(
+    plan = silencing.create_silence(
         by=SYSTEM, tenant=None, rule=None, label="*", starts_at=NOW - 2 * MINUTE, ends_at=NOW + 2 * MINUTE, reason="upgrade",
         kind="maintenance", repeats="day",
     )  # fmt: skip
@@ -137,7 +137,7 @@ def test_maintenance__that_repeats__mutes_every_time_until_it_is_ended(
     evaluation.evaluate(one.pk, now=tomorrow)
     assert Alert.objects.get().muted_by == "maintenance, upgrade"
     assert [each.pk for each in queries.silences_seen_by(SYSTEM, tomorrow)] == [plan.pk]
-    configuring.end_silence(by=SYSTEM, silence=plan, now=tomorrow)
+    silencing.end_silence(by=SYSTEM, silence=plan, now=tomorrow)
     evaluation.evaluate(one.pk, now=tomorrow + MINUTE)
 
     assert sent() == [("firing", "chat", "first")]
@@ -147,6 +147,6 @@ def test_maintenance__that_repeats__mutes_every_time_until_it_is_ended(
 @pytest.mark.parametrize("more", [{"repeats": "odd"}, {"kind": "odd"}, {"repeats": "day"}])
 def test_maintenance__that_makes_no_sense__is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
-        configuring.create_silence(
+        silencing.create_silence(
             by=SYSTEM, tenant=None, rule=None, label="*", starts_at=NOW, ends_at=NOW + timedelta(days=1), reason="x", **more
         )  # fmt: skip

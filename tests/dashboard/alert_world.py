@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from controlplane.alerting.actions import configuring, evaluation
+from controlplane.alerting.actions import configuring, evaluation, silencing
 from controlplane.alerting.models import Alert, Delivery, Rule
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
@@ -49,7 +49,7 @@ def make(acme: Tenant, globex: Tenant, now: datetime) -> None:
     configuring.put_slo(
         by=SYSTEM, tenant=globex, slug="cheap", name="Globex is cheap", kind="cost", objective=0.9, threshold=0.004
     )
-    configuring.create_silence(
+    silencing.create_silence(
         by=SYSTEM, tenant=globex, rule=rules[2], label="*", starts_at=now - timedelta(hours=1),
         ends_at=now + timedelta(hours=2), reason="the trial is over, sales knows",
     )  # fmt: skip

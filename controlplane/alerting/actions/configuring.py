@@ -1,69 +1,44 @@
-"""Rules, channels, silences and service levels: made, changed, taken away; acknowledgement of alerts."""
+"""Rules, channels and service levels: made, changed, taken away."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 
+from controlplane.alerting.actions.owning import must_own, noted, one_of
 from controlplane.alerting.models import (
-    Alert,
     Channel,
     ChannelKind,
-    Repeats,
     Rule,
     RuleKind,
     Severity,
-    Silence,
-    SilenceKind,
     Slo,
     SloKind,
 )
 from controlplane.alerting.schemas import MetricSpec, spec_of
 from controlplane.alerting.sent import metric_of
-from controlplane.domain.alert_mutes import REPEATS
-from controlplane.domain.alerts import ON, NoData, State
+from controlplane.domain.alerts import NoData
 from controlplane.problems import Conflict, Forbidden, Invalid
-from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
-MAX_SILENCE = timedelta(days=90)
-MAX_LABEL = 200
 MAX_THRESHOLD = 10**9  # milliseconds, or dollars
 MAX_ROUTE, MAX_MODEL = 64, 120
-
-
-def _owned(by: Asker, tenant: Tenant | None) -> None:
-    by.must(Role.OPERATOR)
-    if tenant is None and by.tenant is not None:
-        raise Forbidden("The installation's own are not yours to make: name a tenant.")
 
 
 def _slug(slug: str) -> str:
     if not _SLUG.fullmatch(slug):
         raise Invalid("The name is not usable.", errors={"slug": "must be lower-case letters, digits, - and _"})
     return slug
-
-
-def _noted(by: Asker, verb: str, kind: str, row: Rule | Channel | Silence | Slo, name: str, **more: Any) -> None:
-    record(
-        by=by,
-        action=f"{kind}.{verb}",
-        target_kind=kind,
-        target=name,
-        tenant=row.tenant,
-        summary=f"{verb.replace('_', ' ').capitalize()} {kind} {name}"[:300],
-        **more,
-    )
 
 
 def _checked_timing(for_s: int, keep_firing_s: int, every_s: int, escalate_after_s: int) -> None:
@@ -79,14 +54,6 @@ def _checked_timing(for_s: int, keep_firing_s: int, every_s: int, escalate_after
     }
     if errors:
         raise Invalid("A time is out of bounds.", errors=errors)
-
-
-def _one_of(value: str, known: Any, field: str) -> str:
-    if value not in list(known):
-        raise Invalid(
-            "A choice is not known.", errors={field: f"must be one of {', '.join(str(each) for each in known)}"}
-        )
-    return value
 
 
 @transaction.atomic
@@ -114,8 +81,8 @@ def put_rule(
     What fires and is taken by nobody for ``escalate_after_s`` is told to ``escalate_to``. While a rule of ``inhibited_by``
     fires for the same thing, nobody is told of this one.
     """
-    _owned(by, tenant)
-    checked = spec_of(_one_of(kind, RuleKind.values, "kind"), spec)
+    must_own(by, tenant)
+    checked = spec_of(one_of(kind, RuleKind.values, "kind"), spec)
     if isinstance(checked, MetricSpec):
         metric_of(Asker(name=by.name, role=by.role, tenant=tenant or by.tenant), checked)
     _checked_timing(for_s, keep_firing_s, every_s, escalate_after_s)
@@ -125,8 +92,8 @@ def put_rule(
         "spec": spec,
         "for_s": for_s,
         "keep_firing_s": keep_firing_s,
-        "no_data": _one_of(no_data, [each.value for each in NoData], "no_data"),
-        "severity": _one_of(severity, Severity.values, "severity"),
+        "no_data": one_of(no_data, [each.value for each in NoData], "no_data"),
+        "severity": one_of(severity, Severity.values, "severity"),
         "every_s": every_s,
         "escalate_after_s": escalate_after_s,
         "enabled": enabled,
@@ -145,7 +112,7 @@ def put_rule(
     rule.channels.set([channel for channel in channels if _fits(channel, rule)])
     rule.escalate_to.set([channel for channel in escalate_to if _fits(channel, rule)])
     rule.inhibited_by.set([other for other in inhibited_by if other.tenant_id == rule.tenant_id and other != rule])
-    _noted(by, "changed" if before else "created", "rule", rule, rule.full_name, before=before, after=fields)
+    noted(by, "changed" if before else "created", "rule", rule, rule.full_name, before=before, after=fields)
     return rule
 
 
@@ -159,21 +126,21 @@ def _fits(channel: Channel, rule: Rule) -> bool:
 @transaction.atomic
 def archive_rule(*, by: Asker, rule: Rule, now: datetime) -> None:
     """Take a rule away. Who was told that it fires is not told anything more."""
-    _owned(by, rule.tenant)
+    must_own(by, rule.tenant)
     rule.archived_at = now
     rule.save(update_fields=["archived_at"])
-    _noted(by, "archived", "rule", rule, rule.full_name)
+    noted(by, "archived", "rule", rule, rule.full_name)
 
 
 @transaction.atomic
 def set_rule_enabled(*, by: Asker, rule: Rule, enabled: bool) -> None:
     """Switch a rule on, or off: then its alerts are at rest."""
-    _owned(by, rule.tenant)
+    must_own(by, rule.tenant)
     rule.enabled = enabled
     rule.save(update_fields=["enabled"])
     if not enabled:
         rule.alerts.all().delete()
-    _noted(by, "enabled" if enabled else "disabled", "rule", rule, rule.full_name)
+    noted(by, "enabled" if enabled else "disabled", "rule", rule, rule.full_name)
 
 
 @transaction.atomic
@@ -181,7 +148,7 @@ def create_channel(
     *, by: Asker, tenant: Tenant | None, name: str, kind: str, target: str, allow_private: bool = False
 ) -> Channel:
     """Make a channel; a webhook gets a secret that signs what it is sent."""
-    _owned(by, tenant)
+    must_own(by, tenant)
     if allow_private and (by.tenant is not None or not by.may(Role.ADMIN)):
         raise Forbidden("Only an admin of the installation may let a channel call private addresses.")
     name = name.strip()
@@ -189,7 +156,7 @@ def create_channel(
         raise Invalid("The channel needs a name.", errors={"name": "must have 1 to 64 characters"})
     if len(target) > 500:
         raise Invalid("The address is too long.", errors={"target": "must have at most 500 characters"})
-    _checked_target(_one_of(kind, ChannelKind.values, "kind"), target.strip())
+    _checked_target(one_of(kind, ChannelKind.values, "kind"), target.strip())
     try:
         with transaction.atomic():
             channel = Channel.objects.create(
@@ -203,7 +170,7 @@ def create_channel(
             )
     except IntegrityError:
         raise Conflict("There is a channel of that name already.", errors={"name": "is taken"}) from None
-    _noted(by, "created", "channel", channel, name)
+    noted(by, "created", "channel", channel, name)
     return channel
 
 
@@ -231,80 +198,10 @@ def _callable(target: str) -> bool:
 
 @transaction.atomic
 def archive_channel(*, by: Asker, channel: Channel, now: datetime) -> None:
-    _owned(by, channel.tenant)
+    must_own(by, channel.tenant)
     channel.archived_at = now
     channel.save(update_fields=["archived_at"])
-    _noted(by, "archived", "channel", channel, channel.name)
-
-
-@transaction.atomic
-def create_silence(
-    *,
-    by: Asker,
-    tenant: Tenant | None,
-    rule: Rule | None,
-    label: str,
-    starts_at: datetime,
-    ends_at: datetime,
-    reason: str,
-    kind: str = SilenceKind.SILENCE,
-    repeats: str = "",
-    repeats_until: datetime | None = None,
-) -> Silence:
-    """Tell nobody of some alerts for a time. ``label`` is a pattern: ``*`` stands for anything.
-
-    With ``repeats`` ("day" or "week") that time comes again, the last time not after ``repeats_until``.
-    """
-    _owned(by, rule.tenant if rule is not None else tenant)
-    _one_of(kind, SilenceKind.values, "kind")
-    length = REPEATS[_one_of(repeats, Repeats.values, "repeats")]
-    if length is not None and ends_at - starts_at >= length:
-        raise Invalid("It would never end.", errors={"repeats": "must be longer than what repeats"})
-    if not starts_at < ends_at or ends_at - starts_at > MAX_SILENCE:
-        raise Invalid("The silence has no sound end.", errors={"ends_at": "must be after its start, within 90 days"})
-    if not reason.strip():
-        raise Invalid("A silence says why.", errors={"reason": "must not be empty"})
-    if len(label) > MAX_LABEL:
-        raise Invalid("The label is too long.", errors={"label": f"must have at most {MAX_LABEL} characters"})
-    silence = Silence.objects.create(
-        tenant=rule.tenant if rule is not None else tenant,
-        rule=rule,
-        label=label.strip() or "*",
-        starts_at=starts_at,
-        ends_at=ends_at,
-        kind=kind,
-        repeats=repeats,
-        repeats_until=repeats_until if repeats else None,
-        reason=reason.strip()[:300],
-        created_by=by.name,
-    )
-    _noted(by, "created", "silence", silence, rule.full_name if rule else "all rules", reason=reason[:500])
-    return silence
-
-
-@transaction.atomic
-def end_silence(*, by: Asker, silence: Silence, now: datetime) -> None:
-    """End a silence now, with all that it would repeat; one that has not begun is taken away."""
-    _owned(by, silence.tenant)
-    if silence.starts_at >= now:
-        silence.delete()
-    else:
-        silence.ends_at, silence.repeats, silence.repeats_until = now, "", None
-        silence.save(update_fields=["ends_at", "repeats", "repeats_until"])
-    _noted(by, "ended", "silence", silence, silence.rule.full_name if silence.rule else "all rules")
-
-
-@transaction.atomic
-def acknowledge(*, by: Asker, alert: Alert, now: datetime, until: datetime | None = None) -> None:
-    """Say that somebody looks after an alert. That ends when it does, or at ``until``."""
-    by.must(Role.OPERATOR)
-    if State(alert.state) not in ON:
-        raise Conflict("Only an alert that fires can be acknowledged.")
-    if until is not None and (until <= now or until - now > MAX_SILENCE):
-        raise Invalid("That has no sound end.", errors={"until": "must be in the future, within 90 days"})
-    alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = by.name, now, until
-    alert.save(update_fields=["acknowledged_by", "acknowledged_at", "acknowledged_until"])
-    _noted(by, "acknowledged", "rule", alert.rule, f"{alert.rule.full_name} {alert.label}".strip())
+    noted(by, "archived", "channel", channel, channel.name)
 
 
 @transaction.atomic
@@ -322,7 +219,7 @@ def put_slo(
     days: int = 28,
 ) -> Slo:
     """Make a service level, or change the one of that name."""
-    _owned(by, tenant)
+    must_own(by, tenant)
     errors = {}
     if not 0.5 <= objective <= 0.99999:
         errors["objective"] = "must be from 0.5 to 0.99999"
@@ -333,7 +230,7 @@ def put_slo(
     for field, value, most in (("route", route, MAX_ROUTE), ("model", model, MAX_MODEL)):
         if len(value) > most:
             errors[field] = f"must have at most {most} characters"
-    if _one_of(kind, SloKind.values, "kind") != SloKind.AVAILABILITY and not (threshold and threshold > 0):
+    if one_of(kind, SloKind.values, "kind") != SloKind.AVAILABILITY and not (threshold and threshold > 0):
         errors["threshold"] = "must be above 0: milliseconds of a call, or dollars of one"
     if errors:
         raise Invalid("The service level is not sound.", errors=errors)
@@ -353,19 +250,19 @@ def put_slo(
         defaults=fields,
         create_defaults={**fields, "created_by": by.name},
     )
-    _noted(by, "created" if made else "changed", "slo", slo, slo.full_name, after=fields)
+    noted(by, "created" if made else "changed", "slo", slo, slo.full_name, after=fields)
     return slo
 
 
 @transaction.atomic
 def archive_slo(*, by: Asker, slo: Slo, now: datetime) -> None:
     """Take a service level away, and the rules that watch nothing but it."""
-    _owned(by, slo.tenant)
+    must_own(by, slo.tenant)
     slo.archived_at = now
     slo.save(update_fields=["archived_at"])
     for rule in Rule.objects.filter(tenant=slo.tenant, kind=RuleKind.BURN_RATE, archived_at=None, spec__slo=slo.slug):
         archive_rule(by=by, rule=rule, now=now)
-    _noted(by, "archived", "slo", slo, slo.full_name)
+    noted(by, "archived", "slo", slo, slo.full_name)
 
 
 USUAL: tuple[dict[str, Any], ...] = (
