@@ -31,6 +31,13 @@ class Client:
     behind: bool
 
 
+def _place(client: Client) -> tuple[int, float, str, str, str]:
+    """Who is alive stands by name: by who was heard of last they would change places every second. The others: the last first."""
+    one, rank = client.instance, STATES.index(client.presence)
+    silent = -one.seen_at.timestamp() if rank >= STATES.index("lost") else 0.0
+    return rank, silent, one.app, one.host, str(one.pk)
+
+
 def build(asking: Asking, params: Params) -> Context:
     recent = fleet.instances_seen_by(asking.asker).filter(seen_at__gte=asking.now - SHOWN_FOR)
     text, chosen = params.value("q"), params.value("client")
@@ -50,16 +57,7 @@ def build(asking: Asking, params: Params) -> Context:
     ]
     tally = Counter(client.presence for client in clients)
     state = params.value("state")
-    shown = sorted(
-        (client for client in clients if not state or client.presence == state),
-        key=lambda each: (
-            STATES.index(each.presence),
-            each.instance.app,
-            each.instance.host,
-            each.instance.started_at,
-            each.instance.pk,
-        ),
-    )  # by who was heard of last they would change places every second
+    shown = sorted((client for client in clients if not state or client.presence == state), key=_place)
     return {
         "title": "Clients",
         "clients": shown[:MOST],

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from controlplane.fleet.models import Instance
 from controlplane.telemetry import sampled
 from controlplane.telemetry.actions.span_sums import fold_spans
 from controlplane.tenancy.queries import asker_of
@@ -267,3 +268,15 @@ def test_filter__added__is_kept_beside_the_others(sign_in: SignIn) -> None:
     )
 
     assert answer.headers["location"] == "/traces/?model=gpt-4o&tenant=acme"
+
+
+def test_clients__one_reports__keeps_its_place(sign_in: SignIn, world: World) -> None:
+    client, now = sign_in("anna"), timezone.now()
+    Instance.objects.update(seen_at=now, closed_at=None)
+    before = [each.instance.pk for each in client.get("/clients/").context["clients"]]
+
+    Instance.objects.filter(pk=before[-1]).update(seen_at=now + timedelta(seconds=1))
+    after = [each.instance.pk for each in client.get("/clients/").context["clients"]]
+
+    assert len(before) == 12
+    assert after == before
