@@ -258,8 +258,7 @@ class Truth:
         for account in touched:
             self._check_account(account, stood, granted=account in raised)
         for report in reports:
-            lease = self.store.leases.get((report.incarnation, report.number))
-            if lease is not None:
+            if (lease := self.store.leases.get(key_of(report))) is not None:
                 self._check_cap(written.answers[lease.key], lease, stood)
 
     def _check_folded(self, key: LeaseKey, lease: OpenLease | None, answer: Answer) -> None:
