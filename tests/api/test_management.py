@@ -307,7 +307,7 @@ def test_body__with_what_json_does_not_know__is_turned_down(admin: Program, numb
 
 
 def test_body__with_a_nul_that_is_only_spelled_out__is_taken(admin: Program, acme: Tenant) -> None:
-    assert admin("put", "tenants/acme/capture", {"keeps": True, "redact": ["\\u0000"]}).status_code == 200
+    assert admin("put", "tenants/acme/capture", {"keeps": True, "redact": [r"\\u0000"]}).status_code == 200
     assert admin("put", "tenants/acme/capture", {"keeps": True, "redact": ["a\0"]}).status_code == 400
 
 

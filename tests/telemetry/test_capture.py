@@ -10,7 +10,7 @@ from django.test import Client
 from controlplane.problems import Forbidden, Invalid
 from controlplane.telemetry.actions.capture import drop_capture, put_capture
 from controlplane.telemetry.queries import Captured, capture_of
-from controlplane.telemetry.redaction import ALWAYS, fault_of
+from controlplane.telemetry.redaction import ALWAYS, fault_of, redactor
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.actions.tokens import create_token
 from controlplane.tenancy.models import AuditEntry, Role
@@ -71,23 +71,25 @@ def test_capture__by_the_api__is_put_read_and_taken_back(client: Client) -> None
     assert client.get(path, headers=head).json()["keeps"] is False
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        r"(a+)+$", r"(\w+\s?)+@", r"(?:a|ab)*c", r"((a{1,5}){30})c", r"(?=(a+)+)b", r"(?:(?P<x>a*)b)*c", r"(?i:(x+)+)y",
-        r"(a)(?(1)(b+)+|c)", r"x|(a+?)+?y",
-    ],
-)  # fmt: skip
-def test_fault_of__a_pattern_that_may_be_read_in_ever_more_ways__is_refused(pattern: str) -> None:
-    assert "forever" in str(fault_of(pattern))
+@pytest.mark.parametrize("pattern", ["(?=x)a", r"(a)\1", "(?<=id=)b", "[", "(a){2000}"])
+def test_fault_of__what_can_not_be_matched_in_linear_time__is_refused(pattern: str) -> None:
+    assert "RE2" in str(fault_of(pattern))
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    [
-        r"order-[0-9]+", r"\w+\s+\w+", r"(?:foo|bar)\d+", r"(?:\d[ -]?){13,19}", r"(?:ab)+c", r"(?:\d{4} ){4}", r"x(?:y|z)?",
-        r"(?<=id=)\w+", *ALWAYS,
-    ],
-)  # fmt: skip
+    "pattern", [r"order-[0-9]+", r"(?:\d[ -]?){13,19}", r"(?:\d{4} ){4}", r"x(?:y|z)?", "é+", *ALWAYS]
+)
 def test_fault_of__patterns_as_people_write_them__are_usable(pattern: str) -> None:
     assert fault_of(pattern) is None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(?:a|ab)*c", ".*.*.*.*x", r"[a-z]+\d"])
+def test_redactor__patterns_that_backtracking_never_ends_with__are_done_at_once(pattern: str) -> None:
+    text = "a" * 65_536 + "!"
+
+    assert redactor([pattern])(text) == text
+
+
+def test_redactor__one_rule_that_can_not_be_read__lets_nothing_through() -> None:
+    assert redactor(["order", "(?=x)a"])("nothing to see") == "[redacted]"
