@@ -1,6 +1,8 @@
 """The state of one incarnation, and what becomes of calls once they are over: holds settled, slots freed, costs booked.
 
-One lock guards all of it. Nothing of the caller's runs under the lock, and there is no I/O.
+One lock guards all of it. Nothing of the caller's runs under the lock, and there is no I/O. But wherever Python makes objects its garbage
+collector may run finalizers, also those of the caller: of streams and generators that nobody refers to any more, whose calls end then.
+What they do to the books is put off until the lock is free.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from tidegate.arms import ArmKey, ArmRow
 from tidegate.cells import MAX_CALL_NUSD, NONE, Cell, Cells
@@ -69,7 +73,8 @@ class Books:
 
     def reborn(self) -> None:
         """Start as a new incarnation that knows nothing but the policy: at first, and in a forked child."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # entered again by finalizers only, and they put off what they came for
+        self._put_off: deque[Callable[[], object]] = deque()
         self.epoch += 1
         self.deadlines.renew()
         self.closed = False
@@ -90,6 +95,22 @@ class Books:
             cell.credit = NONE
         self.cells.keep(set())
         self.active = set()
+
+    def put_off(self, act: Callable[..., object], *args: object, **options: object) -> bool:
+        """Have ``act`` wait if this thread holds the lock, and so is in the midst of the books; whether it does."""
+        if not self.lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks
+            return False
+        self._put_off.append(partial(act, *args, **options))
+        return True
+
+    def catch_up(self) -> None:
+        """Do what was put off. The caller does not hold the lock."""
+        while self._put_off:
+            try:
+                act = self._put_off.popleft()
+            except IndexError:  # another thread was faster
+                return
+            act()
 
     def gather(self) -> None:
         """Have the books say all that is known; ``Harvest`` does it. The caller holds the lock."""
@@ -125,6 +146,8 @@ class Books:
 
     def abandon(self, ticket: Ticket) -> None:
         """The caller gave up while it waited: nothing was sent, everything taken goes back."""
+        if self.put_off(self.abandon, ticket):
+            return
         with self.lock:
             if ticket.epoch == self.epoch and ticket.stage in ("queued", "funding"):
                 self._release(ticket)
@@ -385,6 +408,7 @@ class Books:
 
     def stop(self) -> None:
         """Let no more calls through; those that wait are refused."""
+        self.catch_up()
         with self.lock:
             self.closed = True
             self.gather()
@@ -392,6 +416,7 @@ class Books:
 
     def presume(self) -> None:
         """Settle calls still in flight as if nobody will ever know: the gate closes without them."""
+        self.catch_up()
         with self.lock:
             self.gather()
             for ticket in list(self.running):

@@ -194,11 +194,15 @@ class Call(Ticket):
         except ValueError as error:
             _log.warning("tidegate: call.record_usage was ignored: %s", error)
             return
+        if self._guard.put_off(self.record_usage, known, model=model, provider=provider, context=context):
+            return
         cost = self._guard.price(self, known, model or self.model, provider, context)
         self.use(Usage(fresh, out, cached, cost, model), beyond_plain(known))
 
     def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
         """Take what was said as what the attempt used; once it is over, what it was charged is amended."""
+        if self._guard.put_off(self.use, usage, beyond):
+            return
         if not take(self._guard, self, usage, beyond):
             _log.warning("tidegate: usage of a call on %s came too late and was ignored", self.route)
 
@@ -273,6 +277,8 @@ class Call(Ticket):
 
     def settle(self, error: BaseException | None, *, last: bool) -> None:
         """End the attempt that was let through; with ``last``, the call."""
+        if self._guard.put_off(self.settle, error, last=last):
+            return
         self._guard.settle(self, error, last=last)
         if self._tracer.enabled and (not last or self._spans):
             self._spans.append(attempt_of(self, error))
@@ -337,11 +343,15 @@ class Call(Ticket):
 
     def absorb(self, twin: Call, *, won: bool) -> None:
         """Take over what a twin has used, and its spans."""
+        if self._guard.put_off(self.absorb, twin, won=won):
+            return
         self._guard.absorb(self, twin, won=won)
         self._spans += twin._spans
 
     def end(self, error: BaseException | None = None) -> None:
         """End the call after its last attempt was settled."""
+        if self._guard.put_off(self.end, error):
+            return
         self._guard.end(self, error)
         self.trace_end(error)
 

@@ -51,6 +51,7 @@ class Exchange:
         """Return the body of the next sync as docs/protocol.md has it, and what to remember of it."""
         guard = self._guard
         clock = guard.clock
+        guard.catch_up()
         with guard.lock:
             guard.gather()
             now, boot, wall_ms = clock.now(), clock.boot(), clock.wall_ms()

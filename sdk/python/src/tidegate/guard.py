@@ -43,6 +43,7 @@ class Guard(Lending):
     def advance(self, ticket: Ticket) -> Waiter | None:
         """Take ``ticket`` as far as it gets: ``None`` when it was let through, else what it has to wait for before it is
         advanced again. Raises ``Refused``."""
+        self.catch_up()
         now = self.clock.now()
         with self.lock:
             if ticket.stage == "new":

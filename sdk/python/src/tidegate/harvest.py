@@ -35,6 +35,7 @@ class Harvest(Attempts):
     @property
     def in_flight(self) -> int:
         """Calls that were let through and have not ended."""
+        self.catch_up()
         with self.lock:
             self.gather()
             return len(self.running) + sum(cell.in_flight for cell in self.active)
@@ -268,6 +269,8 @@ class Harvest(Attempts):
 
     def attend(self, cell: Cell) -> None:
         """A call has ended for which others wait."""
+        if self.put_off(self.attend, cell):
+            return
         with self.lock:
             if cell.epoch == self.epoch:
                 self.call_back([cell])

@@ -222,7 +222,7 @@ class Lending(Harvest):
             self.lock.release()
 
 
-def take_giving_way(lock: threading.Lock) -> None:
+def take_giving_way(lock: threading.RLock) -> None:
     """Take a lock that is held for microseconds, and often, without queueing for it as long as that may be helped.
 
     Whoever queues is handed the lock, still needs the interpreter, and meanwhile all others queue, too: threads that need the

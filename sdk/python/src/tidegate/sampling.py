@@ -65,7 +65,7 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self.left_out = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a call here, in the midst of another's
         self._held: OrderedDict[int, list[Span]] = OrderedDict()
         self._count = 0
         self._kept: OrderedDict[int, Reason] = OrderedDict()

@@ -234,14 +234,15 @@ class SwiftCall(Call):
     def settle(self, error: BaseException | None, *, last: bool) -> None:
         if error is None and last and self.cell is not None and self.begun > NEW:
             self.__exit__(None, None, None)
-        else:
+        elif not self._guard.put_off(self.settle, error, last=last):
             self.own().settle(error, last=last)
 
     def renew(self) -> None:
         self.own().renew()
 
     def end(self, error: BaseException | None = None) -> None:
-        self.own().end(error)
+        if not self._guard.put_off(self.end, error):
+            self.own().end(error)
 
     def become_current(self) -> None:
         if self.cell is None:
@@ -281,7 +282,8 @@ class SwiftCall(Call):
 
     def use(self, usage: Usage, beyond: dict[str, int] | None) -> None:
         if self.cell is None or self.begun <= NEW or beyond:
-            self.own().use(usage, beyond)
+            if not self._guard.put_off(self.use, usage, beyond):
+                self.own().use(usage, beyond)
         else:
             self.used = usage
             if self.told is None:
