@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.urls import reverse
 
 from controlplane.alerting.conditions import figure_text
-from controlplane.alerting.findings import SIGNS, number_text
+from controlplane.alerting.findings import SIGNS, hours_text, number_text
 from controlplane.alerting.models import Alert, Rule
 from controlplane.alerting.sent import DEVIATIONS
 from controlplane.domain.alerts import ON, State
@@ -133,7 +133,7 @@ def value_text(kind: str, spec: dict[str, Any], value: float | None) -> str:
         case "burn_rate":
             return f"{value:.1f} ×"
         case "forecast":
-            return f"in {value:.1f} h"
+            return f"in {hours_text(value)}"
         case "budget":
             return f"{value * 100:.0f} %"
         case "metric":

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from controlplane.alerting.conditions import figure_text
 from controlplane.alerting.courses import Sample, Track, Tried
-from controlplane.alerting.findings import number_text
+from controlplane.alerting.findings import hours_text, number_text
 from dashboard import figures
 from dashboard.courses import Mark, nice_top
 
@@ -71,7 +71,7 @@ def text_of(unit: str, value: float) -> str:
         "ratio": f"{value:.4g}",
         "score": f"{value:.1f}",
         "burn": f"{value:.1f} ×",
-        "hours": f"{value:.1f} h",
+        "hours": hours_text(value),
         "ingest_lag_s": f"{value:.0f} s",
         "sent": number_text(value),
         "values": f"{value:,.0f}",

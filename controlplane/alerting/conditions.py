@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from controlplane.alerting.findings import WEEKS, Finding, leans, said
+from controlplane.alerting.findings import WEEKS, Finding, hours_text, leans, said
 from controlplane.alerting.levels import asker_for, burn_rates, slo_named
 from controlplane.alerting.models import Rule
 from controlplane.alerting.schemas import (
@@ -206,7 +206,7 @@ def _forecast(asker: Asker, spec: ForecastSpec, now: datetime) -> list[Finding]:
     for standing in _standings(asker, spec.budget, now):
         left_h = None if standing.exhausted_at is None else (standing.exhausted_at - now).total_seconds() / 3600
         holds = left_h is not None and not standing.exhausted and (spec.within_h is None or left_h <= spec.within_h)
-        said = "lasts" if left_h is None else f"is used up in {left_h:.1f} h, before its period ends"
+        said = "lasts" if left_h is None else f"is used up in {hours_text(left_h)}, before its period ends"
         findings.append(Finding(standing.budget.name, left_h, holds, f"the budget {standing.budget.name} {said}"))
     return findings
 

@@ -32,3 +32,8 @@ def leans(score: float, direction: str) -> float:
 def number_text(value: float) -> str:
     """Return a number of any size as people read it: ``16,512,343``, ``0.0312``."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def hours_text(hours: float) -> str:
+    """Return how long something takes: ``12 min``, ``3.4 h``."""
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"

@@ -14,18 +14,29 @@ from dashboard.page import Context, Page, Params
 
 SIZE = 50
 KINDS = (
-    "budget",
-    "policy",
     "breaker",
-    "tenant",
-    "key",
-    "operator",
-    "token",
-    "price",
-    "rule",
+    "budget",
+    "capture",
     "channel",
+    "deployment",
+    "freeze",
+    "key",
+    "lease",
+    "ledger",
+    "operator",
+    "policy",
+    "price",
+    "rollout",
+    "rule",
     "silence",
     "slo",
+    "state",
+    "state-rule",
+    "state-session",
+    "state-shared",
+    "state-user",
+    "tenant",
+    "token",
 )
 
 
