@@ -24,8 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.bench_ingest import BATCH, Database, make
+from bench.bench_ingest import Database
 from bench.ground import Plane, plane
+from bench.spans import BATCH, make
 
 EVERY_S = 5.0
 BOMB = gzip.compress(bytes(300 << 20), 9)

@@ -27,7 +27,7 @@ class Peer(NamedTuple):
 
     name: str
     module: str
-    command: Callable[[str, int, str], list[str]]
+    command: Callable[[str, int, str, int], list[str]]
     environment: Callable[[int, str, str], dict[str, str]]
     ready: str
     headers: dict[str, str]
@@ -37,8 +37,8 @@ PEERS = (
     Peer(
         "MLflow",
         "mlflow",
-        lambda python, port, url: [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-                                   "--backend-store-uri", url.replace("postgresql:", "postgresql+psycopg2:"), "--workers", "1"],
+        lambda python, port, url, workers: [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+                                   "--backend-store-uri", url.replace("postgresql:", "postgresql+psycopg2:"), "--workers", str(workers)],
         lambda port, url, folder: {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": folder},
         "/health",
         {"x-mlflow-experiment-id": "0"},
@@ -46,7 +46,7 @@ PEERS = (
     Peer(
         "Phoenix",
         "phoenix",
-        lambda python, port, url: [python, "-m", "phoenix.server.main", "serve"],
+        lambda python, port, url, workers: [python, "-m", "phoenix.server.main", "serve"],
         lambda port, url, folder: {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_SQL_DATABASE_URL": url,
                                    "PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_WORKING_DIR": folder, "HOME": folder},
         "/healthz",
@@ -56,10 +56,12 @@ PEERS = (
 
 
 class Round(NamedTuple):
-    """A peer's turn: what it made durable a second, and the processor time that it and PostgreSQL took for a span."""
+    """A peer's turn: what it made durable a second, the processor time that it and PostgreSQL took for a span, and how much of what it
+    had acknowledged could be counted with its last answer."""
 
     rate: float
     cpu_s: float
+    there: float
 
 
 Turn = Callable[[Sequence[Any]], Round]
@@ -67,9 +69,12 @@ Turn = Callable[[Sequence[Any]], Round]
 
 @contextlib.contextmanager
 def peers(
-    python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
+    python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int, workers: int
 ) -> Iterator[dict[str, Turn]]:
-    """Start every peer that is installed for ``python``; give what sends it batches, to be called in turns with others."""
+    """Start every peer that is installed for ``python``; give what sends it batches, to be called in turns with others.
+
+    ``workers`` are MLflow's processes. Phoenix has one.
+    """
     with contextlib.ExitStack() as stack:
         found = {}
         for peer in PEERS if python else ():
@@ -77,13 +82,13 @@ def peers(
             if subprocess.run(command, capture_output=True, check=False).returncode:
                 print(f"{peer.name} is not installed for {python}.")
                 continue
-            found[peer.name] = stack.enter_context(_running(peer, python, server, first, send, connections))
+            found[peer.name] = stack.enter_context(_running(peer, python, server, first, send, connections, workers))
         yield found
 
 
 @contextlib.contextmanager
 def _running(
-    peer: Peer, python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int
+    peer: Peer, python: str, server: Plane, first: Any, send: Callable[..., Any], connections: int, workers: int
 ) -> Iterator[Turn]:
     database = server.database
     name = f"peer_{peer.module}"
@@ -96,7 +101,7 @@ def _running(
     environment = {**os.environ, **peer.environment(port, url, folder), "PATH": path}
     with said.open("wb") as log:
         process = subprocess.Popen(
-            peer.command(python, port, url), env=environment, stdout=log, stderr=log, start_new_session=True
+            peer.command(python, port, url, workers), env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
         try:
@@ -112,8 +117,9 @@ def _running(
                 before, total = _count(connection), sum(batch.spans for batch in batches)
                 began, ran = time.perf_counter(), _ran()
                 asyncio.run(send(port, peer.headers, batches, connections))
+                there = (_count(connection) - before) / total
                 _wait_for_spans(connection, before + total)
-                return Round(total / (time.perf_counter() - began), (_ran() - ran) / total)
+                return Round(total / (time.perf_counter() - began), (_ran() - ran) / total, there)
 
             def _ran() -> float:
                 return cpu_s(_group(process.pid)) + server.ran(server=False)
