@@ -108,6 +108,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("spec.metric", "Figure", initial="cost_usd", choices=tuple(METRICS.items())),
         Field("spec.direction", "Which is", choices=DIRECTIONS),
         Field("spec.score", "By so many robust deviations", "number", "4", hint="from the median of that hour of the week, by MAD"),
+        _BY,
         *_NARROW,
     ),
     "fleet": (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
-from controlplane.alerting.findings import WEEKS, Finding, hours_text, leans, said
+from controlplane.alerting.findings import HOURS_BEFORE, Finding, hours_text, leans, said, usual_of
 from controlplane.alerting.levels import asker_for, burn_rates, slo_named
 from controlplane.alerting.models import Rule
 from controlplane.alerting.schemas import (
@@ -25,7 +25,7 @@ from controlplane.alerting.schemas import (
 )
 from controlplane.alerting.sent import look_at_metric
 from controlplane.budgets import queries as budgets
-from controlplane.domain.alerts import Comparison, compares, usual
+from controlplane.domain.alerts import Comparison, compares
 from controlplane.domain.presence import presence_of
 from controlplane.domain.rollout import OPEN
 from controlplane.domain.slo import BURNS, burns
@@ -226,24 +226,36 @@ def _anomaly(asker: Asker, spec: AnomalySpec, now: datetime) -> list[Finding]:
     """Look at the last whole hour, and at the same hour of the weeks before and the hours beside it."""
     hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
-    def at(starts: datetime) -> float | None:
-        ends = starts + timedelta(hours=1)
-        found = telemetry.measured(
-            asker, starts, ends, "", spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
-        ).get("")
-        return FIGURES[spec.metric](found) if found else None
+    def at(hours_before: int) -> dict[str, Measured]:
+        starts = hour - timedelta(hours=hours_before)
+        return telemetry.measured(
+            asker, starts, starts + timedelta(hours=1), spec.by, spec.tenant or None, spec.route, spec.model,
+            latency=needs_latency(spec),
+        )  # fmt: skip
 
-    before = [at(hour - timedelta(weeks=week, hours=-beside)) for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
-    value, known = at(hour), usual([each for each in before if each is not None])
+    current, before = at(0), {hours: at(hours) for hours in HOURS_BEFORE}
+    names = {"", *current} if not spec.by else {*current, *(name for found in before.values() for name in found)}
+    return [found for name in sorted(names) if (found := _unlike(spec, name, current.get(name), before)) is not None]
+
+
+def _unlike(
+    spec: AnomalySpec, name: str, current: Measured | None, before: Mapping[int, Mapping[str, Measured]]
+) -> Finding | None:
+    """Return what is found of one group: what called before and no longer does had no calls; who hardly ever called is left out."""
+    figure = FIGURES[spec.metric]
+    known = usual_of(lambda hours: figure(before[hours][name]) if name in before[hours] else None)
+    if known is None and current is None and spec.by:
+        return None
+    value = figure(current or Measured(3600.0))
     if value is None or known is None:
-        return [Finding("", value, None, f"not enough is known of {figure_name(spec.metric)} at this hour of the week")]
+        words = f"not enough is known of {figure_name(spec.metric)} at this hour of the week"
+        return Finding(name, value if current else None, None, words)
     score = known.score(value)
-    holds = leans(score, spec.direction) >= spec.score
     words = (
         f"{figure_name(spec.metric)} was {figure_text(spec.metric, value)}, usual at this hour of the week is "
         f"{figure_text(spec.metric, known.median)} (score {score:+.1f})"
     )
-    return [Finding("", value, holds, words)]
+    return Finding(name, value, leans(score, spec.direction) >= spec.score, words)
 
 
 def _fleet(asker: Asker, spec: FleetSpec, now: datetime) -> list[Finding]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from controlplane.domain.alerts import Anomaly, usual
+
 WEEKS = 5  # that an hour is compared with
+_WEEK_H = 7 * 24
+_BESIDE = (0, -1, 1)  # the hour itself, and those beside it
+HOURS_BEFORE = tuple(week * _WEEK_H - beside for week in range(1, WEEKS + 1) for beside in _BESIDE)
 SIGNS = {"above": ">", "below": "<", "at_least": "≥", "at_most": "≤"}
 
 
@@ -22,6 +28,17 @@ def said(what: str, value: str, op: str, limit: str, holds: bool | None) -> str:
     if holds is None:
         return f"{what}: nothing to measure, limit {SIGNS[op]} {limit}"
     return f"{what} {value}{'' if holds else ', not'} {SIGNS[op]} {limit}"
+
+
+def usual_of(at: Callable[[int], float | None]) -> Anomaly | None:
+    """Return what is usual at an hour of the week; ``at`` tells what was so many hours before it (of ``HOURS_BEFORE``)."""
+    found = [[at(week * _WEEK_H - beside) for week in range(1, WEEKS + 1)] for beside in _BESIDE]
+    return usual(*([value for value in values if value is not None] for values in found))
+
+
+def usual_before(values: Sequence[float | None], number: int) -> Anomaly | None:
+    """Return what is usual at the hour of that number, by ``values`` of all the hours."""
+    return usual_of(lambda hours: values[number - hours])
 
 
 def leans(score: float, direction: str) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold, needed_counts, needs_latency
 from controlplane.alerting.courses import STEP_S, Held, Sample
-from controlplane.alerting.findings import WEEKS, leans
+from controlplane.alerting.findings import WEEKS, leans, usual_before
 from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
-from controlplane.domain.alerts import usual
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Measured
 from controlplane.tenancy.queries import Asker
@@ -108,20 +107,24 @@ def anomaly_tracks(asker: Asker, spec: AnomalySpec, since: datetime, until: date
     last = until.replace(minute=0)
     days = -(-int((until - since).total_seconds()) // _DAY_S)
     first = last - timedelta(days=days, weeks=WEEKS, hours=1)
-    hours = telemetry.measured_steps(
-        asker, first, last, 3600, "", spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
-    ).get("")
-    if hours is None:
-        return {"": []}
-    values = [FIGURES[spec.metric](each) if each.counts else None for each in hours]
-    samples = []
+    found = telemetry.measured_steps(
+        asker, first, last, 3600, spec.by, spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
+    )
+    held: Held = {} if spec.by else {"": []}
+    for label, hours in found.items():
+        held[label] = [
+            Sample(at, score, None if score is None else score >= spec.score)
+            for number, score in _scores(spec, hours)
+            for step in range(3600 // STEP_S)
+            if (at := first + timedelta(hours=number + 1, seconds=step * STEP_S)) <= until
+        ]
+    return held
+
+
+def _scores(spec: AnomalySpec, hours: Sequence[Measured]) -> Iterator[tuple[int, float | None]]:
+    """Return how unusual each hour was that has five weeks before it, by its number."""
+    figure = FIGURES[spec.metric]
+    values = [figure(each) if each.counts else None for each in hours]
     for number in range(WEEKS * _WEEK_H + 1, len(values)):
-        before = [values[number - week * _WEEK_H + beside] for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
-        known, value = usual([each for each in before if each is not None]), values[number]
-        score = None if value is None or known is None else leans(known.score(value), spec.direction)
-        begins = first + timedelta(hours=number + 1)
-        for step in range(3600 // STEP_S):
-            at = begins + timedelta(seconds=step * STEP_S)
-            if at <= until:
-                samples.append(Sample(at, score, None if score is None else score >= spec.score))
-    return {"": samples}
+        known, value = usual_before(values, number), figure(hours[number])
+        yield number, None if value is None or known is None else leans(known.score(value), spec.direction)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controlplane.alerting.courses import STEP_S, Held, Sample
-from controlplane.alerting.findings import WEEKS
+from controlplane.alerting.findings import WEEKS, usual_before
 from controlplane.alerting.schemas import MetricSpec
 from controlplane.alerting.sent import DEVIATIONS, divisor_of, metric_of, per_of, question_of, told
-from controlplane.domain.alerts import Comparison, compares, usual
+from controlplane.domain.alerts import Comparison, compares
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Metric, Question, Step
 from controlplane.tenancy.queries import Asker
@@ -151,6 +151,5 @@ def _unusual(asker: Asker, metric: Metric, spec: MetricSpec, since: datetime, un
 
 
 def _score(values: Sequence[float | None], number: int) -> float | None:
-    before = [values[number - week * _WEEK_H + beside] for week in range(1, WEEKS + 1) for beside in (-1, 0, 1)]
-    known, value = usual([each for each in before if each is not None]), values[number]
+    known, value = usual_before(values, number), values[number]
     return None if known is None or value is None else abs(known.score(value))

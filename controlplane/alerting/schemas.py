@@ -93,9 +93,13 @@ class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class AnomalySpec(_Spec, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last whole hour against the same hour of the week before, by median and MAD; ``score`` robust deviations."""
+    """The last whole hour against the same hour of the weeks before, by median and MAD; ``score`` robust deviations.
+
+    One alert per group of ``by``.
+    """
 
     metric: Metric
+    by: By = ""
     score: Annotated[float, Meta(gt=0)] = 4.0
     direction: Literal["up", "down", "both"] = "up"
 

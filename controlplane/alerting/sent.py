@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from controlplane.alerting.findings import WEEKS, Finding, number_text, said
+from controlplane.alerting.findings import WEEKS, Finding, number_text, said, usual_of
 from controlplane.alerting.schemas import MetricSpec
-from controlplane.domain.alerts import Comparison, compares, usual
+from controlplane.domain.alerts import Comparison, compares
 from controlplane.problems import Invalid, NotFound
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.queries import Metric, Question, Step, value_of
@@ -16,6 +16,7 @@ from controlplane.tenancy.queries import Asker
 
 MOST_GROUPS = 500
 _HOUR_S = 3600
+_WEEK_H = 7 * 24
 _HOUR = timedelta(hours=1)
 _WINDOW_S = 10  # of calls
 
@@ -168,44 +169,49 @@ def _unusual(asker: Asker, metric: Metric, spec: MetricSpec, now: datetime) -> l
     """Look at the last whole hour, and at the same hour of the weeks before and the hours beside it."""
     hour = floor(now, _HOUR_S) - _HOUR
     current = _hours(asker, metric, spec, hour, hour + _HOUR)
-    before: dict[str, list[float]] = {}
+    before: dict[int, Mapping[str, Sequence[float | None]]] = {}  # by weeks
     for week in range(1, WEEKS + 1):
         same = hour - timedelta(weeks=week)
-        for label, values in _hours(asker, metric, spec, same - _HOUR, same + 2 * _HOUR).items():
-            before.setdefault(label, []).extend(values)
+        before[week] = _hours(asker, metric, spec, same - _HOUR, same + 2 * _HOUR)
     findings = []
-    for label, values in current.items():
-        known = usual(before.get(label, []))
+    for label, (value,) in current.items():
+        if value is None:
+            continue
+
+        def at(hours_before: int, label: str = label) -> float | None:
+            week = round(hours_before / _WEEK_H)
+            return before[week][label][1 + week * _WEEK_H - hours_before] if label in before[week] else None
+
+        known = usual_of(at)
         if known is None:
             words = f"not enough is known of {subject_of(spec)} at this hour of the week"
-            findings.append(Finding(label, values[0], None, words))
+            findings.append(Finding(label, value, None, words))
             continue
-        score = known.score(values[0])
+        score = known.score(value)
         words = (
-            f"{subject_of(spec)} was {figure_of(metric, spec, values[0])}, usual at this hour of the week is "
+            f"{subject_of(spec)} was {figure_of(metric, spec, value)}, usual at this hour of the week is "
             f"{figure_of(metric, spec, known.median)} (score {score:+.1f})"
         )
-        findings.append(Finding(label, values[0], abs(score) >= (spec.value or DEVIATIONS), words))
+        findings.append(Finding(label, value, abs(score) >= (spec.value or DEVIATIONS), words))
     return findings
 
 
 DEVIATIONS = 4.0  # where a rule names none
 
 
-def _hours(asker: Asker, metric: Metric, spec: MetricSpec, since: datetime, until: datetime) -> dict[str, list[float]]:
-    """Return what was measured in whole hours, by group, where there was something to measure."""
+def _hours(
+    asker: Asker, metric: Metric, spec: MetricSpec, since: datetime, until: datetime
+) -> dict[str, list[float | None]]:
+    """Return what was measured in each whole hour, by group; ``None`` where there was nothing to measure."""
     asked = question_of(spec, since, until, _HOUR_S, "hours")
     lines = telemetry.course_seen_by(asker, metric, asked).lines
     per = per_of(asker, spec)
     others = (
         {} if per is None else {line.name: line.steps for line in telemetry.course_seen_by(asker, per, asked).lines}
     )
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float | None]] = {}
     for line in lines:
         steps = others.get(line.name) or [None] * len(line.steps)
         divisors = [divisor_of(per, step, _HOUR_S) for step in steps]
-        values = [told(metric, spec, *each, _HOUR_S) for each in zip(line.steps, divisors, strict=True)]
-        known = [value for value in values if value is not None]
-        if known:
-            found[line.name] = known
+        found[line.name] = [told(metric, spec, *each, _HOUR_S) for each in zip(line.steps, divisors, strict=True)]
     return found

@@ -23,6 +23,7 @@ class State(StrEnum):
 
 
 ON = frozenset({State.FIRING, State.KEEP_FIRING})
+_LEAST = 3  # values of which a median is taken
 
 
 class NoData(StrEnum):
@@ -177,7 +178,7 @@ def backtest(values: Iterable[tuple[datetime, bool | None]], timing: Timing) -> 
 
 
 class Anomaly(NamedTuple):
-    """What is usual at an hour of the week: the median, and the median of the distances from it."""
+    """What is usual at an hour of the week: the median, and the median of the distances from such medians."""
 
     median: float
     spread: float
@@ -188,12 +189,22 @@ class Anomaly(NamedTuple):
         return (value - self.median) / unit
 
 
-def usual(values: Sequence[float]) -> Anomaly | None:
-    """Return what is usual of at least four values, ``None`` for fewer."""
-    if len(values) < 4:
+def usual(values: Sequence[float], *beside: Sequence[float]) -> Anomaly | None:
+    """Return what is usual of at least three ``values``, those of one hour of the week; ``None`` for fewer.
+
+    Those few tell little of the spread. So what the hours ``beside`` it, each by itself, spread around their own medians counts
+    too; where the hour itself spreads wider, that counts. What is usual beside it is not usual at it: a peak may be an hour long.
+    """
+    if len(values) < _LEAST:
         return None
+    own = _distances(values)
+    others = [distance for each in beside if len(each) >= _LEAST for distance in _distances(each)]
+    return Anomaly(_median(values), max(_median(own), _median([*own, *others])))
+
+
+def _distances(values: Sequence[float]) -> list[float]:
     median = _median(values)
-    return Anomaly(median, _median([abs(value - median) for value in values]))
+    return [abs(value - median) for value in values]
 
 
 def _median(values: Sequence[float]) -> float:

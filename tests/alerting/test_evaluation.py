@@ -114,6 +114,31 @@ def test_evaluate__an_hour_unlike_the_same_hours_before__is_an_anomaly(calls: Ca
     assert "usual at this hour of the week is 102" in Alert.objects.get().summary
 
 
+def test_evaluate__a_peak_of_an_hour_that_comes_every_week__is_no_anomaly(calls: Calls) -> None:
+    hour = NOW - timedelta(minutes=30)
+    for week in range(6):
+        for beside, usual in ((-1, 100), (0, 300), (1, 100)):
+            calls(hour - timedelta(weeks=week, hours=-beside), 0, calls=usual + week)
+
+    assert look(rule({"metric": "calls", "direction": "both"}, "anomaly")) == {}
+
+
+def test_evaluate__an_anomaly_by_route__is_of_the_route_that_is_unlike_itself(calls: Calls) -> None:
+    hour = NOW - timedelta(minutes=30)
+    for week in range(1, 5):
+        for route, usual in (("chat", 100), ("embed", 5000), ("silent", 100)):
+            calls(hour - timedelta(weeks=week), 0, route=route, calls=usual + week)
+    calls(hour, 0, route="chat", calls=5000)
+    calls(hour, 0, route="embed", calls=5003)
+    calls(hour, 0, route="new", calls=9000)
+
+    states = look(rule({"metric": "calls", "direction": "both", "by": "route"}, "anomaly"))
+
+    assert states == {"chat": "firing", "silent": "firing"}
+    assert Alert.objects.get(label="chat").summary.startswith("calls was 5,000, usual at this hour of the week is 102")
+    assert Alert.objects.get(label="silent").value == 0
+
+
 def test_evaluate__nothing_to_measure__is_no_data_where_the_rule_says_so(channel: Channel) -> None:
     one = rule(no_data="alert", channels=[channel])
 

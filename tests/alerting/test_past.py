@@ -131,6 +131,25 @@ def test_anomaly__an_hour_unlike_the_weeks_before__is_an_episode_of_an_hour() ->
     assert [(each.begins, each.ends) for each in found.episodes] == [(THEN + HOUR, THEN + 2 * HOUR)]
 
 
+def test_anomaly__by_model__is_an_episode_of_the_model_that_fell_silent() -> None:
+    first = NOW - timedelta(weeks=6)
+    CallWindow1h.objects.bulk_create(
+        CallWindow1h(
+            starts_at=first + number * HOUR, tenant="acme", route="chat", model=model, category="", kinds={},
+            calls=usual + number % 3,
+        )
+        for number in range(6 * 7 * 24)
+        for model, usual in (("a", 100), ("b", 900))
+        if (model, first + number * HOUR) != ("a", THEN)
+    )  # fmt: skip
+    Fold.objects.create(kind="windows", until=NOW)
+
+    found = tried("anomaly", {"metric": "calls", "direction": "down", "by": "model"})
+
+    fired = {track.label: [(each.begins, each.ends) for each in track.episodes] for track in found.tracks}
+    assert fired == {"a": [(THEN + HOUR, THEN + 2 * HOUR)], "b": []}
+
+
 def test_burn_rate__a_bad_hour__fires_as_its_evaluation_then_did(calls: Calls, acme: Tenant) -> None:
     configuring.put_slo(by=SYSTEM, tenant=acme, slug="chat", name="", kind="availability", objective=0.99)
     rule = configuring.put_rule(by=SYSTEM, tenant=acme, slug="b", name="", kind="burn_rate", spec={"slo": "chat"})

@@ -154,4 +154,18 @@ def test_usual__values_with_an_outlier__are_judged_by_median_and_spread() -> Non
     assert (found.median, found.spread) == (10, 1)
     assert found.score(10) == 0
     assert found.score(40) > 10
-    assert usual([1, 2, 3]) is None
+    assert usual([1, 2]) is None
+
+
+def test_usual__an_hour_unlike_those_beside_it__is_judged_by_itself() -> None:
+    found = usual([300, 301, 299], [100, 120, 80, 140], [100, 130, 70, 160])
+
+    assert found is not None
+    assert (found.median, found.spread) == (300, 15)
+
+
+def test_usual__an_hour_that_varies_more_than_those_beside_it__spreads_as_it_does() -> None:
+    found = usual([100, 200, 300, 400], [10, 10, 10, 10], [10, 10, 10, 10], [7])
+
+    assert found is not None
+    assert (found.median, found.spread) == (250, 100)
