@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.load import load, slug
 from bench.warehouse import warehouse
+from controlplane.garbage import keep_what_was_loaded
 from controlplane.problems import Unavailable
 from controlplane.telemetry.resolutions import floor
 
@@ -57,6 +58,7 @@ def measured(options: argparse.Namespace) -> Iterator[tuple[str, float, float]]:
     """Ask everything; yield names with their p95 and goal in milliseconds."""
     print(f"{'milliseconds':<54}{'p50':>8}{'p95':>8}{'clock p50':>11}{'p95':>8}")
     server = _alone()
+    keep_what_was_loaded()  # as servers and the worker do
     for asked in questions(options.tenants):
         if not any(each in asked.name for each in options.only):
             continue

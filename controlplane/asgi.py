@@ -1,6 +1,5 @@
 """What the ASGI server runs: SDK and OTLP traffic on the raw edge, websockets on Channels, the rest on Django."""
 
-import gc
 import os
 import warnings
 
@@ -17,19 +16,10 @@ from channels.routing import URLRouter
 
 from controlplane.edge.app import PREFIXES, Edge
 from controlplane.edge.http import Receive, Scope, Send
+from controlplane.garbage import keep_what_was_loaded
 from dashboard.routing import websocket_urlpatterns
 
 sockets = URLRouter(websocket_urlpatterns)
-
-
-def keep_what_was_loaded() -> None:
-    """Have the garbage collector pass over what lives as long as the process, and look less often at what requests leave.
-
-    They hold few cycles. With the interpreter's own thresholds it took a sixth of what a sync costs.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 class Application:
