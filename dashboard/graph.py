@@ -1,20 +1,28 @@
-"""The mesh as a drawing: parties in columns from who calls to who is called, edges between them. Edges in, coordinates out."""
+"""The mesh as a drawing: parties in columns from who calls to who is called, edges between them. Edges in, coordinates out.
+
+A wire over several columns keeps a place of its own in each of those between, so that it runs past the parties and under none.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from controlplane.telemetry.queries import Edge
 
 WIDTH, ROW, BOX_W, BOX_H, MARGIN = 1080.0, 64.0, 176.0, 40.0, 12.0
+PASS = 16.0  # the height that a wire takes which only passes a column
 MOST_DEEP = 6
+SWEEPS = 4
 KINDS = ("service", "agent", "tool", "model")
 # Which filter of the traces finds a party's.
 FILTERS = {"service": "service", "agent": "agent", "tool": "tool", "model": "model"}
 
 Party = tuple[str, str]
+# A place in a column: a party, or where the wire of that number passes.
+Stop = Party | int
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Wire:
-    """An edge as drawn. ``width`` grows with the calls, ``tone`` tells the share of errors; ``label_x`` and ``label_y`` its middle."""
+    """An edge as drawn. ``width`` grows with the calls, ``tone`` tells the share of errors."""
 
     edge: Edge
     path: str
     width: float
     tone: str
-    label_x: float
-    label_y: float
+    percent: int  # of the calls of the busiest wire
 
     @property
     def filter(self) -> str:
@@ -54,10 +61,31 @@ class Wire:
 
 
 @dataclass(frozen=True)
+class Caller:
+    """A party and the wires that leave it, the most calls first: what a narrow screen shows as a list."""
+
+    kind: str
+    name: str
+    wires: Sequence[Wire]
+
+
+@dataclass(frozen=True)
 class Graph:
     nodes: Sequence[Node]
     wires: Sequence[Wire]
     height: float
+
+    @property
+    def callers(self) -> Sequence[Caller]:
+        """Return who calls, in the order of the columns, each with what it calls."""
+        leaving: dict[Party, list[Wire]] = {(node.kind, node.name): [] for node in self.nodes}
+        for wire in self.wires:
+            leaving[wire.edge.from_kind, wire.edge.from_name].append(wire)
+        return [
+            Caller(*party, sorted(wires, key=lambda wire: -wire.edge.calls))
+            for party, wires in leaving.items()
+            if wires
+        ]
 
 
 def _tone(errors: int, calls: int) -> str:
@@ -67,25 +95,26 @@ def _tone(errors: int, calls: int) -> str:
 
 def graph_of(edges: Sequence[Edge]) -> Graph:
     """Return the drawing: services left, tools and models right, agents between them by how far they are from a service."""
-    columns = _columns(edges)
-    places: dict[Party, tuple[float, float]] = {}
-    used = sorted(set(columns.values()))
-    deepest = max(1, len(used) - 1)
-    tallest = 1
-    for at, column in enumerate(used):
-        parties = _ordered([party for party, where in columns.items() if where == column], edges, places)
-        tallest = max(tallest, len(parties))
-        x = MARGIN + at * (WIDTH - BOX_W - 2 * MARGIN) / deepest
-        for row, party in enumerate(parties):
-            places[party] = (round(x, 1), row - (len(parties) - 1) / 2)
-    height = tallest * ROW + 2 * MARGIN
-    placed = {party: (x, round(height / 2 + row * ROW - BOX_H / 2, 1)) for party, (x, row) in places.items()}
+    where = _columns(edges)
+    used = sorted(set(where.values()))
+    where = {party: used.index(column) for party, column in where.items()}
+    columns, chains = _stops(edges, where, len(used))
+    _untangle(columns, chains)
+    height = max((sum(map(_size, column)) for column in columns), default=ROW) + 2 * MARGIN
+    xs = [MARGIN + at * (WIDTH - BOX_W - 2 * MARGIN) / max(1, len(used) - 1) for at in range(len(used))]
+    middles = [_middles(column, height) for column in columns]
+    placed = {
+        stop: (round(x, 1), round(middle[stop] - BOX_H / 2, 1))
+        for x, middle, column in zip(xs, middles, columns, strict=True)
+        for stop in column
+        if not isinstance(stop, int)
+    }
     most = max((edge.calls for edge in edges), default=1)
-    return Graph(
-        [_node(party, at, edges) for party, at in placed.items()],
-        [_wire(edge, placed, most) for edge in edges],
-        height,
-    )
+    wires = [
+        _wire(edge, placed, [(xs[at], middles[at][number]) for at in _between(edge, where)], most)
+        for number, edge in enumerate(edges)
+    ]
+    return Graph([_node(party, at, edges) for party, at in placed.items()], wires, height)
 
 
 def _columns(edges: Sequence[Edge]) -> dict[Party, int]:
@@ -112,18 +141,72 @@ def _columns(edges: Sequence[Edge]) -> dict[Party, int]:
     return {party: last if party[0] in ("tool", "model") else column for party, column in columns.items()}
 
 
-def _ordered(parties: list[Party], edges: Sequence[Edge], places: dict[Party, tuple[float, float]]) -> list[Party]:
-    """Return the parties of a column near those who call them, so that few wires cross."""
+def _ends(edge: Edge) -> tuple[Party, Party]:
+    return (edge.from_kind, edge.from_name), (edge.to_kind, edge.to_name)
 
-    def pull(party: Party) -> tuple[float, int, str]:
-        rows = [
-            places[(edge.from_kind, edge.from_name)][1]
-            for edge in edges
-            if (edge.to_kind, edge.to_name) == party and (edge.from_kind, edge.from_name) in places
-        ]
-        return (sum(rows) / len(rows) if rows else 0.0, KINDS.index(party[0]), party[1])
 
-    return sorted(parties, key=pull)
+def _between(edge: Edge, where: Mapping[Party, int]) -> range:
+    """Return the columns that the wire of an edge passes; none of one that goes back or stays in its column."""
+    a, b = _ends(edge)
+    return range(where[a] + 1, where[b])
+
+
+def _stops(
+    edges: Sequence[Edge], where: Mapping[Party, int], many: int
+) -> tuple[list[list[Stop]], list[list[tuple[int, Stop]]]]:
+    """Return what stands in each column, and of each wire that goes on to the right its stops with their columns."""
+    columns: list[list[Stop]] = [[] for _ in range(many)]
+    for party in sorted(where, key=lambda party: (KINDS.index(party[0]), party[1])):
+        columns[where[party]].append(party)
+    chains: list[list[tuple[int, Stop]]] = []
+    for number, edge in enumerate(edges):
+        a, b = _ends(edge)
+        for at in _between(edge, where):
+            columns[at].append(number)
+        if where[a] < where[b]:
+            chains.append([(where[a], a), *((at, number) for at in _between(edge, where)), (where[b], b)])
+    return columns, chains
+
+
+def _untangle(columns: list[list[Stop]], chains: Iterable[list[tuple[int, Stop]]]) -> None:
+    """Order each column by where its neighbours stand, to and fro, so that few wires cross."""
+    lefts: dict[tuple[int, Stop], list[Stop]] = {}
+    rights: dict[tuple[int, Stop], list[Stop]] = {}
+    for chain in chains:
+        for (at, stop), (next_at, following) in pairwise(chain):
+            lefts.setdefault((next_at, following), []).append(stop)
+            rights.setdefault((at, stop), []).append(following)
+    for sweep in range(SWEEPS):
+        back = sweep % 2 == 1
+        order = range(len(columns) - 2, -1, -1) if back else range(1, len(columns))
+        for at in order:
+            beside = _shares(columns[at + 1 if back else at - 1])
+            own, near = _shares(columns[at]), rights if back else lefts
+            columns[at].sort(key=lambda stop: _pull([beside[each] for each in near.get((at, stop), ())], own[stop]))
+
+
+def _pull(places: Sequence[float], own: float) -> float:
+    return sum(places) / len(places) if places else own
+
+
+def _size(stop: Stop) -> float:
+    return PASS if isinstance(stop, int) else ROW
+
+
+def _shares(column: Sequence[Stop]) -> dict[Stop, float]:
+    """Return where each stop of a column stands, 0 to 1."""
+    whole = sum(map(_size, column)) or 1.0
+    return {stop: middle / whole for stop, middle in _middles(column, whole).items()}
+
+
+def _middles(column: Sequence[Stop], height: float) -> dict[Stop, float]:
+    """Return the middle of each stop of a column, which itself stands in the middle of ``height``."""
+    top = (height - sum(map(_size, column))) / 2
+    middles: dict[Stop, float] = {}
+    for stop in column:
+        middles[stop] = round(top + _size(stop) / 2, 1)
+        top += _size(stop)
+    return middles
 
 
 def _node(party: Party, at: tuple[float, float], edges: Sequence[Edge]) -> Node:
@@ -140,8 +223,11 @@ def _node(party: Party, at: tuple[float, float], edges: Sequence[Edge]) -> Node:
     )
 
 
-def _wire(edge: Edge, placed: dict[Party, tuple[float, float]], most: int) -> Wire:
-    (ax, ay), (bx, by) = placed[(edge.from_kind, edge.from_name)], placed[(edge.to_kind, edge.to_name)]
+def _wire(
+    edge: Edge, placed: Mapping[Party, tuple[float, float]], passes: Sequence[tuple[float, float]], most: int
+) -> Wire:
+    a, b = _ends(edge)
+    (ax, ay), (bx, by) = placed[a], placed[b]
     x1, y1, x2, y2 = ax + BOX_W, ay + BOX_H / 2, bx, by + BOX_H / 2
     if x2 <= x1:  # back, or within a column: around below
         x1, x2 = ax + BOX_W / 2, bx + BOX_W / 2
@@ -149,9 +235,15 @@ def _wire(edge: Edge, placed: dict[Party, tuple[float, float]], most: int) -> Wi
         bend = max(y1, y2) + 26
         path = f"M{x1:.1f},{y1:.1f} C{x1:.1f},{bend:.1f} {x2:.1f},{bend:.1f} {x2:.1f},{y2:.1f}"
     else:
-        middle = (x1 + x2) / 2
-        path = f"M{x1:.1f},{y1:.1f} C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+        path = f"M{x1:.1f},{y1:.1f}"
+        for x, y in passes:
+            path += f" {_curve(x1, y1, x, y)} H{x + BOX_W:.1f}"
+            x1, y1 = x + BOX_W, y
+        path += f" {_curve(x1, y1, x2, y2)}"
     width = 1 + 7 * math.log1p(edge.calls) / math.log1p(most)
-    return Wire(
-        edge, path, round(width, 2), _tone(edge.errors, edge.calls), round((x1 + x2) / 2, 1), round((y1 + y2) / 2, 1)
-    )
+    return Wire(edge, path, round(width, 2), _tone(edge.errors, edge.calls), round(100 * edge.calls / most))
+
+
+def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
+    middle = (x1 + x2) / 2
+    return f"C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"

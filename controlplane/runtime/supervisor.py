@@ -46,7 +46,8 @@ class Child:
     """One process: its command, as whom and where it runs, and how it is asked to stop.
 
     ``before`` runs before every start. ``orphaned`` is the signal it gets when its parent dies. Lines that contain one of
-    ``unsaid`` are left out of the log. ``until_done``: it is not started again after it ended with exit code 0.
+    ``unsaid`` are left out of the log. ``until_done``: it is not started again after it ended with exit code 0. Children that
+    were started one after another and share a ``wave`` are stopped at once.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Child:
     before: Callable[[], Awaitable[None]] | None = None
     unsaid: tuple[str, ...] = ()
     until_done: bool = False
+    wave: str = ""
 
 
 def _leash(orphaned: signal.Signals) -> Callable[[], None] | None:
@@ -160,16 +162,22 @@ class Supervisor:
             self._kill_group(process.pid)
 
     async def stop(self, *, together: bool = False) -> None:
-        """Stop all children, the latest first, or ``together`` at once; those who do not listen are killed."""
-        if together:
-            for kept in self._kept:
+        """Stop all children, the latest wave first, or ``together`` at once; those who do not listen are killed."""
+        for wave in [self._kept] if together else reversed(self._waves()):
+            for kept in wave:
                 kept.stopping = True
-            await asyncio.gather(*map(self._stop, self._kept))
-        for kept in reversed(self._kept):
-            kept.stopping = True
-            await self._stop(kept)
+            await asyncio.gather(*map(self._stop, wave))
         self._kept.clear()
         self._end_reaper()
+
+    def _waves(self) -> list[list[_Kept]]:
+        waves: list[list[_Kept]] = []
+        for kept in self._kept:
+            if waves and kept.child.wave and waves[-1][0].child.wave == kept.child.wave:
+                waves[-1].append(kept)
+            else:
+                waves.append([kept])
+        return waves
 
     def hurry(self) -> None:
         """Make ``stop`` kill at once what still runs."""

@@ -30,6 +30,9 @@ from controlplane.runtime.supervisor import CELERY_SMALL_TALK, Child, Supervisor
 
 ENGINE_START_S, READY_S = 60.0, 120.0
 HOPELESS_DEATHS = 5
+# How long each wave may take to stop: callers and helpers, who ask the server; the server; the engines, who lose nothing when killed.
+CALLERS_STOP_S, SERVER_STOP_S, ENGINES_STOP_S = 5.0, 3.0, 5.0
+CALLERS, ENGINES = "callers", "engines"
 SAME_WISH_S = 1.0
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
@@ -190,7 +193,15 @@ class _Up:
         # SIGINT is its fast shutdown; SIGTERM would wait for clients to leave.
         return _engine_child(engine, stop=signal.SIGINT, before=no_orphans)
 
-    def _python(self, name: str, *arguments: str, unsaid: tuple[str, ...] = (), until_done: bool = False) -> Child:
+    def _python(
+        self,
+        name: str,
+        *arguments: str,
+        unsaid: tuple[str, ...] = (),
+        until_done: bool = False,
+        wave: str = CALLERS,
+        stop_s: float = CALLERS_STOP_S,
+    ) -> Child:
         """Return a child of our own: ``manage.py COMMAND`` or ``-m MODULE``."""
         command = list(arguments)
         if command[0] == "manage.py":
@@ -202,6 +213,8 @@ class _Up:
             cwd=str(MANAGE.parent),
             unsaid=unsaid,
             until_done=until_done,
+            wave=wave,
+            stop_s=stop_s,
         )
 
     def _server(self) -> Child:
@@ -211,8 +224,10 @@ class _Up:
             *("-m", "granian", "--interface", "asgi", "--host", options.host, "--port", str(options.port)),
             *("--workers", str(options.workers), "--loop", "uvloop", "--http", "1", "--ws", "--no-access-log"),
             *("--log-level", "warning", "--backlog", "4096", "--backpressure", str(BACKPRESSURE)),
-            *("--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "5"),
+            *("--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "2"),
             "controlplane.asgi:application",
+            wave="server",
+            stop_s=SERVER_STOP_S,
         )
 
     def _helpers(self) -> list[Child]:
@@ -270,8 +285,9 @@ def _engine_child(
         stop_signal=stop,
         orphaned=stop,
         before=before,
-        stop_s=30.0,
+        stop_s=ENGINES_STOP_S,
         unsaid=engine.unsaid,
+        wave=ENGINES,
     )
 
 

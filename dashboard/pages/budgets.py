@@ -130,6 +130,7 @@ PAGE = Page(
     parts={
         "budget_summary": "budgets/summary.html",
         "budget_list": "budgets/list.html",
+        "budget_now": "budgets/now.html",
         "budget_course": "budgets/course.html",
         "budget_shares": "budgets/shares.html",
         "budget_holders": "budgets/holders.html",

@@ -11,6 +11,7 @@ from dashboard.graph import graph_of
 from dashboard.page import Context, Page, Params
 
 SINCE = {"5m": ("last 5 min", 300), "1h": ("last hour", 3600), "24h": ("last 24 h", 86400)}
+CHOICES = {"5m": "5 min", "1h": "1 h", "24h": "24 h"}
 MOST_DRAWN = 60
 
 
@@ -34,7 +35,7 @@ def build(asking: Asking, params: Params) -> Context:
         "words": words,
         "since": name,
         "traces_since": {"5m": "15m"}.get(name, name),
-        "since_choices": [(each, label) for each, (label, _) in SINCE.items()],
+        "since_choices": CHOICES.items(),
         "dear": dear,
     }
 

@@ -29,6 +29,12 @@ def plain(name: str) -> str:
 
 
 @register.filter
+def entry_of(kind: str) -> str:
+    """What an entry of the audit trail is of: ``slo`` as ``service level``, ``state-rule`` as ``state rule``."""
+    return "service level" if kind == "slo" else kind.replace("-", " ")
+
+
+@register.filter
 def plain_usd(nusd: int) -> str:
     """Nano-USD as exact decimal dollars, for a field: ``1234.50``."""
     return format_usd(nusd)

@@ -63,7 +63,12 @@ def change_amount(request: HttpRequest) -> HttpResponse:
         budget = _named(asker, name)
         amount = form.nusd("amount_usd")
         actions.change_amount(
-            by=asker, budget=budget, amount_nusd=amount, reason=form.text("reason"), now=timezone.now()
+            by=asker,
+            budget=budget,
+            amount_nusd=amount,
+            reason=form.text("reason"),
+            now=timezone.now(),
+            seen_nusd=form.nusd("seen_usd") if form.text("seen_usd") else None,
         )
         say(request, f"{budget.name} is {figures.usd(amount)} now. Clients hear of it within a second.")
         return _address(budget)

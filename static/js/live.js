@@ -1,5 +1,6 @@
 // Frames {"seq", "parts": {id: html}} of the page's parts, morphed in so that focus, scroll and open details survive.
 import { Idiomorph } from "../vendor/idiomorph.js";
+import { meanwhile } from "./meanwhile.js";
 import { origin } from "./origin.js";
 import { persons } from "./persons.js";
 
@@ -22,6 +23,7 @@ export function apply(parts) {
     if (element && !selectingIn(element)) Idiomorph.morph(element, html, morphing);
     else if (element) waiting.set(id, html);
   }
+  meanwhile();
   origin();
   persons();
 }

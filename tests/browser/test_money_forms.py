@@ -31,6 +31,29 @@ def test_price__bad_then_good__is_refused_at_the_field_previewed_and_set(signed_
     assert watched.complaints == []
 
 
+def test_amount__changed_in_another_tab__follows_untouched_and_warns_who_typed(signed_in: Open) -> None:
+    first, untouched, typed = (watched := signed_in("otto")).page, signed_in("otto").page, signed_in("otto").page
+    for page in (first, untouched, typed):
+        page.goto("/budgets/?budget=globex/research")
+    before = first.get_by_label("New amount in dollars").input_value()
+    typed.get_by_label("New amount in dollars").fill("1234")
+
+    first.get_by_label("New amount in dollars").fill("1111")
+    first.get_by_role("button", name="Raise by").or_(first.get_by_role("button", name="Lower by")).click()
+    expect(first.locator(".said").last).to_contain_text("$1,111.00")
+
+    expect(untouched.get_by_label("New amount in dollars")).to_have_value("1111.00")
+    expect(untouched.locator(".meanwhile")).to_be_hidden()
+    note = typed.locator(".meanwhile")
+    expect(note).to_contain_text("It was changed to $1,111.00 meanwhile")
+    typed.get_by_role("button", name="Raise by").click()
+    expect(typed.get_by_role("alert")).to_contain_text("nothing was saved")
+    typed.get_by_label("New amount in dollars").fill(before)
+    typed.get_by_role("button", name="by $").click()
+    expect(typed.locator(".said").last).to_contain_text("Clients hear of it")
+    assert watched.complaints == []
+
+
 def test_all_prices__not_a_number__is_refused_and_kept_to_be_corrected(signed_in: Open) -> None:
     page = (watched := signed_in()).page
     page.goto("/prices/")

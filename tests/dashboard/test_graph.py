@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from hypothesis import given
@@ -32,6 +33,26 @@ def test_graph__share_of_errors__is_the_tone() -> None:
     a, b = ("agent", "a"), ("tool", "b")
 
     assert [graph_of([edge(a, b, 100, errors)]).wires[0].tone for errors in (0, 2, 10)] == ["ok", "watch", "trouble"]
+
+
+def test_graph__wire_over_several_columns__runs_past_the_parties_between() -> None:
+    a, b, c, d = ("service", "a"), ("agent", "b"), ("agent", "c"), ("tool", "d")
+
+    graph = graph_of([edge(a, b), edge(b, c), edge(c, d), edge(a, d), edge(b, d)])
+
+    between = [node for node in graph.nodes if node.name in "bc"]
+    for wire in graph.wires[3:]:
+        level = [float(y) for y in re.findall(r",([\d.]+) H", wire.path)]
+        assert len(level) == (2 if wire.edge.from_name == "a" else 1)
+        passed = between[-len(level) :]
+        assert all(not node.y < y < node.y + BOX_H for node, y in zip(passed, level, strict=True))
+
+
+def test_graph__callers__are_listed_with_what_they_call_the_most_first() -> None:
+    graph = graph_of([edge(("agent", "a"), ("tool", "b"), 3), edge(("agent", "a"), ("tool", "c"), 8)])
+
+    assert [(each.name, [wire.edge.to_name for wire in each.wires]) for each in graph.callers] == [("a", ["c", "b"])]
+    assert [wire.percent for wire in graph.callers[0].wires] == [100, 38]
 
 
 @given(st.lists(st.tuples(parties, parties), max_size=20))

@@ -120,6 +120,29 @@ def test_change_amount__as_typed_by_people__is_the_amount(sign_in: SignIn, world
     assert AuditEntry.objects.latest("id").reason == "sale"
 
 
+def test_change_amount__by_who_saw_another_one__is_refused_and_says_what_it_is_now(
+    sign_in: SignIn, world: World
+) -> None:
+    client = sign_in("otto")
+    typed = {"budget": "acme/support", "seen_usd": "2400.00"}
+    client.post("/budgets/amount/", {**typed, "amount_usd": "2500"})
+
+    response = client.post("/budgets/amount/", {**typed, "amount_usd": "2600"})
+
+    html = response.content.decode()
+    assert response.status_code == 409
+    assert "Somebody changed acme/support meanwhile: it is $2,500.00 now, and nothing was saved." in html
+    assert re.search(r'name="amount_usd"[^>]*value="2600"[^>]*aria-invalid="true"', html)
+    assert 'name="seen_usd" value="2500.00"' in html
+    assert Budget.objects.get(slug="support").amount_nusd == 2500 * USD
+
+
+def test_change_amount__great_one__is_told_with_separators(sign_in: SignIn, world: World) -> None:
+    sign_in("otto").post("/budgets/amount/", {"budget": "acme/support", "amount_usd": "1000000.5"})
+
+    assert AuditEntry.objects.latest("pk").summary == "Raised budget acme/support from $2,400.00 to $1,000,000.50"
+
+
 def test_change_amount__unreadable__is_shown_beside_the_field_with_what_was_typed(sign_in: SignIn) -> None:
     response = sign_in("otto").post("/budgets/amount/", {"budget": "acme/support", "amount_usd": "lots"})
 

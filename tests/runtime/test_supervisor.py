@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,21 @@ async def test_stop__several__stops_the_latest_first() -> None:
 
     said = log.getvalue()
     assert 0 < said.index("second     | bye") < said.index("first      | bye")
+
+
+async def test_stop__children_of_a_wave__are_asked_before_any_of_them_ended() -> None:
+    log = Log()
+    supervisor = Supervisor(Console(log))
+    met = "trap 'echo asked; while [ $(ls {0} | wc -l) -lt 2 ]; do touch {0}/$$; sleep 0.02; done; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+
+    with tempfile.TemporaryDirectory() as meeting:
+        for name in ("one", "other"):
+            supervisor.keep(shell(name, met.format(meeting), wave="callers", stop_s=20.0))
+        await until(lambda: log.getvalue().count("up") == 2)
+        await supervisor.stop()
+
+    assert log.getvalue().count("asked") == 2
+    assert "does not stop" not in log.getvalue()  # each ends only after the other has been asked
 
 
 PARENT = """

@@ -10,6 +10,8 @@ from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
 
+_WORDS = {"slo": "service level"}
+
 
 def must_own(by: Asker, tenant: Tenant | None) -> None:
     """Let only those change what is a tenant's, or with ``None`` the installation's own, who may; ``Forbidden`` for others."""
@@ -26,7 +28,7 @@ def noted(by: Asker, verb: str, kind: str, row: Rule | Channel | Silence | Slo, 
         target_kind=kind,
         target=name,
         tenant=row.tenant,
-        summary=f"{verb.replace('_', ' ').capitalize()} {kind} {name}"[:300],
+        summary=f"{verb.replace('_', ' ').capitalize()} {_WORDS.get(kind, kind)} {name}"[:300],
         **more,
     )
 

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from controlplane import intent, live
 from controlplane.budgets.models import Account, Budget, OnDisconnect, OnExhausted, OnOverrun
 from controlplane.budgets.queries import carried_to_present
+from controlplane.budgets.words import dollars
 from controlplane.domain.carry import CarryRule
 from controlplane.domain.periods import PeriodError, PeriodRule, parse_period, period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
@@ -78,14 +79,19 @@ def create_budget(
             budget.save()
     except IntegrityError:
         raise Conflict(f"There is already a budget {budget.name}.", errors={"slug": "is taken"}) from None
-    summary = f"Created budget {budget.name} of ${format_usd(amount_nusd)}"
+    summary = f"Created budget {budget.name} of {dollars(amount_nusd)}"
     _tell(by, budget, "budget.created", summary, after=document_of(budget))
     return budget
 
 
 @transaction.atomic
-def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = "", now: datetime) -> Budget:
-    """Raise or lower a budget. Callers obey with their next sync; nothing is granted while exposure exceeds the amount."""
+def change_amount(
+    *, by: Asker, budget: Budget, amount_nusd: int, reason: str = "", now: datetime, seen_nusd: int | None = None
+) -> Budget:
+    """Raise or lower a budget. Callers obey with their next sync; nothing is granted while exposure exceeds the amount.
+
+    ``seen_nusd`` is the amount that the asker believes it to have: ``Conflict`` when somebody else changed it meanwhile.
+    """
     _may(by, budget.tenant)
     fault = _amount_fault(amount_nusd)
     if fault:
@@ -99,11 +105,18 @@ def change_amount(*, by: Asker, budget: Budget, amount_nusd: int, reason: str = 
         raise Conflict(f"Budget {budget.name} is archived.")
     if current.amount_nusd == amount_nusd:
         return budget
+    if seen_nusd not in (None, current.amount_nusd):
+        raise Conflict(
+            f"Somebody changed {budget.name} meanwhile: it is {dollars(current.amount_nusd)} now, and nothing was saved.",
+            errors={
+                "amount_usd": f"was meant for {dollars(seen_nusd or 0)}; look at what it does now and save it again"
+            },
+        )
     before, budget.amount_nusd = document_of(current, tenant=budget.tenant), amount_nusd
     budget.save(update_fields=["amount_nusd"])
     _note_highest(accounts, current.amount_nusd, amount_nusd, now)
     verb = "Raised" if amount_nusd > current.amount_nusd else "Lowered"
-    summary = f"{verb} budget {budget.name} from ${format_usd(current.amount_nusd)} to ${format_usd(amount_nusd)}"
+    summary = f"{verb} budget {budget.name} from {dollars(current.amount_nusd)} to {dollars(amount_nusd)}"
     _tell(by, budget, "budget.amount_changed", summary, before=before, after=document_of(budget), reason=reason)
     return budget
 

@@ -14,13 +14,13 @@ from django.db.models import F
 from controlplane import live
 from controlplane.budgets.actions.lease_acts import given_reason, move_slots, write_entries
 from controlplane.budgets.models import Account, Budget, Lease
+from controlplane.budgets.words import dollars
 from controlplane.domain.ledger import Entry
 from controlplane.domain.periods import period_of
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import Asker
-from tidegate.core.price import format_usd
 
 MOST_LEASES = 1000
 
@@ -81,7 +81,7 @@ def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
         many = f" by the {MOST_LEASES:,} leases that were opened last" if len(parts) == MOST_LEASES else ""
         if not many and account is not None and account.settled_nusd > found:
             many = " on leases that are not folded yet"
-        fault = f"must be at most ${format_usd(found)}, which is what calls were charged in this period{many}"
+        fault = f"must be at most {dollars(found)}, which is what calls were charged in this period{many}"
         raise Invalid("So much can't be taken back.", errors={"amount_usd": fault})
     return parts
 
@@ -100,7 +100,7 @@ def _tell(by: Asker, budget: Budget, amount_nusd: int, reason: str) -> None:
         target_kind="budget",
         target=budget.name,
         tenant=budget.tenant,
-        summary=f"Took back ${format_usd(amount_nusd)} that was charged to {budget.name}",
+        summary=f"Took back {dollars(amount_nusd)} that was charged to {budget.name}",
         reason=reason,
     )
     live.changed("budgets")

@@ -15,6 +15,7 @@ from controlplane import live
 from controlplane.budgets.accuracy import lease_seen_by, lost_after, open_leases_of
 from controlplane.budgets.actions.lease_writes import INSERT_ENTRIES, entry_columns
 from controlplane.budgets.models import Account, AccountSlot, Lease, OnDisconnect, PeriodKind
+from controlplane.budgets.words import dollars
 from controlplane.domain.grants import Counters
 from controlplane.domain.leases import OpenLease
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
@@ -23,7 +24,6 @@ from controlplane.problems import Conflict, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role
 from controlplane.tenancy.queries import Asker
-from tidegate.core.price import format_usd
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def revoke_lease(*, by: Asker, incarnation: UUID, number: int, reason: str, now:
     lease.save(update_fields=["revoked"])
     entry = Entry("revoke", (incarnation, number), tuple(lease.path), now, lease.created_at, now)
     write_entries([entry], by=by.name, reason=reason)
-    summary = f"Revoked lease {number} of {str(incarnation)[:8]} with {_usd(_left(lease))} left"
+    summary = f"Revoked lease {number} of {str(incarnation)[:8]} with {dollars(_left(lease))} left"
     _tell(by, lease, "lease.revoked", summary, reason)
     return lease
 
@@ -81,9 +81,11 @@ def resolve_lease(
         raise Conflict(f"The holder was heard of within {lost_after().total_seconds():.0f} s: it may still spend.")
     spent = left if spent_nusd is None else spent_nusd
     if not 0 <= spent <= left:
-        raise Invalid("That is not what may have been spent.", errors={"spent_usd": f"must be from 0 to {_usd(left)}"})
+        raise Invalid(
+            "That is not what may have been spent.", errors={"spent_usd": f"must be from 0 to {dollars(left)}"}
+        )
     _end([lease], {lease.pk: spent}, {lease.pk: now}, by=by.name, reason=reason, now=now)
-    summary = f"Resolved lease {number} of {str(incarnation)[:8]}: {_usd(spent)} of {_usd(left)} presumed spent"
+    summary = f"Resolved lease {number} of {str(incarnation)[:8]}: {dollars(spent)} of {dollars(left)} presumed spent"
     _tell(by, lease, "lease.resolved", summary, reason)
     return lease
 
@@ -214,10 +216,6 @@ def given_reason(reason: str) -> str:
     if not 1 <= len(reason) <= MAX_REASON:
         raise Invalid("Say why.", errors={"reason": f"must be text of 1 to {MAX_REASON} characters"})
     return reason
-
-
-def _usd(nusd: int) -> str:
-    return f"${format_usd(nusd)}"
 
 
 def _tell(by: Asker, lease: Lease, action: str, summary: str, reason: str) -> None:

@@ -23,6 +23,7 @@ from controlplane.runtime.engines import free_port
 from controlplane.runtime.supervisor import CELERY_SMALL_TALK, Child, Supervisor
 
 LOOK_EVERY_S = 2.0
+STOP_S = 3.5  # less than who runs us waits for all of us
 SERVICE = "controlplane.runtime.demo.service"
 PROVIDER = "controlplane.runtime.demo.provider"
 EXAMPLES = Path(settings.BASE_DIR) / "sdk/python/examples"
@@ -78,7 +79,7 @@ async def _run(console: Console, options: Options, key: str) -> None:
 
 
 def _child(name: str, env: dict[str, str], module: str, argument: str) -> Child:
-    return Child(name, [sys.executable, "-m", module, argument], env=env, stop_s=7.0)
+    return Child(name, [sys.executable, "-m", module, argument], env=env, stop_s=STOP_S)
 
 
 def _patterns(env: dict[str, str], provider_port: int) -> list[Child]:
@@ -112,7 +113,7 @@ def _patterns(env: dict[str, str], provider_port: int) -> list[Child]:
     commands = {Path(one.script).stem: [sys.executable, one.script, *one.arguments] for one in world.PATTERNS}
     commands["mesh-worker"] = [*worker, *quiet]
     return [
-        Child(name, command, env=env, cwd=str(EXAMPLES), stop_s=7.0, unsaid=CELERY_SMALL_TALK)
+        Child(name, command, env=env, cwd=str(EXAMPLES), stop_s=STOP_S, unsaid=CELERY_SMALL_TALK)
         for name, command in commands.items()
     ]
 
