@@ -25,6 +25,7 @@ def evaluate() -> None:
             evaluation.evaluate(rule_id, now=timezone.now())
         except Exception:
             log.exception("alerting.not_evaluated", rule=rule_id)  # the others are still looked at
+    evaluation.end_unwatched(now=timezone.now())
     announcing.announce(now=timezone.now())
     grouping.flush(now=timezone.now())
 

@@ -24,11 +24,11 @@ def test_put_rule__another_condition__starts_anew(calls: Calls) -> None:
     one = rule()
     calls(NOW, calls=10, errors=9)
     look(one)
-    before = Alert.objects.count()
+    before = Alert.objects.get().state
 
     rule({**ERRORS, "value": 0.5})
 
-    assert (before, Alert.objects.count()) == (1, 0)
+    assert (before, Alert.objects.get().state) == ("firing", "inactive")
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,15 @@ def test_add_usual_rules__twice__makes_them_once_and_they_can_look(calls: Calls)
     assert set(Rule.objects.values_list("fault", flat=True)) == {""}
 
 
-def test_put_rule__a_condition_that_changed__starts_anew_and_leaves_the_log_of_what_was_sent(
+def test_put_rule__other_groups__forget_what_was_told_to_nobody_and_leave_the_log(
     calls: Calls, channel: Channel
 ) -> None:
     one = rule(channels=[channel])
     calls(NOW, calls=10, errors=9)
     look(one)
+    Alert.objects.update(told="resolved")
 
-    rule({**ERRORS, "value": 0.99}, channels=[channel])
+    rule({**ERRORS, "by": "route"}, channels=[channel])
 
     assert not Alert.objects.exists()
     assert [each.body["event"] for each in queries.deliveries_seen_by(SYSTEM)] == ["firing"]

@@ -134,6 +134,21 @@ def test_group__its_rule_is_taken_away__is_silent(calls: Calls) -> None:
     assert not Group.objects.exists()
 
 
+def test_group__its_rule_is_switched_off__is_told_of_the_end(calls: Calls) -> None:
+    one = errors(channels=[channel(BY_RULE)])
+    for route in ("a", "b"):
+        calls(NOW, route=route, calls=10, errors=9)
+    evaluation.evaluate(one.pk, now=NOW)
+    grouping.flush(now=NOW + 30 * SECOND)
+
+    configuring.set_rule_enabled(by=SYSTEM, rule=one, enabled=False)
+    evaluation.end_unwatched(now=NOW + MINUTE)
+    grouping.flush(now=NOW + 60 * MINUTE)
+
+    said = [(each.body["event"], each.body["summary"]) for each in Delivery.objects.order_by("id")]
+    assert said == [("firing", "2 firing, 2 of it new"), ("resolved", "2 resolved, 2 of it new")]
+
+
 @pytest.mark.parametrize(
     ("by", "messages"), [((), 1), (("rule",), 2), (("severity",), 2), (("label",), 2), (("rule", "label"), 4), (("tenant",), 1)]
 )  # fmt: skip

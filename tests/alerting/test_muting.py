@@ -105,6 +105,77 @@ def test_inhibition__the_cause_fires__what_follows_from_it_is_told_to_nobody(
     assert sent() == [("firing", "chat", "first"), ("firing", "embed", "first")]
 
 
+@pytest.mark.parametrize("no_data", ["ok", "alert"])
+def test_rule__changed_while_it_fires__tells_of_the_end_only_where_it_is_over(
+    no_data: str, calls: Calls, people: dict[str, Channel]
+) -> None:
+    more: dict[str, Any] = {"channels": [people["first"]], "no_data": no_data}
+    one = errors(**more)
+    for minute in range(4):
+        calls(NOW + minute * MINUTE, route="chat", calls=10, errors=9)
+        calls(NOW + minute * MINUTE, route="embed", calls=10, errors=3)
+    evaluation.evaluate(one.pk, now=NOW)
+    silencing.acknowledge(by=SYSTEM, alert=Alert.objects.get(label="chat"), now=NOW)
+    fired = [("firing", "chat", "first"), ("firing", "embed", "first")]
+    assert sent() == fired
+
+    errors(**more, spec={"metric": "error_rate", "value": 0.5, "window_s": 60, "by": "route"})
+    evaluation.evaluate(one.pk, now=NOW + MINUTE)
+    assert sent() == [*fired, ("resolved", "embed", "first")]
+    chat = Alert.objects.get(label="chat")
+    assert (chat.state, chat.acknowledged_by) == ("firing", SYSTEM.name)
+
+    errors(**more, spec={"metric": "error_rate", "value": 0.5, "window_s": 60, "by": "model"})
+    evaluation.evaluate(one.pk, now=NOW + 2 * MINUTE)
+    assert sent()[3:] == [("resolved", "chat", "first"), ("firing", "m", "first")]
+    assert Alert.objects.get(label="chat").acknowledged_at is None
+
+
+def test_rule__changed_and_still_held_after_its_wait__is_not_told_again(
+    calls: Calls, people: dict[str, Channel]
+) -> None:
+    one = errors(channels=[people["first"]])
+    for minute in range(4):
+        calls(NOW + minute * MINUTE, calls=10, errors=9)
+    evaluation.evaluate(one.pk, now=NOW)
+
+    errors(
+        channels=[people["first"]], for_s=60, spec={"metric": "error_rate", "value": 0.5, "window_s": 60, "by": "route"}
+    )
+    for minute, state in ((1, "pending"), (2, "firing")):
+        evaluation.evaluate(one.pk, now=NOW + minute * MINUTE)
+        assert Alert.objects.get().state == state
+
+    assert sent() == [("firing", "chat", "first")]
+
+
+@pytest.mark.parametrize("how", ["off", "archived", "tenant"])
+def test_rule__looked_at_no_more_while_it_fires__tells_all_who_were_told_once(
+    how: str, calls: Calls, people: dict[str, Channel], acme: Tenant
+) -> None:
+    one = errors(channels=[people["first"]], tenant=acme, escalate_after_s=60, escalate_to=[people["boss"]])
+    errors("pending", tenant=acme, for_s=600)
+    for minute in range(2):
+        calls(NOW + minute * MINUTE, calls=10, errors=9)
+        for rule in Rule.objects.all():
+            evaluation.evaluate(rule.pk, now=NOW + minute * MINUTE)
+    assert evaluation.end_unwatched(now=NOW + MINUTE) == 0
+    for rule in Rule.objects.all():
+        if how == "off":
+            configuring.set_rule_enabled(by=SYSTEM, rule=rule, enabled=False)
+        elif how == "archived":
+            configuring.archive_rule(by=SYSTEM, rule=rule, now=NOW + MINUTE)
+    Tenant.objects.update(archived_at=NOW if how == "tenant" else None)
+
+    ended = [evaluation.end_unwatched(now=NOW + 2 * MINUTE) for _ in range(2)]
+
+    assert ended == [2, 0]
+    assert sent()[2:] == [("resolved", "chat", "first"), ("resolved", "chat", "boss")]
+    assert set(Alert.objects.values_list("rule__slug", "state")) == {("errors", "resolved"), ("pending", "inactive")}
+    assert Delivery.objects.latest("id").body["summary"].startswith("The ")
+    assert one.alerts.get().changes.count() == 3
+
+
 def test_due_rules__one_that_inhibits_others__comes_first() -> None:
     effect = errors("effect")
     cause = errors("cause")

@@ -23,7 +23,7 @@ from controlplane.alerting.models import (
 )
 from controlplane.alerting.schemas import MetricSpec, spec_of
 from controlplane.alerting.sent import metric_of
-from controlplane.domain.alerts import NoData
+from controlplane.domain.alerts import NoData, State, Told
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.models import Role, Tenant
 from controlplane.tenancy.queries import Asker
@@ -78,6 +78,7 @@ def put_rule(
 ) -> Rule:
     """Make a rule, or change the one of that name. A rule whose condition changed starts anew, with alerts at rest.
 
+    Who was told that one of them fires is told again only when it is over.
     What fires and is taken by nobody for ``escalate_after_s`` is told to ``escalate_to``. While a rule of ``inhibited_by``
     fires for the same thing, nobody is told of this one.
     """
@@ -108,12 +109,19 @@ def put_rule(
         rule.evaluated_at = None
         rule.save()
         if before is not None and (before["kind"], before["spec"]) != (kind, spec):
-            rule.alerts.all().delete()
+            _start_anew(rule, groups=(before["kind"], before["spec"].get("by")) != (kind, spec.get("by")))
     rule.channels.set([channel for channel in channels if _fits(channel, rule)])
     rule.escalate_to.set([channel for channel in escalate_to if _fits(channel, rule)])
     rule.inhibited_by.set([other for other in inhibited_by if other.tenant_id == rule.tenant_id and other != rule])
     noted(by, "changed" if before else "created", "rule", rule, rule.full_name, before=before, after=fields)
     return rule
+
+
+def _start_anew(rule: Rule, *, groups: bool) -> None:
+    """Put the alerts of a rule at rest. With other ``groups`` only those stay that people believe to go on: they are told of the end."""
+    if groups:
+        rule.alerts.filter(told__in=[Told.NOTHING, Told.RESOLVED]).delete()
+    rule.alerts.update(state=State.INACTIVE, active_at=None, gone_at=None)
 
 
 def _fits(channel: Channel, rule: Rule) -> bool:
@@ -125,7 +133,7 @@ def _fits(channel: Channel, rule: Rule) -> bool:
 
 @transaction.atomic
 def archive_rule(*, by: Asker, rule: Rule, now: datetime) -> None:
-    """Take a rule away. Who was told that it fires is not told anything more."""
+    """Take a rule away. Who was told that it fires is told that this is over, by the worker (``evaluation.end_unwatched``)."""
     must_own(by, rule.tenant)
     rule.archived_at = now
     rule.save(update_fields=["archived_at"])
@@ -134,12 +142,10 @@ def archive_rule(*, by: Asker, rule: Rule, now: datetime) -> None:
 
 @transaction.atomic
 def set_rule_enabled(*, by: Asker, rule: Rule, enabled: bool) -> None:
-    """Switch a rule on, or off: then its alerts are at rest."""
+    """Switch a rule on, or off: then its alerts are over, which the worker tells (``evaluation.end_unwatched``)."""
     must_own(by, rule.tenant)
     rule.enabled = enabled
     rule.save(update_fields=["enabled"])
-    if not enabled:
-        rule.alerts.all().delete()
     noted(by, "enabled" if enabled else "disabled", "rule", rule, rule.full_name)
 
 

@@ -36,6 +36,8 @@ from controlplane.problems import Problem
 log = structlog.get_logger(__name__)
 
 MOST_LABELS = 500
+_AT_REST = [State.INACTIVE.value, State.RESOLVED.value]
+_NOT_TOLD = [Told.NOTHING.value, Told.RESOLVED.value]
 ESCALATED = "escalated"
 _AWAY_S = 300
 _FORGOTTEN_AFTER = timedelta(days=7)
@@ -98,7 +100,7 @@ def _worth_a_look(alerts: Mapping[str, Alert], found: Mapping[str, Finding]) -> 
 
     def at_rest(label: str) -> bool:
         alert = alerts.get(label)
-        return alert is None or alert.state in (State.INACTIVE, State.RESOLVED)
+        return alert is None or alert.state in _AT_REST
 
     return sorted({*alerts, *found}, key=lambda label: (at_rest(label), label))[:MOST_LABELS]
 
@@ -128,7 +130,8 @@ def _look(rule: Rule, now: datetime) -> tuple[list[Finding], str]:
 def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: str, now: datetime) -> int:
     """Take one alert from its state to the next; return 1 when that is another one, or more people were told."""
     before = Standing(State(alert.state), alert.since, alert.active_at, alert.gone_at)
-    after = _stepped(rule, before, finding, fault, now)
+    gone = finding is None and before.state is State.INACTIVE and alert.told not in _NOT_TOLD  # the rule was changed
+    after = _stepped(rule, before, False if gone else finding.holds if finding else None, fault, now)
     if alert.pk is None and after.state is State.INACTIVE:
         return 0  # nothing ever happened to it
     news = to_tell(after.state, Told(alert.told), silenced=bool(muted))
@@ -139,29 +142,35 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
         alert.value, alert.summary = finding.value, finding.summary[:300]
     elif fault:
         alert.summary = fault[:300]
-    if (moved and after.state not in ON) or (alert.acknowledged_until is not None and alert.acknowledged_until <= now):
-        alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = "", None, None
+    over = after.state not in (*ON, State.PENDING) and (moved or after.state is State.INACTIVE)
+    if over or (alert.acknowledged_until is not None and alert.acknowledged_until <= now):
+        _leave(alert)
     louder = news is None and not muted and _escalates(rule, alert, now)
     wider = alert.escalated_at is not None
     if news is not None:
         alert.told, alert.told_at = news, now
     if louder:
         alert.escalated_at = now
-    elif after.state not in ON and alert.told in (Told.NOTHING, Told.RESOLVED):
+    elif after.state not in ON and alert.told in _NOT_TOLD:
         alert.escalated_at = None  # not before those of the escalation heard of the end
     alert.save()
     if moved or news is not None:
         _post(rule, alert, _changed(alert, before.state, news or "", now), wider=wider, now=now)
     if louder:
         _post(rule, alert, _changed(alert, after.state, ESCALATED, now), wider=True, now=now)
-    return int(moved or louder)
+    return int(moved or louder or news is not None)
 
 
-def _stepped(rule: Rule, before: Standing, finding: Finding | None, fault: str, now: datetime) -> Standing:
+def _leave(alert: Alert) -> None:
+    """Note that nobody looks after an alert any more."""
+    alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_until = "", None, None
+
+
+def _stepped(rule: Rule, before: Standing, holds: bool | None, fault: str, now: datetime) -> Standing:
     if fault:
         return failed(before, now)
     timing = Timing(rule.for_s, rule.keep_firing_s, NoData(rule.no_data))
-    return step(before, finding.holds if finding else None, timing, now)
+    return step(before, holds, timing, now)
 
 
 def _escalates(rule: Rule, alert: Alert, now: datetime) -> bool:
@@ -198,6 +207,35 @@ def _post(rule: Rule, alert: Alert, change: Change, *, wider: bool, now: datetim
     grouping.post(change, body_of(rule, alert, change), found, now)
 
 
+@transaction.atomic
+def end_unwatched(*, now: datetime) -> int:
+    """End the alerts of rules that are looked at no more, and tell those who believe that they go on; return how many."""
+    unwatched = Rule.objects.filter(
+        Q(enabled=False) | Q(archived_at__isnull=False) | Q(tenant__archived_at__isnull=False)
+    )
+    going_on = ~Q(state__in=_AT_REST) | ~Q(told__in=_NOT_TOLD)
+    alerts = Alert.objects.select_for_update(skip_locked=True, of=("self",)).filter(going_on, rule__in=unwatched)
+    ended = list(alerts.select_related("rule__tenant").order_by("pk")[:MOST_LABELS])
+    for alert in ended:
+        before, told = alert.state, alert.told not in _NOT_TOLD
+        wider = alert.escalated_at is not None
+        alert.state, alert.since = State.RESOLVED if told else State.INACTIVE, now
+        alert.active_at = alert.gone_at = alert.escalated_at = None
+        alert.told, alert.told_at = (Told.RESOLVED, now) if told else (alert.told, alert.told_at)
+        alert.summary = _why_unwatched(alert.rule)
+        alert.silenced, alert.muted_by = False, ""
+        _leave(alert)
+        alert.save()
+        _post(alert.rule, alert, _changed(alert, before, Told.RESOLVED if told else "", now), wider=wider, now=now)
+    return len(ended)
+
+
+def _why_unwatched(rule: Rule) -> str:
+    if rule.archived_at is not None:
+        return "The rule was taken away."
+    return "The rule was switched off." if not rule.enabled else "The tenant was archived."
+
+
 def forget_quiet(*, now: datetime) -> int:
     """Delete alerts of things that have not been heard of for long and are at rest; return how many rows that were.
 
@@ -205,6 +243,6 @@ def forget_quiet(*, now: datetime) -> int:
     """
     old = Delivery.objects.filter(change=None, created_at__lt=now - _LOG_KEPT, mentions=None)
     old.exclude(status=DeliveryStatus.WAITING).delete()
-    quiet = Alert.objects.filter(state__in=[State.INACTIVE, State.RESOLVED], since__lt=now - _FORGOTTEN_AFTER)
+    quiet = Alert.objects.filter(state__in=_AT_REST, since__lt=now - _FORGOTTEN_AFTER)
     deleted, _ = quiet.exclude(label="").delete()
     return deleted
