@@ -24,7 +24,11 @@ def current() -> Call | None:
 def here() -> Traceparent | None:
     """Return the span that this code runs in: that of the guarded call around it, or what ``within`` says."""
     call = current_call.get()
-    return _around.get() if call is None else Traceparent(call.trace_id, call.span_id, call.trace_flags)
+    return _around.get() if call is None else _span_of(call)
+
+
+def _span_of(call: Call) -> Traceparent:
+    return Traceparent(call.trace_id, call.span_id, call.trace_flags, call.tracestate)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tidegate.errors import Refused
 from tidegate.reserving import grow, hold_of
 from tidegate.telling import attempt_of, explained, span_of
 from tidegate.ticket import SLOTS, Ticket, Usage
-from tidegate.trace import RANDOM_ID, SAMPLED, Event, Span, Traceparent, parse_traceparent
+from tidegate.trace import RANDOM_ID, SAMPLED, Event, Span, Traceparent, carried
 from tidegate.waiting import LoopWaiter, ThreadWaiter, Waiter
 from tidegate.wire import clean
 
@@ -39,7 +39,7 @@ _SAID = (
 
 CALL_SLOTS = (
     *SLOTS, "_asynchronous", "_before", "_begun_ns", "_guard", "_patience", "_spans", "_tracer", "_waited_ns", "parent_id",
-    "span_id", "trace_flags", "trace_id",
+    "span_id", "trace_flags", "trace_id", "tracestate",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ class Call(Ticket):
         self._spans: list[Span] = []
         self._begun_ns = self._waited_ns = 0
         self.trace_id = self.span_id = self.parent_id = self.trace_flags = 0
+        self.tracestate = ""  # of its trace, to send along beside ``traceparent``
         self._describe(route, **options)
 
     def _describe(
@@ -77,6 +78,7 @@ class Call(Ticket):
         cost_usd: Usd | None = None,
         priority: int = 0,
         traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> None:
         fault = route_fault(route)
         if fault is not None:
@@ -100,7 +102,7 @@ class Call(Ticket):
         if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
             raise ValueError(f"A priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {priority!r}.")
         self.priority = priority
-        self._join_trace(traceparent)
+        self._join_trace(traceparent, tracestate)
 
     # What the body may ask and say
 
@@ -338,6 +340,7 @@ class Call(Ticket):
         for name in _SAID:
             setattr(twin, name, getattr(self, name))
         twin.trace_id, twin.span_id, twin.parent_id = self.trace_id, self.span_id, self.parent_id
+        twin.trace_flags, twin.tracestate = self.trace_flags, self.tracestate
         self._guard.hedging(self, twin)
         return twin
 
@@ -366,15 +369,15 @@ class Call(Ticket):
             current_call.set(self._before)
         self._before = None
 
-    def _join_trace(self, traceparent: str | None) -> None:
+    def _join_trace(self, traceparent: str | None, tracestate: str | None) -> None:
         if not self._tracer.enabled:
             return
-        given = parse_traceparent(traceparent) if traceparent else None
+        given = carried(traceparent, tracestate)
         if given is None:
             given = here()
         if given is None:
             given = Traceparent(self._tracer.new_trace_id(), 0, SAMPLED | RANDOM_ID)
-        self.trace_id, self.parent_id, self.trace_flags = given
+        self.trace_id, self.parent_id, self.trace_flags, self.tracestate = given
         self.span_id = self._tracer.new_span_id()
 
     def begun_before(self, took: float) -> None:

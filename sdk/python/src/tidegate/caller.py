@@ -49,6 +49,7 @@ class Caller:
         cost_usd: Usd | None = None,
         priority: int = 0,
         traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Call:
         """Return a call to enter with ``with`` or ``async with``. ``ValueError`` when it is described wrongly.
 
@@ -100,7 +101,7 @@ class Caller:
             route, None if said is ALONE else (route, said), fixed=untold,
             tenant=tenant, user=user, session=session, category=category, model=model, target=target, credential=credential,
             input_tokens=input_tokens, max_output_tokens=max_output_tokens, cost_usd=cost_usd, priority=priority,
-            traceparent=traceparent,
+            traceparent=traceparent, tracestate=tracestate,
         )  # fmt: skip
 
     def own_call(self, route: str, key: CellKey | None, *, fixed: bool = False, **options: Any) -> Call:

@@ -23,7 +23,8 @@ class CallOptions(TypedDict, total=False):
     ``credential`` names the account that is used there. Breakers are kept by target and model; what is the fault of a credential
     alone is kept by credential, each tenant's being its own when none is named.
 
-    ``priority``: higher goes first; one level is worth a second of waiting. ``traceparent`` continues a W3C trace.
+    ``priority``: higher goes first; one level is worth a second of waiting. ``traceparent`` continues a W3C trace,
+    with the ``tracestate`` that came beside it.
     """
 
     tenant: str | None
@@ -38,6 +39,7 @@ class CallOptions(TypedDict, total=False):
     cost_usd: Usd | None
     priority: int
     traceparent: str | None
+    tracestate: str | None
 
 
 def nusd_of(value: Usd) -> int:

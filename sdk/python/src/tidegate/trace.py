@@ -1,6 +1,7 @@
 """Spans of guarded calls as OTLP/JSON. Spans are collected in a bounded queue and encoded by the background thread.
 
 W3C Trace Context, level 2: a call continues the ``traceparent`` that it is given, else the guarded call around it, else starts a trace.
+The ``tracestate`` beside it is carried unchanged.
 Attribute names are those of OpenTelemetry's semantic conventions for generative AI where there are any.
 """
 
@@ -22,6 +23,10 @@ MAX_SPANS = 4096
 SLOW_S = 10.0  # calls that took so long always have a span, also those that pass on credit
 BATCH = 512
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_MEMBER = re.compile(
+    r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]", re.ASCII
+)
+MAX_MEMBERS = 32  # of a tracestate
 SAMPLED, RANDOM_ID = 0x01, 0x02  # trace flags; the others are nobody's yet and are not passed on
 _INTERNAL, _CLIENT = 1, 3
 _OK, _ERROR = 1, 2
@@ -52,6 +57,7 @@ class Traceparent(NamedTuple):
     trace_id: int
     parent_id: int
     flags: int
+    state: str = ""  # the ``tracestate`` that belongs to it, as it came
 
 
 def parse_traceparent(text: str) -> Traceparent | None:
@@ -64,6 +70,25 @@ def parse_traceparent(text: str) -> Traceparent | None:
         return None
     found = Traceparent(int(match[2], 16), int(match[3], 16), int(match[4], 16) & (SAMPLED | RANDOM_ID))
     return found if found.trace_id and found.parent_id else None
+
+
+def sound_tracestate(text: str) -> str:
+    """Return a W3C ``tracestate`` as it came, or "" when it is not a valid one: malformed, or of more than 32 members.
+
+    Members may be empty. Two of one key are for those who know the key to judge.
+    """
+    members = [member for each in text.split(",") if (member := each.strip(" \t"))]
+    if not members or len(members) > MAX_MEMBERS or not all(_MEMBER.fullmatch(member) for member in members):
+        return ""
+    return text.strip(" \t")
+
+
+def carried(traceparent: str | None, tracestate: str | None) -> Traceparent | None:
+    """Return the trace to continue, with the state that belongs to it; ``None`` without a valid ``traceparent``."""
+    found = parse_traceparent(traceparent) if traceparent else None
+    if found is None or not tracestate:
+        return found
+    return found._replace(state=sound_tracestate(tracestate))
 
 
 class Tracer:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sdk.python.tests.bench import Bench
-from tidegate.integrations.otel import attached, current_traceparent, extract, inject
+from tidegate.integrations.otel import attached, continued, current_traceparent, extract, inject
 from tidegate.trace import parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -117,3 +117,69 @@ def test_parse_traceparent__flags_of_tomorrow__not_passed_on() -> None:
 
     assert found is not None
     assert found.flags == 0x03
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "vendor=a:b,rojo=00f067aa0ba902b7",
+        " congo=t61rcWkgMzE ,\t,rojo=1 ",
+        "0@x/y*z-_=!~ a",
+        "foo=1,foo=2",
+        ",".join(f"k{number}=v" for number in range(32)),
+        f"{'k' * 256}={'v' * 256}",
+    ],
+)
+def test_continued__a_sound_tracestate__goes_on_unchanged_without_opentelemetry(bench: Bench, state: str) -> None:
+    headers = {"TraceParent": f"00-{TRACE}-{SPAN}-03", "TraceState": state}
+    sent: dict[str, str] = {}
+
+    with bench.call(**continued(headers)), bench.call() as inner:
+        inject(inner, sent)
+
+    assert sent == {"traceparent": f"00-{TRACE}-{inner.span_id:016x}-03", "tracestate": state.strip(" \t")}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "",
+        ",",
+        "Upper=1",
+        "a b=1",
+        "=1",
+        "nothing",
+        "a=",
+        "a=1=2",
+        "a=ü",
+        "a=1\x00",
+        f"{'k' * 257}=v",
+        f"k={'v' * 257}",
+        ",".join(f"k{number}=v" for number in range(33)),
+    ],
+)
+def test_continued__a_malformed_tracestate__is_left_out_and_the_trace_goes_on(bench: Bench, state: str) -> None:
+    told = continued({"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": state})
+    sent: dict[str, str] = {}
+
+    with bench.call(**told) as call:
+        inject(call, sent)
+
+    assert told == {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    assert sent == {"traceparent": f"00-{TRACE}-{call.span_id:016x}-01"}
+
+
+def test_continued__a_tracestate_without_its_traceparent__is_nothing(bench: Bench) -> None:
+    assert continued({"tracestate": "vendor=a"}) == {}
+    assert continued({"traceparent": "odd", "tracestate": "vendor=a"}) == {}
+    with bench.call(tracestate="vendor=a") as call:
+        assert call.tracestate == ""
+
+
+def test_attached__a_call_with_a_tracestate_of_its_own__gives_it_to_spans_inside(
+    bench: Bench, tracer: trace.Tracer
+) -> None:
+    with bench.call(traceparent=f"00-{TRACE}-{SPAN}-01", tracestate="vendor=a") as call, attached(call):
+        assert trace.get_current_span().get_span_context().trace_state.to_header() == "vendor=a"
+        with tracer.start_as_current_span("inner") as inner:
+            assert inner.get_span_context().trace_state.to_header() == "vendor=a"

@@ -11,7 +11,7 @@ from tidegate.client import Gate
 from tidegate.core.asking import Asked, read_request
 from tidegate.describing import CallOptions
 from tidegate.integrations.meter import Meter
-from tidegate.integrations.otel import current_traceparent, inject_missing
+from tidegate.integrations.otel import current_traceparent, current_tracestate, inject_missing
 
 # The keyword argument by which one request may say more of itself: {"tenant": "acme", "route": "chat"}.
 KEYWORD = "tidegate"
@@ -38,7 +38,7 @@ class Guarding(NamedTuple):
         }
         traceparent = current_traceparent()
         if traceparent is not None:
-            known["traceparent"] = traceparent
+            known["traceparent"], known["tracestate"] = traceparent, current_tracestate()
         return route, {**known, **said}  # type: ignore[typeddict-item]  # checked by the call
 
     # Whole replies

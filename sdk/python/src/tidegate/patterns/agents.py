@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from tidegate.patterns.work import Work
 
@@ -22,6 +22,7 @@ class Errand(TypedDict):
     calls: int | None
     until: float
     traceparent: str
+    tracestate: NotRequired[str]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,10 @@ class Conversation:
         tenant, traceparent = options.get("tenant"), options.pop("traceparent", None)
         options["session"] = session
         space = self.gate.state.session(session, tenant=tenant)
-        about = {"tenant": tenant, "user": options.get("user"), "session": session, "traceparent": traceparent}
+        about = {
+            "tenant": tenant, "user": options.get("user"), "session": session, "traceparent": traceparent,
+            "tracestate": options.get("tracestate"),
+        }  # fmt: skip
         with span(self.gate, INVOKE_AGENT, self.name, **about):
             turns = [Turn(*turn) for turn in await space.aget(TURNS, [])]
             made: list[Any] = []

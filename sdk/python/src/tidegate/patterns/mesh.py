@@ -88,7 +88,8 @@ class Mesh:
         await self._recall(shared)
         purse = Purse(f"run {errand['run']}/{path}", errand["nusd"], errand["calls"])
         step = Step(path, errand["agent"], errand["input"])
-        work = self._work(shared, step, path, errand["results"], purse, errand["traceparent"])
+        trace = errand["traceparent"], errand.get("tracestate", "")
+        work = self._work(shared, step, path, errand["results"], purse, trace)
         with contextlib.suppress(Exception):  # it is on the board, and raised where the step was handed over
             await self._guarded(shared, None, work)
         with contextlib.suppress(StateError):
@@ -137,6 +138,7 @@ class Mesh:
         limits = [nusd_of(usd) for usd in (agent.usd, step.usd) if usd is not None]
         purse = Purse(f"run {run.id}/{path}", min(limits, default=None), agent.calls, parent.purse, *run.used(path))
         async with self._places.get(agent.name) or contextlib.nullcontext():
+            trace = text_of(parent.span), parent.span.state
             for left in reversed(range(agent.tries)):
                 await run.check()
                 record = run.known[path]
@@ -145,8 +147,8 @@ class Mesh:
                 try:
                     async with asyncio.timeout(_patience_s(agent)):
                         if agent.send is not None:
-                            return await self._away(run, agent, step, path, results, purse, text_of(parent.span))
-                        return await self._work(run, step, path, results, purse, text_of(parent.span))
+                            return await self._away(run, agent, step, path, results, purse, trace)
+                        return await self._work(run, step, path, results, purse, trace)
                 except FINAL:
                     raise
                 except Exception as error:
@@ -156,12 +158,12 @@ class Mesh:
         raise AssertionError("an agent has at least one try")
 
     async def _work(
-        self, run: Run, step: Step, path: str, results: dict[str, Any], purse: Purse, traceparent: str
+        self, run: Run, step: Step, path: str, results: dict[str, Any], purse: Purse, trace: tuple[str, str]
     ) -> Any:
         """Have the agent do a step here."""
         agent, record = self.agents[step.agent], run.known[path]
         record.status, record.error = "running", ""
-        about = {"tenant": self.tenant, "session": run.id, "traceparent": traceparent}
+        about = {"tenant": self.tenant, "session": run.id, "traceparent": trace[0], "tracestate": trace[1]}
         try:
             if agent.work is None:
                 raise ValueError(f"The agent {agent.name!r} does not work in this process.")
@@ -178,7 +180,14 @@ class Mesh:
         return record.result
 
     async def _away(
-        self, run: Run, agent: Agent, step: Step, path: str, results: dict[str, Any], purse: Purse, traceparent: str
+        self,
+        run: Run,
+        agent: Agent,
+        step: Step,
+        path: str,
+        results: dict[str, Any],
+        purse: Purse,
+        trace: tuple[str, str],
     ) -> Any:
         """Have the agent do a step elsewhere. What it may cost is held meanwhile, and spent when nobody says what it did cost."""
         record, (nusd, calls) = run.known[path], purse.left()
@@ -191,7 +200,8 @@ class Mesh:
             until = min(run.until, time.time() + agent.timeout_s) if agent.timeout_s is not None else run.until
             errand: Errand = {
                 "run": run.id, "path": path, "agent": agent.name, "attempt": record.attempt, "input": step.input, "results": results,
-                "nusd": nusd, "calls": calls, "until": until, "traceparent": traceparent,
+                "nusd": nusd, "calls": calls, "until": until, "traceparent": trace[0],
+                "tracestate": trace[1],
             }  # fmt: skip
             assert agent.send is not None  # noqa: S101  only such agents are away
             try:

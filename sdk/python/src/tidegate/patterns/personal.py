@@ -53,7 +53,13 @@ class Personal:
         tenant, session, traceparent = options.get("tenant"), options.get("session"), options.pop("traceparent", None)
         options["user"] = user
         space = self._space(user, tenant)
-        about = {"tenant": tenant, "user": user, "session": session, "traceparent": traceparent}
+        about = {
+            "tenant": tenant,
+            "user": user,
+            "session": session,
+            "traceparent": traceparent,
+            "tracestate": options.get("tracestate"),
+        }
         with span(self.gate, INVOKE_AGENT, self.name, **about):
             person = await self.know(user, tenant=tenant)
             told = await self.gate.arun(self.route, lambda call: self.answer(call, said, person), **options)

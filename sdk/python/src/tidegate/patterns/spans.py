@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tidegate.around import here, within
 from tidegate.client import Gate
 from tidegate.errors import Refused
-from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Span, Traceparent, parse_traceparent
+from tidegate.trace import RANDOM_ID, SAMPLED, Attributes, Span, Traceparent, carried
 
 INVOKE_AGENT, EXECUTE_TOOL, INVOKE_WORKFLOW = "invoke_agent", "execute_tool", "invoke_workflow"
 _NAMES = {
@@ -34,16 +34,17 @@ def span(
     user: str | None = None,
     session: str | None = None,
     traceparent: str | None = None,
+    tracestate: str | None = None,
 ) -> Iterator[Traceparent]:
-    """Make what happens in the block one span: a child of ``traceparent``, or of the span around it.
+    """Make what happens in the block one span: a child of ``traceparent`` (with its ``tracestate``), or of the span around it.
 
     Yields the span, for ``text_of``. Calls in the block are its children. An error is written down and goes on.
     """
     tracer = gate.tracer
-    parent = (parse_traceparent(traceparent) if traceparent else None) or here()
+    parent = carried(traceparent, tracestate) or here()
     if parent is None:
         parent = Traceparent(tracer.new_trace_id(), 0, SAMPLED | RANDOM_ID)
-    own = Traceparent(parent.trace_id, tracer.new_span_id(), parent.flags)
+    own = parent._replace(parent_id=tracer.new_span_id())
     attributes: Attributes = {"gen_ai.operation.name": operation, _NAMES[operation]: name}
     said = {"tidegate.tenant": tenant, "user.id": user, "session.id": session, "gen_ai.conversation.id": session}
     attributes |= {key: value for key, value in said.items() if value}

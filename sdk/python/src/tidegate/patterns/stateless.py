@@ -26,7 +26,7 @@ class Stateless(Generic[Q, A]):
 
     async def ask(self, request: Q, **options: Unpack[CallOptions]) -> A:
         """Return the answer, with the policy's retries, timeout and fallbacks. Raises ``Refused``, and what ``answer`` raises."""
-        said = {name: options.get(name) for name in ("tenant", "user", "session", "traceparent")}
+        said = {name: options.get(name) for name in ("tenant", "user", "session", "traceparent", "tracestate")}
         options.pop("traceparent", None)
         with span(self.gate, INVOKE_AGENT, self.name, **said):  # type: ignore[arg-type]  # texts, by CallOptions
             return await self.gate.arun(self.route, lambda call: self.answer(call, request), **options)

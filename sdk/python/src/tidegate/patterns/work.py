@@ -133,7 +133,9 @@ class Work:
         hold()
         try:
             await self.board.put_step(self.path, record)
-            about = CallOptions(tenant=self.run.tenant, session=self.run.id, traceparent=text_of(self.span))
+            about = CallOptions(
+                tenant=self.run.tenant, session=self.run.id, traceparent=text_of(self.span), tracestate=self.span.state
+            )
             about.update(options)
             return await self.run.gate.arun(route, attempt, **about)
         finally:
