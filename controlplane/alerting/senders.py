@@ -1,7 +1,8 @@
 """How a notification leaves the house: a signed webhook, a Slack-compatible webhook, or mail.
 
 No request goes to a private address unless the channel may: the name is looked up once, every address that it has is checked,
-and the connection goes to the address that was checked. Redirects are not followed. Whoever answers byte by byte is cut off.
+and the connection goes to the address that was checked. Redirects are not followed. Whoever answers byte by byte is cut off, and names that
+nobody knows are not waited for any longer than a receiver that is silent.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from django.conf import settings
 
 from controlplane.alerting.mail import mail
 from controlplane.alerting.models import Channel, ChannelKind, Delivery
+from controlplane.alerting.names import addresses_of
 from controlplane.alerting.outcome import Outcome
 
 TIMEOUT_S = 5.0  # for whoever is silent
-LONGEST_S = 10.0  # for all of an answer
+LONGEST_S = 10.0  # for all of it, from looking up the name to the end of the answer
 _PLAIN = "/%?&=+,;:@!$'()*~[]"  # of an address; what else is in it is written in percent, or refused
 _MOST_LINES = 50  # of members, in a text
 _MOST_TEXT = 3000  # of a block; Slack takes no more
@@ -136,12 +138,14 @@ def _post(channel: Channel, body: bytes, delivery: str) -> Outcome:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NotAllowed("The address is not http or https.")
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    began = time.monotonic()
     address = allowed_address(parts.hostname, port, allow_private=channel.allow_private)
     headers = {"Content-Type": "application/json", "User-Agent": "Tidegate", "Tidegate-Delivery": delivery}
     if channel.secret:
         headers["Tidegate-Signature"] = signature(channel.secret, int(time.time()), body)
     path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PLAIN)
-    with _connected(parts.scheme, parts.hostname, port, address) as connection:
+    left_s = LONGEST_S - (time.monotonic() - began)
+    with _connected(parts.scheme, parts.hostname, port, address, left_s) as connection:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         said = response.read(200).decode("utf-8", "replace").replace("\x00", "\ufffd").strip()
@@ -152,9 +156,8 @@ def _post(channel: Channel, body: bytes, delivery: str) -> Outcome:
 
 
 def allowed_address(host: str, port: int, *, allow_private: bool) -> str:
-    """Return an address of ``host`` that may be called; ``NotAllowed`` when it has one that may not."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    """Return an address of ``host`` that may be called; ``NotAllowed`` when it has one that may not, ``OSError`` when it has none."""
+    addresses = addresses_of(host, port, TIMEOUT_S)
     for address in addresses:
         if not allow_private and not is_public(address):
             raise NotAllowed(f"{host} is at {address}, inside of a private network: the channel may not call there.")
@@ -172,12 +175,13 @@ def is_public(address: str) -> bool:
 
 
 @contextmanager
-def _connected(scheme: str, host: str, port: int, address: str) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection to the address that was checked, under the name that was asked for, for ``LONGEST_S`` at most."""
+def _connected(scheme: str, host: str, port: int, address: str, most_s: float) -> Iterator[http.client.HTTPConnection]:
+    """Give a connection to the address that was checked, under the name that was asked for, for ``most_s`` at most."""
+    began = time.monotonic()
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     plain = socket.create_connection((address, port), TIMEOUT_S)
     other_end = plain.dup()
-    late = threading.Timer(LONGEST_S, _cut, [other_end])
+    late = threading.Timer(max(0.0, most_s - (time.monotonic() - began)), _cut, [other_end])
     late.daemon = True
     late.start()
     try:

@@ -139,6 +139,19 @@ def test_evaluate__an_anomaly_by_route__is_of_the_route_that_is_unlike_itself(ca
     assert Alert.objects.get(label="silent").value == 0
 
 
+def test_evaluate__a_group_that_calls_no_more__is_over_and_does_not_say_that_it_holds(
+    calls: Calls, channel: Channel
+) -> None:
+    one = rule({**ERRORS, "by": "route"}, channels=[channel])
+    calls(NOW, calls=10, errors=9)
+
+    assert [look(one, minute) for minute in (0, 2)] == [{"chat": "firing"}, {"chat": "resolved"}]
+
+    said = [(each.body["value"], each.body["summary"]) for each in Delivery.objects.order_by("id")]
+    holds = "error rate 90.0 % > 10.0 %"
+    assert said == [(0.9, holds), (None, f"nothing of it is left to measure, before: {holds}")]
+
+
 def test_evaluate__nothing_to_measure__is_no_data_where_the_rule_says_so(channel: Channel) -> None:
     one = rule(no_data="alert", channels=[channel])
 

@@ -138,10 +138,7 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
     moved = after.state is not before.state
     alert.state, alert.since, alert.active_at, alert.gone_at = after
     alert.silenced, alert.muted_by = bool(muted), muted
-    if finding is not None:
-        alert.value, alert.summary = finding.value, finding.summary[:300]
-    elif fault:
-        alert.summary = fault[:300]
+    _say(alert, finding, fault, moved=moved)
     over = after.state not in (*ON, State.PENDING) and (moved or after.state is State.INACTIVE)
     if over or (alert.acknowledged_until is not None and alert.acknowledged_until <= now):
         _leave(alert)
@@ -159,6 +156,16 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
     if louder:
         _post(rule, alert, _changed(alert, after.state, ESCALATED, now), wider=True, now=now)
     return int(moved or louder or news is not None)
+
+
+def _say(alert: Alert, finding: Finding | None, fault: str, *, moved: bool) -> None:
+    """Note what was found, in words; of what is not measured any more, that it is not."""
+    if finding is not None:
+        alert.value, alert.summary = finding.value, finding.summary[:300]
+    elif fault:
+        alert.summary = fault[:300]
+    elif moved:
+        alert.value, alert.summary = None, f"nothing of it is left to measure, before: {alert.summary}"[:300]
 
 
 def _leave(alert: Alert) -> None:
