@@ -16,8 +16,8 @@ from psycopg_pool import PoolTimeout
 
 from controlplane.edge.database import Pool
 from controlplane.edge.mirror import Key
-from controlplane.telemetry.otlp.decoding import Reading, Redactor
-from controlplane.telemetry.redaction import redactor
+from controlplane.telemetry.otlp.decoding import Reading
+from controlplane.telemetry.redaction import Redactor, redactor
 from tidegate.core.price import PriceBook, compile_price_book
 
 log = structlog.get_logger(__name__)

@@ -15,6 +15,7 @@ _LENGTH = struct.Struct(">i").pack
 _BIGINT = struct.Struct(">iq").pack
 _DOUBLE = struct.Struct(">id").pack
 _SMALLINT = struct.Struct(">ih").pack
+_MESSAGE = struct.Struct(">hiq").pack
 _SPAN = struct.Struct(">hiqiqihihih").pack
 _LENGTHS = [_LENGTH(length) for length in range(1024)]
 _TEXTS: dict[str, bytes] = {}
@@ -85,6 +86,7 @@ def document(rows: Iterable[bytes]) -> bytes:
 
 
 _FIELDS = len(SPAN_COLUMNS)
+_MESSAGE_FIELDS = len(MESSAGE_COLUMNS)
 _NO_NUMBERS = NULL * 6
 _NO_LIST = json(b"[]")
 _GROUPS: dict[tuple[str, ...], bytes] = {}
@@ -133,7 +135,17 @@ def span(each: SpanRow) -> bytes:
 
 def message(each: MessageRow) -> bytes:
     """Return one message, with the columns of ``MESSAGE_COLUMNS``."""
-    return row(bigint(each.starts_us), *map(text, each[1:]))
+    starts_us, trace_id, span_id, name, tenant, content = each
+    return b"".join(
+        (
+            _MESSAGE(_MESSAGE_FIELDS, 8, starts_us),
+            text(trace_id),
+            text(span_id),
+            known(name),
+            known(tenant),
+            text(content),
+        )
+    )
 
 
 def log(each: LogRow) -> bytes:

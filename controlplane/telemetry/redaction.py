@@ -6,7 +6,9 @@ What people write is matched by RE2, in time that grows with the text and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 import re2
 
@@ -22,6 +24,12 @@ ALWAYS = (
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 8 << 20  # bytes, for each rule
+_EVERY = re.compile("|".join(f"(?:{pattern})" for pattern in [*ALWAYS[:1], *ALWAYS[2:]]))
+_BEARER = re.compile(ALWAYS[1])
+# In every text that one of ``ALWAYS`` matches this does, too; it is searched in all texts at once.
+_SUSPECT = re2.compile(
+    r"(?:sk|pk|rk|tg|tgo|ghp|gho|xox[abp]|AKIA)[-_]?[A-Za-z0-9_-]{16}|(?i:bearer)|@|(?:\p{Nd}[ -]?){13}", _OPTIONS
+)
 
 
 def fault_of(pattern: str) -> str | None:
@@ -37,18 +45,36 @@ def fault_of(pattern: str) -> str | None:
     return None
 
 
-def redactor(patterns: Sequence[str]) -> Callable[[str], str]:
-    """Return what masks what one of ``patterns`` matches, and what is always masked; everything, if one of them can't be read."""
-    if any(map(fault_of, patterns)):
-        return lambda _: MASK
-    every = re.compile("|".join(f"(?:{pattern})" for pattern in [*ALWAYS[:1], *ALWAYS[2:]]))
-    bearer = re.compile(ALWAYS[1])
-    own = [re2.compile(pattern, _OPTIONS) for pattern in patterns]
+class Redactor:
+    """Masks what one of some patterns matches, and what is always masked; everything, if one of them can't be read."""
 
-    def redacted(text: str) -> str:
-        text = bearer.sub(MASK, every.sub(MASK, text))
-        for rule in own:
-            text = rule.sub(MASK, text)
-        return text
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._reads = not any(map(fault_of, patterns))
+        self._own = [re2.compile(pattern, _OPTIONS) for pattern in patterns] if self._reads else []
 
-    return redacted
+    def __call__(self, text: str) -> str:
+        """Return one text, masked."""
+        return self.every([text])[0]
+
+    def every(self, texts: Sequence[str]) -> list[str]:
+        """Return texts, masked. Together they cost little more than one of them does alone."""
+        if not self._reads:
+            return [MASK] * len(texts)
+        masked = list(texts)
+        for place in _suspects(texts):
+            masked[place] = _BEARER.sub(MASK, _EVERY.sub(MASK, masked[place]))
+        for rule in self._own:
+            masked = [rule.sub(MASK, text) for text in masked]
+        return masked
+
+
+def redactor(patterns: Sequence[str]) -> Redactor:
+    """Return what masks what one of ``patterns`` matches."""
+    return Redactor(patterns)
+
+
+def _suspects(texts: Sequence[str]) -> set[int]:
+    """Return the places of the texts in which one of ``ALWAYS`` may match. What ``_SUSPECT`` matches is inside one line, hence inside one text."""
+    lines = [text.encode("utf-8", "replace") for text in texts]
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    return {bisect_right(starts, found.start()) - 1 for found in _SUSPECT.finditer(b"\n".join(lines))}

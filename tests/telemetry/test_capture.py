@@ -10,7 +10,7 @@ from django.test import Client
 from controlplane.problems import Forbidden, Invalid
 from controlplane.telemetry.actions.capture import drop_capture, put_capture
 from controlplane.telemetry.queries import Captured, capture_of
-from controlplane.telemetry.redaction import ALWAYS, fault_of, redactor
+from controlplane.telemetry.redaction import ALWAYS, MASK, fault_of, redactor
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.actions.tokens import create_token
 from controlplane.tenancy.models import AuditEntry, Role
@@ -93,3 +93,23 @@ def test_redactor__patterns_that_backtracking_never_ends_with__are_done_at_once(
 
 def test_redactor__one_rule_that_can_not_be_read__lets_nothing_through() -> None:
     assert redactor(["order", "(?=x)a"])("nothing to see") == "[redacted]"
+
+
+SECRETS = (
+    "sk-" + "a" * 16, "AKIA_" + "Z9" * 10, "xoxb-" + "1" * 20, "Authorization: bEaReR\u2003" + "t" * 16, "ada.l+x@mail.example.org",
+    "4111 1111 1111 1111", "4111-1111-1111-1111", "\u0664" * 13, "1" * 19,
+)  # fmt: skip
+
+
+def test_redactor__many_texts_at_once__are_masked_as_each_of_them_alone() -> None:
+    harmless = ("", "\n", "é 12 \U0001f511\nsk-short", "a\nbearer", "1234567\n890123")
+    texts = [f"{before}{secret} {after}" for secret in SECRETS for before in ("", "é\n") for after in harmless]
+    mixed = [text for pair in zip(texts, list(harmless) * len(texts), strict=False) for text in pair]
+    masks = redactor(["order-[0-9]+"])
+
+    found = masks.every([*mixed, "order-77"])
+
+    assert found == [masks(text) for text in [*mixed, "order-77"]]
+    assert all(MASK in text for text in found[:-1:2])
+    assert found[1::2] == mixed[1::2]
+    assert found[-1] == MASK

@@ -62,21 +62,25 @@ def from_wire(raw: bytes) -> Attribute:
 
 
 def _plain(raw: bytes) -> Attribute | None:
-    """Return the attribute in the form that nearly all have: a short key, then a short text or a small number."""
+    """Return the attribute in the form that nearly all have: a short key, then a text or a small number."""
     try:
         end = raw[1] + 2
-        size = raw[end + 1]
-        if raw[0] != 10 or raw[end] != 18 or raw[1] > 127 or size > 127 or end + 2 + size != len(raw):
+        if raw[0] != 10 or raw[1] > 127 or raw[end] != 18:
             return None
-        kind = raw[end + 2]
+        size, at = raw[end + 1], end + 2
+        if size > 127:
+            size, at = varint(raw, end + 1)
+        if at + size != len(raw):
+            return None
         key = raw[2:end]
         name = _names.get(key) or _name(key)
-        if kind == 10 and raw[end + 3] == size - 2 and not name.message:
-            value: Any = raw[end + 4 :].decode("utf-8", "replace")
-            if "\x00" in value:
+        kind = raw[at]
+        if kind == 10:
+            value: Any = _whole_text(raw, at + 1, MAX_MESSAGE if name.message else MAX_VALUE)
+            if value is None:
                 return None
         elif kind == 24 and size <= 8:
-            value, stop = varint(raw, end + 3)
+            value, stop = varint(raw, at + 1)
             if stop != len(raw):
                 return None
         else:
@@ -96,6 +100,18 @@ def _plain(raw: bytes) -> Attribute | None:
         says,
     )
     return _new(Attribute, ready)
+
+
+def _whole_text(raw: bytes, at: int, most: int) -> str | None:
+    """Return the text whose length is at ``at`` when it goes to the end, and is such as it can be kept: not too long, without NUL."""
+    size = raw[at]
+    at += 1
+    if size > 127:
+        size, at = varint(raw, at - 1)
+    if at + size != len(raw) or size > most:
+        return None
+    text = raw[at:].decode("utf-8", "replace")
+    return None if "\x00" in text else text
 
 
 class _Name(NamedTuple):

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import orjson
+
 from controlplane.problems import Problem
 from controlplane.telemetry.otlp.attributes import Attribute
+from controlplane.telemetry.redaction import Redactor
 from controlplane.telemetry.schemas import MessageRow
 
 Row = TypeVar("Row")
-Redactor = Callable[[str], str]
 Pricer = Callable[[str, int, int, int], int | None]  # model, input, cached and output tokens; nano-USD or no price
 _HEX = frozenset("0123456789abcdef")
 LATEST_NS = 4_102_444_800 * 10**9  # the year 2100
@@ -44,6 +46,37 @@ class Decoded(Generic[Row]):
     def reject(self, reason: str, count: int = 1) -> None:
         self.rejected += count
         self.reason = reason
+
+
+class Said:
+    """What was said in the records of a request, by who masks it: all of it at once, when the request has been read."""
+
+    def __init__(self) -> None:
+        self._heads: dict[Redactor, list[tuple[int, str, str, str, str]]] = {}
+        self._texts: dict[Redactor, list[str]] = {}
+
+    def add(
+        self,
+        redactor: Redactor,
+        starts_us: int,
+        trace_id: str,
+        span_id: str,
+        tenant: str,
+        said: Iterable[tuple[str, Any]],
+    ) -> None:
+        """Take what was said under names in one record."""
+        heads, texts = self._heads.setdefault(redactor, []), self._texts.setdefault(redactor, [])
+        for name, value in said:
+            heads.append((starts_us, trace_id, span_id, name[:200], tenant))
+            texts.append(value if isinstance(value, str) else orjson.dumps(value).decode())
+
+    def masked(self) -> list[MessageRow]:
+        """Return the rows."""
+        return [
+            MessageRow(*head, text)
+            for redactor, heads in self._heads.items()
+            for head, text in zip(heads, redactor.every(self._texts[redactor]), strict=True)
+        ]
 
 
 class Origin(NamedTuple):

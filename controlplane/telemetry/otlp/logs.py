@@ -13,8 +13,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from controlplane.telemetry.otlp import vocabulary as v
 from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, json_value, made, wire_value
-from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id
-from controlplane.telemetry.schemas import LogRow, MessageRow
+from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, Said, hex_id
+from controlplane.telemetry.schemas import LogRow
 
 MAX_BODY = 16_384
 MAX_ATTRIBUTES = 128
@@ -51,7 +51,7 @@ def decode_protobuf(body: bytes, reading: Reading) -> Decoded[LogRow]:
         for scope in group.scope_logs:
             for record in scope.log_records:
                 rows.add(_wire_record(record), origin, clean(scope.scope.name))
-    return rows.decoded
+    return rows.end()
 
 
 def _wire_record(record: LogRecord) -> _Raw:
@@ -79,7 +79,7 @@ def decode_json(body: bytes, reading: Reading) -> Decoded[LogRow]:
                     rows.add(_json_record(record), origin, name)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadRequest(f"The body is no ExportLogsServiceRequest in JSON: {error!r}.") from None
-    return rows.decoded
+    return rows.end()
 
 
 def _json_record(record: Mapping[str, Any]) -> _Raw:
@@ -100,6 +100,7 @@ class _Rows:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._alike: dict[bytes, int] = {}
+        self._said = Said()
         self.decoded: Decoded[LogRow] = Decoded()
 
     def add(self, raw: _Raw, origin: Origin, scope: str) -> None:
@@ -145,17 +146,17 @@ class _Rows:
         return plain if seen == 1 else hashlib.blake2b(plain + str(seen).encode(), digest_size=16).digest()
 
     def _keep(self, messages: list[tuple[str, Any]], event: str, raw: _Raw, tenant: str) -> str:
-        redacted = self._reading.redactor_of(tenant)
-        if redacted is None or not raw.trace_id:
+        redactor = self._reading.redactor_of(tenant)
+        if redactor is None or not raw.trace_id:
             return "withheld"
-        starts_us = (raw.at_ns - _EPOCH_NS) // 1000
-        for name, value in messages:
-            text = value if isinstance(value, str) else orjson.dumps(value).decode()
-            where = f"{event}/{name}"[:200] if event else name[:200]
-            self.decoded.messages.append(
-                MessageRow(starts_us, raw.trace_id, raw.span_id, where, tenant, redacted(text))
-            )
+        named = [(f"{event}/{name}" if event else name, value) for name, value in messages]
+        self._said.add(redactor, (raw.at_ns - _EPOCH_NS) // 1000, raw.trace_id, raw.span_id, tenant, named)
         return "kept"
+
+    def end(self) -> Decoded[LogRow]:
+        """Return all that was made."""
+        self.decoded.messages += self._said.masked()
+        return self.decoded
 
 
 def _told(raw: _Raw, event: str) -> tuple[str, list[tuple[str, Any]]]:

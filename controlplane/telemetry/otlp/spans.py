@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, known_attributes, made
-from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_of, names_nothing
+from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, Said, hex_of, names_nothing
 from controlplane.telemetry.otlp.events import Event, events_json, links_json, wire_event, wire_link
 from controlplane.telemetry.otlp.facts import FACTS, facts_of
 from controlplane.telemetry.otlp.usage import usage_of
 from controlplane.telemetry.otlp.vocabulary import INPUT, OUTPUT, SESSION, TENANT, USER
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
-from controlplane.telemetry.schemas import MessageRow, SpanRow
+from controlplane.telemetry.schemas import SpanRow
 
 MAX_ATTRIBUTES = 256
 MAX_EVENTS = 128
@@ -49,7 +49,7 @@ def decode_protobuf(body: bytes, reading: Reading) -> Decoded[SpanRow]:
                 _resource_spans(body, start, end, made_)
     except (Malformed, IndexError, struct.error) as error:
         raise BadRequest(f"The body is no ExportTraceServiceRequest: {error}.") from None
-    return made_.decoded
+    return made_.end()
 
 
 def _resource_spans(body: bytes, start: int, end: int, made_: _Rows) -> None:
@@ -176,7 +176,7 @@ def decode_json(body: bytes, reading: Reading) -> Decoded[SpanRow]:
                     made_.add(_json_span(span), origin, name)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadRequest(f"The body is no ExportTraceServiceRequest in JSON: {error!r}.") from None
-    return made_.decoded
+    return made_.end()
 
 
 def _json_span(span: Mapping[str, Any]) -> _Raw:
@@ -225,6 +225,7 @@ class _Rows:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._said = Said()
         self.decoded: Decoded[SpanRow] = Decoded()
 
     def add(self, raw: _Raw, origin: Origin, scope: str) -> None:
@@ -315,16 +316,17 @@ class _Rows:
         self.decoded.rows.append(_new(SpanRow, row))
 
     def _keep(self, messages: Iterable[tuple[str, Any]], starts_us: int, raw: _Raw, tenant: str) -> bytes:
-        """Put what was said aside, redacted, where the tenant wants that; else drop it. Return which of the two."""
-        redacted = self._reading.redactor_of(tenant)
-        if redacted is None:
+        """Put what was said aside, to be redacted, where the tenant wants that; else drop it. Return which of the two."""
+        redactor = self._reading.redactor_of(tenant)
+        if redactor is None:
             return b"withheld"
-        for name, value in messages:
-            text = value if isinstance(value, str) else orjson.dumps(value).decode()
-            self.decoded.messages.append(
-                MessageRow(starts_us, raw.trace_id, raw.span_id, name[:200], tenant, redacted(text))
-            )
+        self._said.add(redactor, starts_us, raw.trace_id, raw.span_id, tenant, messages)
         return b"kept"
+
+    def end(self) -> Decoded[SpanRow]:
+        """Return all that was made."""
+        self.decoded.messages += self._said.masked()
+        return self.decoded
 
 
 def _shortened(raw: _Raw) -> dict[str, int]:
