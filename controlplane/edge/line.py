@@ -2,6 +2,8 @@
 
 It stays in libpq's pipeline mode, and hands statements to libpq without psycopg's cursors: taking values apart, making a cursor
 and waiting for each statement cost more than all else about it.
+
+A transaction lets go of its locks when it is committed, and is made durable after that: who waited for them goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from time import monotonic
 from typing import Any, ClassVar, Self
 
 import psycopg
@@ -19,12 +22,25 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-# Statements are planned once, and by indices, however small a table still is or was when they were planned.
+# Statements are planned once for long, and by indices, however small a table still is or was when they were planned; what a group
+# asks for is in memory.
 _FEW_OF_MANY = b"""
     SELECT set_config(name, value, false)
     FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
-                 ('enable_mergejoin', 'off'), ('jit', 'off')) AS plans (name, value)
+                 ('enable_mergejoin', 'off'), ('jit', 'off'), ('random_page_cost', '0.1'), ('seq_page_cost', '0.1')) AS plans (name, value)
 """
+# A plan that was made for a table of one row reads the whole index of one that has grown since, once for each row asked for.
+_PLANS_LAST_S = 5.0
+# What a commit waits for, by the settings of the server; from then on commits of the connection wait for nothing.
+_LET_GO = b"""
+    SELECT kept, set_config('synchronous_commit', 'off', false)
+    FROM (SELECT current_setting('synchronous_commit') AS kept OFFSET 0) AS before
+"""
+# A transaction that says nothing, and is committed as the server has it. What was committed before it is durable then, too,
+# on standbys that commits wait for as well.
+_MAKE_DURABLE = (
+    b"SELECT set_config('synchronous_commit', %s, true), pg_logical_emit_message(true, 'tidegate', ''::text)"
+)
 _TEXTS = {str, type(None)}
 _GOOD = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
 
@@ -68,14 +84,26 @@ class LineConnection(AsyncConnection[Any]):
     _converted: ClassVar[dict[bytes, bytes]] = {}  # statements with the server's placeholders
     _names: dict[bytes, bytes]
     _always: AsyncPipeline
+    _waits_for: str  # a value of synchronous_commit
+    _planned_at: float
 
     async def start(self) -> Self:
         """Set what plans are made of, and enter the pipeline for good."""
         await self.execute(_FEW_OF_MANY)
+        ((self._waits_for, _),) = await (await self.execute(_LET_GO)).fetchall()
         self._names = {}
+        self._planned_at = monotonic()
         self._always = self._pipeline = AsyncPipeline(self)
         await self._always.__aenter__()
         return self
+
+    def begin(self) -> None:
+        """Begin a transaction, whose statements are planned anew when that was long ago."""
+        now = monotonic()
+        if now - self._planned_at > _PLANS_LAST_S:
+            self._planned_at = now
+            self.put(b"DISCARD PLANS", ())
+        self.put(b"BEGIN", ())
 
     async def execute(self, query: Any, params: Any = None, **how: Any) -> Any:
         if (
@@ -124,6 +152,7 @@ class LineConnection(AsyncConnection[Any]):
     async def commit_now(self, sent: Callable[[], None]) -> None:
         """Commit, call ``sent`` when everything is on its way, and return when it is durable."""
         self.put(b"COMMIT", ())
+        self.put(_MAKE_DURABLE, (self._waits_for,))
         self._always._enqueue_sync()
         self.hand_over()
         self.pgconn.flush()
@@ -155,7 +184,7 @@ class Line:
         if self._connection is None:
             self._connection = await _connect()
         try:
-            self._connection.put(b"BEGIN", ())
+            self._connection.begin()
             yield self._connection
             await self._connection.commit_now(sent)
         except BaseException:

@@ -117,3 +117,48 @@ async def test_transaction__the_connection_was_lost__fails_and_the_next_one_is_w
 def _end(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
+async def test_transaction__waited_for__is_durable_when_it_has_ended_though_its_locks_went_before(line: Line) -> None:
+    await add(line, "one")
+    async with line.transaction(nobody) as link:
+        await link.execute(ADD, ["{two}"])
+        said = await link.execute(b"SELECT current_setting('synchronous_commit'), pg_current_wal_insert_lsn()::text")
+        ((lets_go, before),) = await said.fetchall()
+
+    durable = await sync_to_async(_flushed_beyond)(before)
+    assert (lets_go, durable) == ("off", True)
+
+
+async def test_statements__a_table_has_grown_since_they_were_planned__are_planned_anew(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = b"SELECT grown.id FROM unnest(%s::bigint[]) AS wanted (id) JOIN grown USING (id)"
+    async with line.transaction(nobody) as link:
+        await link.execute("CREATE TEMP TABLE grown (id bigint PRIMARY KEY)")
+        await link.execute("INSERT INTO grown VALUES (1)")
+        await link.execute("ANALYZE grown")
+        await link.execute(ask, ["{1}"])
+        named = b"SELECT name FROM pg_prepared_statements WHERE statement LIKE %s"
+        ((name,),) = await (await link.execute(named, ["SELECT grown.id%"])).fetchall()
+
+    async def plan() -> str:
+        async with line.transaction(nobody) as link:
+            lines = await (await link.execute(f"EXPLAIN (COSTS off) EXECUTE {name}('{{1}}')")).fetchall()
+        return " ".join(str(each[0]) for each in lines)
+
+    before = await plan()
+    async with line.transaction(nobody) as link:
+        await link.execute("INSERT INTO grown SELECT generate_series(2, 5000)")
+    kept = await plan()
+    monkeypatch.setattr("controlplane.edge.line._PLANS_LAST_S", 0.0)
+
+    assert "Join Filter" in before  # the whole index, for each row that is asked for
+    assert kept == before
+    assert "Join Filter" not in await plan()
+
+
+def _flushed_beyond(place: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", [place])
+        return bool(cursor.fetchone()[0])
