@@ -305,6 +305,7 @@ class Series(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["tenant", "name"], name="series_tenant_name"),
             models.Index(fields=["name"], name="series_name"),
+            models.Index(fields=["service", "instance"], name="series_sender"),
         ]
 
 

@@ -36,6 +36,37 @@ async def test_metrics__sent_twice_and_in_parts__add_up_once(ask: Caller) -> Non
     assert await totals() == [("calls", 12.0, 3)]
 
 
+@pytest.mark.parametrize("cumulative", [True, False])
+async def test_metrics__processes_of_one_host_at_one_time__all_count_and_each_once(
+    ask: Caller, cumulative: bool
+) -> None:
+    both = [body(counter((10, 5), cumulative=cumulative), host__name="h", process__pid=pid) for pid in ("1", "2")]
+    if cumulative:  # processes are told apart by when they began
+        both[1] = both[1].replace(str(START).encode(), str(START + 1).encode())
+
+    for part in [*both, *both]:
+        assert (await ask("POST", "/v1/metrics", part, JSON)).status == 200
+
+    assert await totals() == [("calls", 10.0, 2)]
+
+
+async def test_metrics__a_process_that_has_been_counting_for_long__counts_from_its_first_point_on(ask: Caller) -> None:
+    async def sent(at: int, value: float, *, start: int = 0, name: str = "calls") -> None:
+        whole = body(counter((at, value), name=name), service__name="old", service__instance__id="i")
+        whole = whole.replace(b'"startTimeUnixNano":"%d"' % START, b'"startTimeUnixNano":"%d"' % (START + start))
+        assert (await ask("POST", "/v1/metrics", whole, JSON)).status == 200
+
+    await sent(9000, 1000)
+    await sent(9001, 50, name="others")  # more of the first time that it is heard
+    await sent(9060, 1003)
+    await sent(9061, 52, name="others")
+    await sync_to_async(Series.objects.update)(created_at=timezone.now() - timedelta(minutes=1))
+    await sent(9120, 7, name="new")  # it did not have this before
+    await sent(9200, 4, start=9_150 * 10**9)  # begun again
+
+    assert await totals() == [("calls", 7.0, 2), ("others", 2.0, 1), ("new", 7.0, 1)]
+
+
 async def test_metrics__more_series_than_a_tenant_may_have__overflow(
     ask: Caller,
     monkeypatch: pytest.MonkeyPatch,

@@ -22,8 +22,12 @@ PLAIN = Reading(lambda claimed: claimed)
 START = 1_700_000_000 * 10**9
 
 
-def body(*metrics: dict[str, Any]) -> bytes:
-    return orjson.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": list(metrics)}]}]})
+def body(*metrics: dict[str, Any], **resource: str) -> bytes:
+    """A request; ``resource`` by names with two lines for a dot: ``host__name``."""
+    said = [{"key": name.replace("__", "."), "value": {"stringValue": value}} for name, value in resource.items()]
+    return orjson.dumps(
+        {"resourceMetrics": [{"resource": {"attributes": said}, "scopeMetrics": [{"metrics": list(metrics)}]}]}
+    )
 
 
 def counter(*points: tuple[int, float], cumulative: bool = True, monotonic: bool = True, **more: Any) -> dict[str, Any]:
@@ -58,6 +62,38 @@ def of_worker(start: int, *points: tuple[int, float]) -> dict[str, Any]:
     for point in made["sum"]["dataPoints"]:
         point["startTimeUnixNano"] = str(START + start)
     return made
+
+
+def test_advance__a_sender_never_heard_of_before__adds_what_it_counted_since_its_first_point_or_its_recent_start() -> (
+    None
+):
+    def first(at: int, **more: Any) -> float | None:
+        _, new = advance((), rows(counter((at, 9), **more))[0], unheard=True)
+        return None if new is None else new.sum
+
+    assert [first(at) for at in (60, 600, 601)] == [9, 9, None]
+    assert first(6000, cumulative=False) == 9
+    state, _ = advance((), rows(counter((6000, 9)))[0], unheard=True)
+    for at, value, adds in ((6060, 12, 3), (6120, 4, 4)):  # the second one starts anew
+        state, new = advance(state, rows(counter((at, value)))[0], unheard=True)
+        assert new is not None
+        assert new.sum == adds
+
+
+@pytest.mark.parametrize("cumulative", [True, False])
+def test_place__of_points_of_one_time__is_told_by_who_sent_them_and_what(cumulative: bool) -> None:
+    def at_us(value: float = 1, **resource: str) -> int:
+        (row,) = decode_json(body(counter((10, value), cumulative=cumulative), **resource), PLAIN).rows
+        return row.at_us
+
+    one, again = at_us(host__name="h", process__pid="1"), at_us(host__name="h", process__pid="1")
+    two, more = at_us(host__name="h", process__pid="2"), at_us(2, host__name="h", process__pid="1")
+    own = at_us(service__instance__id="i", process__pid="1")
+
+    assert one == again
+    assert len({one, two, more}) == 3
+    assert {each // 1000 for each in (one, two, more)} == {own // 1000}
+    assert own == (START + 10 * 10**9) // 1000
 
 
 def test_advance__workers_that_do_not_tell_themselves_apart__add_up_to_what_all_of_them_counted() -> None:

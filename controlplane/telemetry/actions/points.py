@@ -18,14 +18,18 @@ from controlplane.telemetry.otlp.series import Added, Exponential, PointRow, Ser
 MAX_SERIES = 10_000  # of one tenant, of those that were sent within a day
 MAX_KEPT = 10 * MAX_SERIES  # of one tenant, with those of instances that are long gone
 _IN_USE = timedelta(days=1)
-_EPOCH_NS = 946_684_800 * 10**9
+_EPOCH_US = 946_684_800 * 10**6
+_FIRST_BATCHES = timedelta(seconds=30)  # in which all that a new sender has comes for the first time
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _COLUMNS = ("series_id", "at", "samples", "sum", "min", "max", "buckets", "exemplars")
 
 
 class _Known(NamedTuple):
+    """A series. ``unheard``: it was made now, and nothing was heard of its sender before."""
+
     id: int
     state: State
+    unheard: bool = False
 
 
 async def store(connection: AsyncConnection[Any], batches: Sequence[Decoded[PointRow]], *, now: datetime) -> None:
@@ -51,11 +55,13 @@ async def store(connection: AsyncConnection[Any], batches: Sequence[Decoded[Poin
             if digest not in known or (digest != point.key.digest and point.cumulative):
                 batch.reject(f"the tenant {point.key.tenant!r} has more than {MAX_SERIES} series in use")
                 continue
-            state, added = advance(states[digest], point)
+            state, added = advance(states[digest], point, unheard=known[digest].unheard)
             if state is not states[digest]:
                 changed.add(digest)
             states[digest] = state
-            place = (known[digest].id, (point.measure.at_ns - _EPOCH_NS) // 1000)
+            place = (known[digest].id, point.at_us - _EPOCH_US)
+            while added is not None and point.cumulative and place in rows:
+                place = (place[0], place[1] + 1)  # another process's: that it is new is known
             if added is not None and place not in rows:
                 rows[place] = _row(*place, added, point)
     await copy_new(
@@ -91,9 +97,33 @@ async def _known(
     if missing and capped:
         missing = await _within_cap(connection, missing, now)
     if missing:
+        heard = await _heard(connection, missing, now)
         await _make(connection, missing, now)
-        found |= await _read(connection, [key.digest for key in missing])
+        made = await _read(connection, [key.digest for key in missing])
+        found |= {digest: each._replace(unheard=_sender(keys[digest]) not in heard) for digest, each in made.items()}
     return found
+
+
+def _sender(key: SeriesKey) -> tuple[str, str, str]:
+    """Return whose series it is: an instance of a service; without a name of an instance, the service of a tenant."""
+    return ("" if key.instance else key.tenant, key.service, key.instance)
+
+
+async def _heard(
+    connection: AsyncConnection[Any], keys: Sequence[SeriesKey], now: datetime
+) -> set[tuple[str, str, str]]:
+    """Return the senders of ``keys`` that have sent other series before."""
+    senders = sorted({_sender(key) for key in keys})
+    cursor = await connection.execute(
+        """
+        SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) AS sender (tenant, service, instance)
+        WHERE EXISTS (SELECT FROM telemetry_series AS known
+                      WHERE known.service = sender.service AND known.instance = sender.instance
+                        AND sender.tenant IN ('', known.tenant) AND known.created_at < %s)
+        """,
+        [*map(list, zip(*senders, strict=True)), now - _FIRST_BATCHES],
+    )
+    return {(tenant, service, instance) for tenant, service, instance in await cursor.fetchall()}
 
 
 async def _read(connection: AsyncConnection[Any], digests: Iterable[bytes]) -> dict[bytes, _Known]:

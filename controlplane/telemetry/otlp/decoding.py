@@ -80,12 +80,13 @@ class Said:
 
 
 class Origin(NamedTuple):
-    """The resource of a group of records, read once. ``said`` is by slot of the vocabulary."""
+    """The resource of a group of records, read once. ``said`` is by slot of the vocabulary; ``alone``: its instance names one process."""
 
     service: str
     instance: str
     json: bytes
     said: dict[int, Any]
+    alone: bool = False
 
     @classmethod
     def of(cls, attributes: Iterable[Attribute]) -> Origin:
@@ -100,7 +101,8 @@ class Origin(NamedTuple):
                 said[attribute.slot] = attribute.said
         service = str(named.get("service.name") or "")[:120]
         instance = named.get("service.instance.id") or named.get("host.name") or named.get("k8s.pod.name") or ""
-        return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said)
+        alone = bool(named.get("service.instance.id"))
+        return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said, alone)
 
 
 def hex_id(text: str, length: int) -> bool:

@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire
 from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, hex_id
-from controlplane.telemetry.otlp.series import Exemplar, Exponential, Kind, Measure, PointRow, key_of
+from controlplane.telemetry.otlp.series import Exemplar, Exponential, Kind, Measure, PointRow, key_of, place_of
 
 MAX_EXEMPLARS = 3
 MAX_BUCKETS = 512
@@ -240,7 +240,8 @@ class _Points:
             # What may fall as well is a level, not something that adds up.
             adds_up = head.monotonic or head.kind is not Kind.SUM
             measure = measure._replace(exemplars=_usable(measure.exemplars))
-            self.decoded.rows.append(PointRow(key, head.cumulative and adds_up, measure))
+            place = place_of(origin, measure)
+            self.decoded.rows.append(PointRow(key, head.cumulative and adds_up, measure, place))
 
 
 def _usable(exemplars: Sequence[Exemplar]) -> list[Exemplar]:

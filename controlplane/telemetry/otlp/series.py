@@ -24,6 +24,8 @@ _SHIFT = 40
 _LEAST, _MOST = -68_736, 65_536  # indexes of the least and the greatest number that there is
 MOST_STREAMS = 64  # of one cumulative series
 _FORGOTTEN_NS = 3600 * 10**9
+FIRST_NS = 600 * 10**9  # within that time of its start anybody is heard for the first time
+APART = 1000  # places within a millisecond
 
 
 class Kind(StrEnum):
@@ -120,11 +122,32 @@ class SeriesKey(NamedTuple):
 
 
 class PointRow(NamedTuple):
-    """One point of a series. ``cumulative`` ones say what came together since ``start_ns``, others what was added."""
+    """One point of a series. ``cumulative`` ones say what came together since ``start_ns``, others what was added.
+
+    ``place``: of processes that send one series, the microsecond within a millisecond at which this one's point is kept.
+    """
 
     key: SeriesKey
     cumulative: bool
     measure: Measure
+    place: int | None = None
+
+    @property
+    def at_us(self) -> int:
+        """When it was measured, in microseconds since 1970."""
+        at_us = self.measure.at_ns // 1000
+        return at_us if self.place is None else at_us - at_us % APART + self.place
+
+
+def place_of(origin: Origin, measure: Measure) -> int | None:
+    """Return where within its millisecond a point is kept, ``None`` where its time says that.
+
+    Processes that are one instance may measure one series at one time. The same point that comes again has the same place.
+    """
+    if origin.alone:
+        return None
+    said = (measure.start_ns, measure.at_ns, measure.samples, measure.sum, measure.counts, measure.exponential)
+    return int.from_bytes(hashlib.blake2b(origin.json + repr(said).encode(), digest_size=8).digest()) % APART
 
 
 class Stream(NamedTuple):
@@ -200,10 +223,11 @@ def _digest(key: SeriesKey) -> bytes:
     return hashlib.blake2b(whole, digest_size=16).digest()
 
 
-def advance(state: State, point: PointRow) -> tuple[State, Added | None]:
+def advance(state: State, point: PointRow, *, unheard: bool = False) -> tuple[State, Added | None]:
     """Return the state of a series after ``point``, and what the point added; ``None`` when it is known already.
 
-    A stream that starts anew, or is seen for the first time, adds all that it says.
+    A stream that starts anew, or is seen for the first time, adds all that it says. Not so of a sender that was ``unheard`` before and has
+    been counting for long: what it counted before now belongs to a time that nobody knows, so its first point only says from where on.
     """
     measure = point.measure
     if not point.cumulative:
@@ -213,6 +237,8 @@ def advance(state: State, point: PointRow) -> tuple[State, Added | None]:
         return state, None
     fresh = Stream(measure.at_ns, measure.start_ns, measure.samples, measure.sum, measure.counts, measure.exponential)
     after = _with(state, before, fresh)
+    if before is None and unheard and measure.at_ns - measure.start_ns > FIRST_NS:
+        return after, None
     if before is None or _fell(before, measure):
         return after, _whole(measure)
     counts = [now - then for now, then in zip(measure.counts, before.counts, strict=True)]
