@@ -290,7 +290,7 @@ def _decisions(queries: Any, asker: Any, now: datetime) -> Iterator[Asked]:
             yield Asked(
                 f"a rule{f' by {by}' if by else ''} {'of latency' if latency else 'of errors'} on the past, a week",
                 lambda n, by=by, latency=latency, counts=counts: queries.measured_steps(
-                    asker, steps - timedelta(days=7), steps, 300, by, latency=latency, counts=counts
+                    asker, steps - timedelta(days=7), steps, 300, by, latency=latency, sampled=False, counts=counts
                 ),
             )
         yield Asked(

@@ -106,6 +106,11 @@ def needs_latency(spec: ThresholdSpec | RatioSpec | AbsenceSpec | AnomalySpec) -
     return isinstance(spec, ThresholdSpec | AnomalySpec) and spec.metric.startswith("latency")
 
 
+def needs_samples(spec: ThresholdSpec | RatioSpec | AbsenceSpec) -> bool:
+    """Return whether a rule looks at what is sampled: queue depth or sessions."""
+    return isinstance(spec, ThresholdSpec) and spec.metric in ("queue_depth", "active_sessions")
+
+
 class _Noting(dict[str, int]):
     """Counts that note which of them are looked at."""
 

@@ -41,11 +41,14 @@ def slo_steps(slo: Slo, since: datetime, until: datetime, step_s: int) -> list[C
     """Return the counts of every step of that length, the oldest first."""
     asker = asker_for(slo)
     if slo.kind == SloKind.AVAILABILITY:
-        steps = telemetry.measured_steps(asker, since, until, step_s, "", None, slo.route, slo.model, latency=False)
+        steps = telemetry.measured_steps(
+            asker, since, until, step_s, "", None, slo.route, slo.model,
+            latency=False, sampled=False, counts=("calls", "errors"),
+        )  # fmt: skip
         found = steps.get("")
         if found is None:
             return [Count(0, 0)] * len(telemetry.slots_of(since, until, step_s))
-        return [Count(each["calls"], each["errors"]) for each in found]
+        return [Count(*each) for each in zip(found.counts["calls"], found.counts["errors"], strict=True)]
     column, limit = beyond_what(slo)
     counts = telemetry.beyond_steps(asker, since, until, step_s, column, limit, None, slo.route, slo.model)
     return [Count(*each) for each in counts]

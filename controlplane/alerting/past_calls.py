@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 
-from controlplane.alerting.conditions import FIGURES, holds_ratio, holds_threshold, needed_counts, needs_latency
+from controlplane.alerting.conditions import (
+    FIGURES,
+    holds_ratio,
+    holds_threshold,
+    needed_counts,
+    needs_latency,
+    needs_samples,
+)
 from controlplane.alerting.courses import STEP_S, Held, Sample
 from controlplane.alerting.findings import WEEKS, leans, usual_before
 from controlplane.alerting.schemas import AbsenceSpec, AnomalySpec, RatioSpec, ThresholdSpec
 from controlplane.telemetry import queries as telemetry
-from controlplane.telemetry.queries import Measured
+from controlplane.telemetry.queries import Measured, Steps
 from controlplane.tenancy.queries import Asker
 
 _DAY_S = 86_400
@@ -20,35 +28,30 @@ _WEEK_H = 7 * 24
 class _Sliding:
     """Windows over steps: what the last ``width`` steps before each come to. Percentiles are those of the slowest step."""
 
-    def __init__(self, steps: list[Measured]) -> None:
+    def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        names = sorted({name for step in steps for name in step.counts})
-        self._sums = {name: [0] for name in names}
-        for step in steps:
-            for name, sums in self._sums.items():
-                sums.append(sums[-1] + step[name])
+        self._sums = {name: list(accumulate(column, initial=0)) for name, column in steps.counts.items()}
 
     def calls(self, end: int, width: int) -> int:
         """Return the calls of the ``width`` steps before ``end``."""
-        sums = self._sums.get("calls")
-        return sums[end] - sums[max(0, end - width)] if sums else 0
+        sums = self._sums["calls"]
+        return sums[end] - sums[max(0, end - width)]
 
     def window(self, end: int, width: int) -> Measured:
-        begin = max(0, end - width)
-        inside = self._steps[begin:end]
         if width == 1:
-            return inside[0]
+            return self._steps[end - 1]
+        begin, steps = max(0, end - width), self._steps
         counts = {name: sums[end] - sums[begin] for name, sums in self._sums.items()}
-        known = [step for step in inside if step.counts]
-        slowest = [
-            max((step.latency_ms[place] or 0.0 for step in known if step.latency_ms[place] is not None), default=None)
-            for place in range(3)
-        ]
-        depths = [step.queue_depth for step in known if step.queue_depth is not None]
+        p50, p95, p99 = (_slowest(steps, begin, end, place) for place in range(3))
+        depths = [depth for depth in steps.queue_depth[begin:end] if depth is not None]
         depth = sum(depths) / len(depths) if depths else None
-        sessions = sum(step.sessions for step in inside) / len(inside)
-        seconds = sum(step.seconds for step in inside)
-        return Measured(seconds, counts, (slowest[0], slowest[1], slowest[2]), depth, sessions)
+        sessions = sum(steps.sessions[begin:end]) / (end - begin)
+        return Measured(steps.seconds * (end - begin), counts, (p50, p95, p99), depth, sessions)
+
+
+def _slowest(steps: Steps, begin: int, end: int, place: int) -> float | None:
+    known = [value for each in steps.latency_ms[begin:end] if (value := each[place]) is not None]
+    return max(known, default=None)
 
 
 def _over(
@@ -65,10 +68,10 @@ def _over(
     start = since - timedelta(seconds=lead * STEP_S)
     found = telemetry.measured_steps(
         asker, start, until, STEP_S, spec.by, spec.tenant or None, spec.route, spec.model,
-        latency=needs_latency(spec), counts=needed_counts(spec),
+        latency=needs_latency(spec), sampled=needs_samples(spec), counts=needed_counts(spec),
     )  # fmt: skip
     if not spec.by:
-        empty = [Measured(float(STEP_S)) for _ in telemetry.slots_of(start, until, STEP_S)]
+        empty = Steps(float(STEP_S), len(telemetry.slots_of(start, until, STEP_S)), needed_counts(spec))
         found = {"": found.get("", empty)}
     held: Held = {}
     for label, steps in found.items():

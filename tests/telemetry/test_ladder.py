@@ -17,8 +17,8 @@ from controlplane.telemetry.actions.ladder import climb
 from controlplane.telemetry.models import CallWindow1m, CallWindow10s, Fold, LateHour
 from controlplane.telemetry.packed import Packed, sought, tails_of
 from controlplane.telemetry.queries import SEVEN, Course, Question
-from controlplane.telemetry.queries.held import held_steps
-from controlplane.telemetry.queries.tables import table_of
+from controlplane.telemetry.queries.held import read_held
+from controlplane.telemetry.queries.tables import COUNTS, table_of
 from controlplane.telemetry.resolutions import (
     ALL_IN_ALL,
     BY_TENANT,
@@ -138,7 +138,7 @@ def test_figures_for_decisions__from_long_windows_and_from_short_ones__are_the_s
 
     assert _decided() == plain
     since, until = floor(NOW, 300) - timedelta(hours=20), floor(NOW, 300) - timedelta(hours=1)
-    held = held_steps(["acme"], since, until, latency=True)["acme"]
+    held = read_held(["acme"], since, until, 19 * 12, COUNTS, latency=True, sampled=True)["acme"]
     assert held == queries.measured_steps(SYSTEM, since, until, 300, "tenant")["acme"]
     assert any(each.counts for each in held)
     since = floor(NOW, 900) - timedelta(hours=24)

@@ -11,6 +11,7 @@ from controlplane.telemetry.queries.metrics import SEVEN, Metric, metric_seen_by
 from controlplane.telemetry.queries.own import own_figures
 from controlplane.telemetry.queries.shadow import Watched, watched
 from controlplane.telemetry.queries.signs import breakers_refusing, minutes_with_windows
+from controlplane.telemetry.queries.stepped import Steps
 from controlplane.telemetry.queries.steps import (
     beyond_by,
     beyond_steps,
@@ -55,6 +56,7 @@ __all__ = [
     "Slots",
     "Spread",
     "Step",
+    "Steps",
     "Trace",
     "TraceFilter",
     "Usage",

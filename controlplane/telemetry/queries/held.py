@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from controlplane.telemetry.packed import Packed
-from controlplane.telemetry.patience import packed_rows
-from controlplane.telemetry.queries.measures import Measured, milliseconds
-from controlplane.telemetry.queries.tables import COUNTS
+from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.queries.measures import UNKNOWN, Latencies, milliseconds
+from controlplane.telemetry.queries.stepped import Steps
 from controlplane.telemetry.resolutions import TENANT_STEPS, floor
 
 STEP_S = TENANT_STEPS.step_s
-_NOTHING = -(1 << 30)  # stands for no percentile: no bucket is as low
 _SAMPLED = ("queue_samples", "queue_total", "sessions_total")
-_TAILS = ("p50", "p95", "p99")
+_BITS = 20  # more than a bucket of latency has
+_ALL = (1 << _BITS) - 1
+_TAILS = f"coalesce((p50 + 1 << {2 * _BITS}) + (p95 + 1 << {_BITS}) + p99 + 1, 0)"  # nought where nothing is known
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 
 
 def held_until(since: datetime, until: datetime, step_s: int, mark: datetime | None) -> datetime:
@@ -24,31 +26,57 @@ def held_until(since: datetime, until: datetime, step_s: int, mark: datetime | N
     return max(since, min(mark, floor(until, STEP_S)))
 
 
-def held_steps(
-    tenants: Sequence[str], since: datetime, until: datetime, *, latency: bool, counts: Sequence[str] = COUNTS
-) -> dict[str, list[Measured]]:
-    """Return what was measured of each tenant that has anything, in every step, of ``counts`` alone. A column comes as one array."""
-    every = [*counts, *_SAMPLED, *(f"coalesce({name}, {_NOTHING})" for name in _TAILS if latency)]
-    columns = ", ".join(f"array_agg({name} ORDER BY starts_at)" for name in every)
-    sql = f"""SELECT tenant, array_agg(((date_part('epoch', starts_at) - %s) / {STEP_S})::bigint ORDER BY starts_at), {columns}
-              FROM {TENANT_STEPS.table} WHERE tenant = ANY(%s) AND starts_at >= %s AND starts_at < %s GROUP BY tenant"""  # noqa: S608 - names of ours
-    count = int((until - since).total_seconds()) // STEP_S
+def read_held(
+    tenants: Sequence[str],
+    since: datetime,
+    until: datetime,
+    count: int,
+    counts: Sequence[str],
+    *,
+    latency: bool,
+    sampled: bool,
+) -> dict[str, Steps]:
+    """Return what was measured of each tenant that has anything, of ``counts`` alone, in the first of ``count`` steps from ``since`` on.
+
+    All steps of a tenant come as one string of whole numbers of 64 bits, a few of each step: in any order.
+    """
+    columns = [*counts, *(_SAMPLED if sampled else ()), *([_TAILS] if latency else ())]
+    sent = " || ".join(["timestamptz_send(starts_at)", *(f"int8send({column})" for column in columns)])
+    sql = f"""SELECT tenant, string_agg({sent}, ''::bytea) FROM {TENANT_STEPS.table}
+              WHERE tenant = ANY(%s) AND starts_at >= %s AND starts_at < %s GROUP BY tenant"""  # noqa: S608 - names of ours
+    first = round((since - _EPOCH).total_seconds()) * 1_000_000
     found = {}
-    for tenant, places, *packed in packed_rows(sql, [since.timestamp(), list(tenants), since, until]):
-        found[tenant] = [Measured(float(STEP_S))] * count
-        for place, measured in zip(places.entries, _measured(packed, counts), strict=True):
-            found[tenant][place] = measured
+    for tenant, packed in patient_rows(sql, [list(tenants), since, until]):
+        numbers = struct.unpack(f">{len(packed) // 8}q", packed)
+        wide = len(columns) + 1
+        places = [(at - first) // (STEP_S * 1_000_000) for at in numbers[::wide]]
+        steps = found[tenant] = Steps(float(STEP_S), count, counts)
+        _place(steps, places, [numbers[place::wide] for place in range(1, wide)], latency=latency, sampled=sampled)
     return found
 
 
-def _measured(packed: Sequence[Packed], names: Sequence[str]) -> Iterator[Measured]:
-    place = len(names) + len(_SAMPLED)
-    *counts, samples, depths, sessions = (each.entries for each in packed[:place])
-    tails = [each.entries for each in packed[place:]] or [[_NOTHING] * len(samples)] * len(_TAILS)
-    told = {bucket: milliseconds(bucket) for column in tails for bucket in set(column)} | {_NOTHING: None}
-    slow, slower, slowest = (map(told.__getitem__, column) for column in tails)
-    for row, p50, p95, p99, count, depth, some in zip(
-        zip(*counts, strict=True), slow, slower, slowest, samples, depths, sessions, strict=True
-    ):
-        each = dict(zip(names, row, strict=True))
-        yield Measured(float(STEP_S), each, (p50, p95, p99), depth / count if count else None, some / STEP_S)
+def _place(
+    steps: Steps, places: Sequence[int], columns: Sequence[Sequence[int]], *, latency: bool, sampled: bool
+) -> None:
+    for place in places:
+        steps.known[place] = 1
+    rest = iter(columns)
+    for column in steps.counts.values():
+        for place, count in zip(places, next(rest), strict=True):
+            column[place] = count
+    if sampled:
+        for place, samples, depths, some in zip(places, next(rest), next(rest), next(rest), strict=True):
+            steps.queue_depth[place] = depths / samples if samples else None
+            steps.sessions[place] = some / STEP_S
+    if latency:
+        tails = next(rest)
+        told = {each: _latencies(each) for each in set(tails)}
+        for place, each in zip(places, tails, strict=True):
+            steps.latency_ms[place] = told[each]
+
+
+def _latencies(tails: int) -> Latencies:
+    if not tails:
+        return UNKNOWN
+    p50, p95, p99 = (milliseconds((tails >> shift & _ALL) - 1) for shift in (2 * _BITS, _BITS, 0))
+    return p50, p95, p99

@@ -17,7 +17,7 @@ from tidegate.core.window import BUCKETS_PER_OCTAVE
 
 MOST_NAMES = 2000
 Latencies = tuple[float | None, float | None, float | None]
-_UNKNOWN: Latencies = (None, None, None)
+UNKNOWN: Latencies = (None, None, None)
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Measured:
 
     seconds: float
     counts: dict[str, int] = field(default_factory=dict)
-    latency_ms: Latencies = _UNKNOWN
+    latency_ms: Latencies = UNKNOWN
     queue_depth: float | None = None
     sessions: float = 0.0
 
@@ -65,7 +65,7 @@ def measured(
     for name, *rest in patient_rows(sql, values):
         counts = dict(zip(COUNTS, rest, strict=False))
         depth, sessions = rest[len(COUNTS) :]
-        found[name] = Measured(seconds, counts, spreads.get(name, _UNKNOWN), depth, sessions / seconds)
+        found[name] = Measured(seconds, counts, spreads.get(name, UNKNOWN), depth, sessions / seconds)
     return found
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from controlplane.telemetry.packed import RULE_QUANTILES
 from controlplane.telemetry.patience import patient_rows
-from controlplane.telemetry.queries.held import held_steps, held_until
+from controlplane.telemetry.queries.held import held_until, read_held
 from controlplane.telemetry.queries.measures import Measured, counted_beyond, milliseconds
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
+from controlplane.telemetry.queries.stepped import Steps
 from controlplane.telemetry.queries.tables import COUNTS, folded, windows_of
-from controlplane.telemetry.resolutions import EVERYBODY, TENANT_STEPS
+from controlplane.telemetry.resolutions import BY_TENANT, EVERYBODY, TENANT_STEPS, WHOLE_TENANTS, pieces
 from controlplane.tenancy.queries import Asker
 
 MOST_GROUPS = 8
@@ -29,36 +30,34 @@ def measured_steps(
     model: str = "",
     *,
     latency: bool = True,
+    sampled: bool = True,
     counts: Sequence[str] = COUNTS,
-) -> dict[str, list[Measured]]:
-    """Return what was measured in every step of ``step_s`` seconds, the oldest first, for the busiest groups.
+) -> dict[str, Steps]:
+    """Return what was measured in every step of ``step_s`` seconds, the oldest first, for the busiest groups, of ``counts``.
 
-    Without ``latency`` that is left out, and counts other than ``counts`` may be, which is quicker. Steps are whole minutes, or whole hours from an hour on. The groups are tenants, routes or models, or one of the empty name.
+    Latency, and what is sampled (queue depth and sessions), may be left out, which is quicker. Steps are whole minutes, or whole hours
+    from an hour on. The groups are tenants, routes or models, or one of the empty name.
     """
     slugs = slugs_read(asker, tenant)
-    held: dict[str, list[Measured]] = {}
+    count = _count(since, until, step_s)
+    found: dict[str, Steps] = {}
     fresh, kept = since, list[str]()
     if by == "tenant" and not (route or model):  # short windows are read of the busiest only
         kept = slugs = _busiest_tenants(slugs, since, until)
     elif slugs is None and not (by or route or model):
         kept = [EVERYBODY]
-    if kept:
-        fresh = held_until(since, until, step_s, folded().get(TENANT_STEPS.mark))
-        held = held_steps(kept, since, fresh, latency=latency, counts=counts) if fresh > since else {}
-        held = {"" if name == EVERYBODY else name: steps for name, steps in held.items()}
-    found: dict[str, dict[datetime, Measured]] = {}
+    if kept and (fresh := held_until(since, until, step_s, folded().get(TENANT_STEPS.mark))) > since:
+        held = read_held(kept, since, fresh, count, counts, latency=latency, sampled=sampled)
+        found = {"" if name == EVERYBODY else name: steps for name, steps in held.items()}
     if fresh < until:
         clause, values = where(slugs, route=route, model=model)
         table = windows_of(slugs, fresh, until, by=by, route=route, model=model, step_s=step_s, told=latency)
         sql = _steps_of(table, by if by in ("tenant", "route", "model") else "''", clause, latency=latency)
         for name, slot, *rest in patient_rows(sql, [timedelta(seconds=step_s), since, fresh, until, *values]):
-            found.setdefault(name, {})[slot] = _measured(step_s, rest)
-    nothing, slots = Measured(float(step_s)), slots_of(fresh, until, step_s)
-    before = [nothing] * (len(slots_of(since, until, step_s)) - len(slots))
-    return {
-        name: held.get(name, before) + [found.get(name, {}).get(slot, nothing) for slot in slots]
-        for name in sorted({*held, *found})
-    }
+            if name not in found:
+                found[name] = Steps(float(step_s), count, counts)
+            found[name].put(int((slot - since).total_seconds()) // step_s, _measured(step_s, rest))
+    return dict(sorted(found.items()))
 
 
 def _measured(step_s: int, row: Sequence[Any]) -> Measured:
@@ -99,16 +98,27 @@ def _steps_of(table: str, group: str, clause: str, *, latency: bool) -> str:
 
 
 def _busiest_tenants(slugs: list[str] | None, since: datetime, until: datetime) -> list[str]:
+    """Return who had most calls: from whole windows, and at their edges from steps of five minutes, which are short rows."""
     clause, values = where(slugs)
-    sql = f"""SELECT tenant FROM {windows_of(slugs, since, until, by="tenant")} WHERE starts_at >= %s AND starts_at < %s {clause}
-              GROUP BY tenant ORDER BY sum(calls) DESC, tenant LIMIT {MOST_GROUPS}"""  # noqa: S608 - names of ours
-    return [tenant for (tenant,) in patient_rows(sql, [since, until, *values])]
+    parts, given = [], list[Any]()
+    for piece in pieces(since, until, (*WHOLE_TENANTS, TENANT_STEPS, BY_TENANT[3]), folded()):
+        parts.append(
+            f"SELECT tenant, sum(calls) AS calls FROM {piece.table} WHERE tenant <> '{EVERYBODY}' "  # noqa: S608 - names of ours
+            f"AND starts_at >= %s AND starts_at < %s {clause} GROUP BY tenant"
+        )
+        given += [piece.since, piece.until, *values]
+    sql = f"""SELECT tenant FROM ({" UNION ALL ".join(parts)}) AS part
+              GROUP BY tenant ORDER BY sum(calls) DESC, tenant LIMIT {MOST_GROUPS}"""  # noqa: S608 - as above
+    return [tenant for (tenant,) in patient_rows(sql, given)] if parts else []
+
+
+def _count(since: datetime, until: datetime, step_s: int) -> int:
+    return max(0, -(-int((until - since).total_seconds()) // step_s))
 
 
 def slots_of(since: datetime, until: datetime, step_s: int) -> list[datetime]:
     """Return where the steps start."""
-    count = max(0, -(-int((until - since).total_seconds()) // step_s))
-    return [since + timedelta(seconds=step_s * number) for number in range(count)]
+    return [since + timedelta(seconds=step_s * number) for number in range(_count(since, until, step_s))]
 
 
 def beyond_steps(
