@@ -45,7 +45,7 @@ class Row:
     @property
     def tone(self) -> str:
         if self.a.duration_us is None or self.b.duration_us is None:
-            return "info"
+            return ""
         slower = self.b.duration_us > self.a.duration_us * 1.2 and self.b.duration_us - self.a.duration_us > 1000
         quicker = self.a.duration_us > self.b.duration_us * 1.2 and self.a.duration_us - self.b.duration_us > 1000
         return "up" if slower else "down" if quicker else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controlplane.telemetry.models import Span
@@ -45,6 +45,7 @@ class Waterfall:
     """A trace. ``missing`` are the ids of parents that are named and are not there."""
 
     lines: Sequence[Line]
+    begins: datetime
     whole_us: int
     services: Sequence[str]
     missing: Sequence[str]
@@ -82,7 +83,7 @@ def waterfall_of(spans: Sequence[Span]) -> Waterfall:
     _sum_up(lines)
     _time_alone(lines, children)
     _critical_path(lines, children)
-    return Waterfall(lines, whole_us, services, sorted(missing))
+    return Waterfall(lines, begins, whole_us, services, sorted(missing))
 
 
 def _sorted(spans: Sequence[Span], known: dict[str, Span]) -> tuple[dict[str, list[Span]], list[Span], set[str]]:

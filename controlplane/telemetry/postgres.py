@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Count, Max, Min, Sum
+
 from controlplane.telemetry import sampled, shapes
 from controlplane.telemetry.counted import (
     Statement,
@@ -22,7 +24,7 @@ from controlplane.telemetry.models import Span
 from controlplane.telemetry.patience import patient_rows
 from controlplane.telemetry.shaped import is_shaped, newest_shaped, shaped_traces
 from controlplane.telemetry.spansums import FIRST_SPANS
-from controlplane.telemetry.store import Edge, Session, Slot, Slots, Trace, TraceFilter, Wanted
+from controlplane.telemetry.store import Edge, Session, Slot, Slots, Trace, TraceFilter, TraceMark, Wanted
 
 MOST_EDGES = 400
 MANY = 1000
@@ -228,9 +230,19 @@ class PostgresSpans:
         found = Span.objects.filter(trace_id=trace_id, span_id=span_id)
         return (found if slugs is None else found.filter(tenant__in=slugs)).first()
 
-    def count(self, trace_id: str, slugs: Sequence[str] | None) -> int:
+    def mark(self, trace_id: str, slugs: Sequence[str] | None) -> TraceMark:
         found = Span.objects.filter(trace_id=trace_id)
-        return (found if slugs is None else found.filter(tenant__in=slugs)).count()
+        if slugs is not None:
+            found = found.filter(tenant__in=slugs)
+        return TraceMark(
+            **found.aggregate(
+                spans=Count("*"),
+                begins=Min("starts_at"),
+                last=Max("starts_at"),
+                duration_us=Sum("duration_us", default=0),
+                cost_nusd=Sum("cost_nusd", default=0),
+            )
+        )
 
     def edges(self, slugs: Sequence[str] | None, since: datetime, until: datetime) -> list[Edge]:
         sql, values = counted_calls(slugs, since, until)

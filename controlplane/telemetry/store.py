@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from controlplane.telemetry.models import Span
 
@@ -135,6 +135,16 @@ class Session:
     cost_nusd: int
 
 
+class TraceMark(NamedTuple):
+    """What a trace comes to: the same as long as its spans are."""
+
+    spans: int
+    begins: datetime | None
+    last: datetime | None
+    duration_us: int
+    cost_nusd: int
+
+
 class SpanStore(Protocol):
     """Reads of spans. Every one is bounded, and raises ``TooDear`` rather than to hold a page up."""
 
@@ -150,8 +160,8 @@ class SpanStore(Protocol):
     def span(self, trace_id: str, span_id: str, slugs: Sequence[str] | None) -> Span | None:
         """Return one span."""
 
-    def count(self, trace_id: str, slugs: Sequence[str] | None) -> int:
-        """Return how many spans a trace has."""
+    def mark(self, trace_id: str, slugs: Sequence[str] | None) -> TraceMark:
+        """Return what differs as soon as a trace has other spans."""
 
     def edges(self, slugs: Sequence[str] | None, since: datetime, until: datetime) -> list[Edge]:
         """Return who called whom, the most frequent first."""

@@ -12,6 +12,7 @@ from dashboard.beside import beside
 from dashboard.happened import Happened, happened
 from dashboard.page import Context, Page, Params
 from dashboard.said import turns_of
+from dashboard.trace_kept import waterfall_seen_by
 from dashboard.waterfall import Line, Waterfall, waterfall_of
 
 MOST_ROWS = 200  # in the page itself; the script draws the others when they come into sight
@@ -54,8 +55,7 @@ def detail_of(asking: Asking, trace_id: str, span_id: str) -> Detail:
 
 def build(asking: Asking, params: Params) -> Context:
     trace_id = params.value("trace_id").strip().lower()
-    spans = telemetry.trace_seen_by(asking.asker, trace_id, light=True)
-    found = waterfall_of(spans)
+    found, all_count = waterfall_seen_by(asking.asker, trace_id)
     chosen = _chosen(found, params.value("span"))
     root = found.lines[0]
     return {
@@ -65,15 +65,15 @@ def build(asking: Asking, params: Params) -> Context:
         "lines": found.lines[:MOST_ROWS],
         "more": max(0, len(found.lines) - MOST_ROWS),
         "count": len(found.lines),
-        "all_count": telemetry.span_count(asking.asker, trace_id) if len(spans) >= telemetry.MOST_SPANS else len(spans),
+        "all_count": all_count,
         "chosen": chosen,
         "detail": detail_of(asking, trace_id, chosen.span.span_id),
         "root": root.span,
-        "starts_at": min(span.starts_at for span in spans),
+        "starts_at": found.begins,
         "whole_us": found.whole_us,
         "services": found.services,
         "missing": found.missing,
-        "rootless": not any(not span.parent_span_id for span in spans),
+        "rootless": all(line.orphan for line in found.lines if line.parent < 0),
         **_sums(found),
     }
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from controlplane.telemetry import exporting, exports
+from controlplane.telemetry.patience import TooDear
 from dashboard.asking import Asking
 from dashboard.metric_chart import chart_of
 from dashboard.page import Params
@@ -27,9 +28,12 @@ def _viewed(request: HttpRequest) -> tuple[Asking, View]:
 @require_GET
 @signed_in
 def chart(request: HttpRequest) -> HttpResponse:
-    """Answer the chart of what the address asks for."""
+    """Answer the chart of what the address asks for, or in ``dear`` why there is none."""
     asking, view = _viewed(request)
-    course, before = courses_of(asking, view)
+    try:
+        course, before = courses_of(asking, view)
+    except TooDear as problem:
+        return JsonResponse({"dear": problem.detail})
     return JsonResponse(chart_of(view, course, before, exemplars_of(asking, view), changes_of(asking, view)))
 
 

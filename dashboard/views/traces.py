@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+import orjson
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
@@ -12,13 +13,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from controlplane.telemetry import exporting, exports
-from controlplane.telemetry import queries as telemetry
 from dashboard.asking import Asking
 from dashboard.page import Params
 from dashboard.pages.trace import detail_of
 from dashboard.pages.traces import FIELDS, PAGE, filter_of, window_of
+from dashboard.trace_kept import waterfall_seen_by
 from dashboard.views.show import asker_behind, signed_in
-from dashboard.waterfall import as_columns, waterfall_of
+from dashboard.waterfall import as_columns
 
 
 @require_GET
@@ -47,8 +48,8 @@ def export(request: HttpRequest, form: exporting.Format) -> HttpResponseBase:
 @signed_in
 def spans(request: HttpRequest, trace_id: str) -> HttpResponse:
     """Answer all spans of a trace as columns for the waterfall."""
-    found = telemetry.trace_seen_by(asker_behind(request), trace_id, light=True)
-    return JsonResponse(as_columns(waterfall_of(found)))
+    found, _ = waterfall_seen_by(asker_behind(request), trace_id)
+    return HttpResponse(orjson.dumps(as_columns(found)), content_type="application/json")
 
 
 @require_GET

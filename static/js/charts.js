@@ -7,7 +7,10 @@ function plotly(source) {
     const script = document.createElement("script");
     script.src = source;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = reject;
+    script.onerror = () => {
+      loading = null;
+      reject(new Error(source));
+    };
     document.head.append(script);
   });
   return loading;
@@ -52,9 +55,14 @@ function themed(chart, wide) {
 }
 
 async function draw(element) {
-  const [lib, answer] = await Promise.all([plotly(element.dataset.plotly), fetch(element.dataset.chart)]);
-  if (!answer.ok) return;
-  let chart = await answer.json();
+  const found = await Promise.all([plotly(element.dataset.plotly), fetch(element.dataset.chart)]).catch(() => [null, null]);
+  const [lib, answer] = found;
+  let chart = answer?.ok ? await answer.json() : { dear: "The chart could not be fetched." };
+  if (chart.dear) {
+    failed(element, chart.dear);
+    return;
+  }
+  element.replaceChildren();
   const show = () => {
     const { data, layout } = themed(chart, element.clientWidth >= ROOM);
     return lib.react(element, data, layout, CONFIG);
@@ -69,6 +77,20 @@ async function draw(element) {
   });
   document.addEventListener("theme", show);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+}
+
+// Too dear to draw, or the server is away: it says so, and is tried again by a click.
+function failed(element, why) {
+  const again = document.createElement("button");
+  Object.assign(again, { type: "button", className: "btn s", textContent: "Try again" });
+  again.addEventListener("click", () => draw(element), { once: true });
+  const words = document.createElement("p");
+  words.textContent = why;
+  const note = document.createElement("div");
+  note.className = "empty";
+  note.setAttribute("role", "status");
+  note.append(words, again);
+  element.replaceChildren(note);
 }
 
 // A dot that stands for a trace leads to it.
@@ -99,7 +121,8 @@ function refreshes(element, take) {
   setInterval(async () => {
     if (document.hidden || element.matches(":hover")) return; // nothing moves under the hand
     const answer = await fetch(element.dataset.chart).catch(() => null);
-    if (answer?.ok) take(await answer.json());
+    const fresh = answer?.ok ? await answer.json() : null;
+    if (fresh?.data) take(fresh);
   }, every * 1000);
 }
 

@@ -30,7 +30,8 @@ class Falls {
     this.rows = trace.rows;
     this.place = new Map(this.rows.map((row, number) => [row[ID], number]));
     this.view();
-    this.map();
+    this.find();
+    this.plot();
     this.count.textContent = `${this.rows.length.toLocaleString("en")} span${this.rows.length === 1 ? "" : "s"}`;
   }
 
@@ -48,7 +49,8 @@ class Falls {
       element("span", { class: "end" }), button("Critical path", (made) => {
         made.setAttribute("aria-pressed", String(this.root.classList.toggle("critical")));
       }), button("Collapse all", () => this.collapseAll()), button("Expand all", () => { this.collapsed.clear(); this.view(); }),
-      button("Whole time", () => this.zoom([0, 1])));
+      this.whole = button("Whole time", () => this.zoom([0, 1])));
+    this.whole.hidden = true;
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.from = element("span");
     this.to = element("span");
@@ -62,8 +64,8 @@ class Falls {
     this.body.addEventListener("keydown", (event) => this.key(event));
     this.search.addEventListener("input", () => this.find());
     this.search.addEventListener("keydown", (event) => { if (event.key === "Enter") this.next(event.shiftKey ? -1 : 1); });
-    new ResizeObserver(() => { this.map(); this.draw(); }).observe(this.root);
-    document.addEventListener("theme", () => this.map());
+    new ResizeObserver(() => { this.plot(); this.draw(); }).observe(this.root);
+    document.addEventListener("theme", () => this.plot());
     this.brush();
   }
 
@@ -106,7 +108,7 @@ class Falls {
 
   row(at) {
     const row = this.rows[this.shown[at]];
-    const { services, names, kinds, whole_us: whole } = this.trace;
+    const { services, names, kinds } = this.trace;
     const folded = this.collapsed.has(row[ID]);
     const made = element("div", { class: "fall-row", role: "row", id: `row_${row[ID]}`, "data-id": row[ID], "aria-level": row[DEPTH] + 1, "aria-rowindex": at + 1,
       "aria-selected": String(row[ID] === this.chosen) });
@@ -121,21 +123,25 @@ class Falls {
     name.append(element("span", { title: names[row[NAME]] }, names[row[NAME]]), element("em", {}, [services[row[SERVICE]], kinds[row[KIND]]].filter(Boolean).join(" · ")));
     if (folded) name.append(element("em", {}, `+${row[SIZE] - 1}${row[ERRORS] ? `, ${row[ERRORS]} failed` : ""}`));
     const lane = element("div", { class: "fall-lane", role: "gridcell" });
-    const [a, b] = this.range;
-    const x = (us) => ((us / whole - a) / (b - a)) * 100;
-    const bar = element("i", { class: row[STATUS] === 2 ? "trouble" : `s${(row[SERVICE] % 5) + 1}` });
-    bar.style.left = `${x(row[OFFSET])}%`;
-    bar.style.width = `${(row[DURATION] / whole / (b - a)) * 100}%`;
-    lane.append(bar);
-    if (row[CRITICAL]) {
-      const waits = element("u", { title: `the trace waits ${words(row[CRITICAL])} for this alone` });
-      waits.style.left = `${x(row[OFFSET])}%`;
-      waits.style.width = `${(Math.min(row[CRITICAL], row[DURATION]) / whole / (b - a)) * 100}%`;
-      lane.append(waits);
-    }
+    lane.append(element("i", { class: row[STATUS] === 2 ? "trouble" : `s${(row[SERVICE] % 5) + 1}` }));
+    if (row[CRITICAL]) lane.append(element("u", { title: `the trace waits ${words(row[CRITICAL])} for this alone` }));
+    this.stretch(lane, row);
     const cell = (text, title = "") => element("div", { class: "r", role: "gridcell", ...(title && { title }) }, text);
     made.append(name, lane, cell(words(row[DURATION])), cell(words(row[SELF])), cell(dollars(row[COST]), row[TOKENS] ? `${row[TOKENS].toLocaleString("en")} tokens with all below` : ""));
     return made;
+  }
+
+  // Put the bars of a row where the range has them.
+  stretch(lane, row) {
+    const whole = this.trace.whole_us;
+    const [a, b] = this.range;
+    const [bar, waits] = lane.children;
+    const left = `${((row[OFFSET] / whole - a) / (b - a)) * 100}%`;
+    bar.style.left = left;
+    bar.style.width = `${(row[DURATION] / whole / (b - a)) * 100}%`;
+    if (!waits) return;
+    waits.style.left = left;
+    waits.style.width = `${(Math.min(row[CRITICAL], row[DURATION]) / whole / (b - a)) * 100}%`;
   }
 
   clicked(event) {
@@ -149,12 +155,22 @@ class Falls {
   fold(number, folded = !this.collapsed.has(this.rows[number][ID])) {
     if (folded) this.collapsed.add(this.rows[number][ID]);
     else this.collapsed.delete(this.rows[number][ID]);
+    this.surface();
     this.view();
   }
 
   collapseAll() {
     for (const row of this.rows) if (row[SIZE] > 1 && row[DEPTH] > 0) this.collapsed.add(row[ID]);
+    this.surface();
     this.view();
+  }
+
+  // The chosen row is never inside of a folded one: whoever folds it away stands on what was folded.
+  surface() {
+    for (let up = this.rows[this.place.get(this.chosen) ?? 0][PARENT]; up >= 0; up = this.rows[up][PARENT]) {
+      if (this.collapsed.has(this.rows[up][ID])) this.chosen = this.rows[up][ID];
+    }
+    this.body.setAttribute("aria-activedescendant", `row_${this.chosen}`);
   }
 
   choose(number, quiet = false) {
@@ -174,9 +190,13 @@ class Falls {
   show(id) {
     clearTimeout(this.timer);
     this.timer = setTimeout(async () => {
-      const answer = await fetch(`${host.dataset.spanFrom}${id}/`, { headers: { "X-Requested-With": "fetch" } });
-      if (!answer.ok || id !== this.chosen) return;
+      const answer = await fetch(`${host.dataset.spanFrom}${id}/`, { headers: { "X-Requested-With": "fetch" } }).catch(() => null);
       const drawer = document.getElementById("drawer");
+      if (id !== this.chosen) return;
+      if (!answer?.ok) {
+        drawer.replaceChildren(element("p", { class: "said error", role: "alert" }, "This span could not be fetched. Choose it again when the server answers."));
+        return;
+      }
       drawer.innerHTML = await answer.text();
       drawer.firstElementChild.setAttribute("data-still", ""); // frames know only the span of the address
       const address = new URL(location);
@@ -223,21 +243,33 @@ class Falls {
     this.choose(after);
   }
 
-  zoom(range) {
-    this.range = range;
-    this.clear();
-    this.draw();
-    this.map();
+  // Scroll to what begins in the range that was chosen.
+  reach() {
+    const from = this.range[0] * this.trace.whole_us;
+    const at = this.shown.findIndex((number) => this.rows[number][OFFSET] >= from);
+    this.body.scrollTop = Math.max(0, at) * ROW;
   }
 
-  map() {
+  // At most once a frame, however often the hand moves.
+  zoom(range) {
+    this.range = range;
+    this.whole.hidden = range[0] === 0 && range[1] === 1;
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      for (const [at, made] of this.pool) this.stretch(made.children[1], this.rows[this.shown[at]]);
+      this.draw();
+      this.map();
+    });
+  }
+
+  // All spans are drawn once, aside: what is out of the range is shaded over a copy of that.
+  plot() {
     const { canvas } = this;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (!width || !this.rows) return;
     const ratio = devicePixelRatio || 1;
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
-    const pen = canvas.getContext("2d");
+    this.plotted = element("canvas", { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    const pen = this.plotted.getContext("2d");
     pen.scale(ratio, ratio);
     const style = getComputedStyle(canvas);
     const colour = (name) => {
@@ -256,9 +288,21 @@ class Falls {
       pen.fillStyle = row[STATUS] === 2 ? trouble : tones[row[SERVICE] % 5];
       pen.fillRect((row[OFFSET] / whole) * width, top + number * step, Math.max(1, (row[DURATION] / whole) * width), line);
     });
+    this.shade = colour("bg");
+    this.map();
+  }
+
+  map() {
+    const { canvas, plotted } = this;
+    if (!plotted) return;
+    const { width, height } = plotted;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const pen = canvas.getContext("2d");
     const [a, b] = this.range;
+    pen.clearRect(0, 0, width, height);
+    pen.drawImage(plotted, 0, 0);
     pen.globalAlpha = 0.55;
-    pen.fillStyle = colour("bg");
+    pen.fillStyle = this.shade;
     pen.fillRect(0, 0, a * width, height);
     pen.fillRect(b * width, 0, width, height);
     pen.globalAlpha = 1;
@@ -284,6 +328,7 @@ class Falls {
         const box = this.canvas.getBoundingClientRect();
         this.body.scrollTop = ((event.clientY - box.top) / box.height) * this.inner.clientHeight - this.body.clientHeight / 2;
       }
+      else if (start !== null) this.reach();
       start = null;
     });
     this.canvas.addEventListener("dblclick", () => this.zoom([0, 1]));
@@ -291,8 +336,8 @@ class Falls {
 }
 
 async function columns() {
-  const answer = await fetch(host.dataset.falls);
-  return answer.ok ? answer.json() : null;
+  const answer = await fetch(host.dataset.falls).catch(() => null); // away: the table of the server stays
+  return answer?.ok ? answer.json() : null;
 }
 
 async function begin() {
@@ -302,7 +347,7 @@ async function begin() {
   document.getElementById("waterfall").setAttribute("hidden", "");
   document.getElementById("waterfall").setAttribute("data-still", "");
   host.append(falls.root);
-  falls.map();
+  falls.plot();
   falls.choose(falls.place.get(host.dataset.chosen) ?? 0, true);
   // Spans that arrive while one looks: the summary is live, and says how many there are.
   const summary = document.getElementById("trace_summary");

@@ -71,3 +71,43 @@ def test_trace__a_parent_that_never_came__is_said_on_top(signed_in: Open) -> Non
     expect(page.locator("#trace_summary [role=status]")).to_contain_text("1 parent that spans name is missing")
     expect(page.locator("#trace_summary code")).to_have_text(f"{2:016x}")
     assert watched.complaints == []
+
+
+def test_trace__what_is_chosen_folded_away__keys_go_on_from_what_was_folded(signed_in: Open) -> None:
+    trace = "f01d".rjust(32, "0")
+    fill(trace, 300)
+    page = (watched := signed_in()).page
+    page.goto(f"/traces/{trace}/")
+    body = page.locator(".fall-body")
+    expect(body.get_by_text("step 1", exact=True)).to_be_visible()
+    body.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+
+    page.get_by_role("button", name="Collapse all").click()
+    body.focus()
+    chosen = page.locator(".fall-row[aria-selected=true]")
+    expect(chosen).to_have_attribute("aria-expanded", "false")
+    page.keyboard.press("ArrowRight")
+    expect(chosen).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("ArrowDown")
+
+    expect(chosen).to_have_attribute("aria-level", "3")
+    assert watched.complaints == []
+
+
+def test_trace__server_away__says_so_where_the_span_would_be(signed_in: Open) -> None:
+    trace = "a3a1".rjust(32, "0")
+    fill(trace, 20)
+    page = signed_in().page
+    page.goto(f"/traces/{trace}/")
+    row = page.locator(".fall-row").nth(3)
+    expect(row).to_be_visible()
+    page.route("**/traces/**", lambda route: route.abort())
+
+    row.click()
+    expect(page.locator("#drawer").get_by_role("alert")).to_contain_text("could not be fetched")
+    page.unroute_all()
+    row.click()
+
+    expect(page.locator("#drawer #span")).to_contain_text("step 4")

@@ -32,7 +32,7 @@ def test_beside__trees_that_differ__are_one_with_what_is_only_in_one_of_them() -
         (1, "x", None, 1, "B"),
     ]  # fmt: skip
     assert [row.change_us for row in rows] == [4990, 9990, None, None, None, None]
-    assert [row.tone for row in rows] == ["up", "up", "info", "info", "info", "info"]
+    assert [row.tone for row in rows] == ["up", "up", "", "", "", ""]
 
 
 def test_beside__nothing_in_common__is_one_after_the_other() -> None:

@@ -8,7 +8,7 @@ from controlplane.problems import NotFound
 from controlplane.telemetry.models import LogRecord, Message, Span
 from controlplane.telemetry.postgres import PostgresSpans
 from controlplane.telemetry.queries.reading import slugs_read
-from controlplane.telemetry.store import Edge, Session, Slot, Slots, SpanStore, Trace, TraceFilter, Wanted
+from controlplane.telemetry.store import Edge, Session, Slot, Slots, SpanStore, Trace, TraceFilter, TraceMark, Wanted
 from controlplane.tenancy.queries import Asker, slugs_seen_by
 
 MOST_SPANS = 50_000
@@ -66,9 +66,9 @@ def span_seen_by(asker: Asker, trace_id: str, span_id: str) -> Span:
     return found
 
 
-def span_count(asker: Asker, trace_id: str) -> int:
-    """Return how many spans a trace has that the asker may see."""
-    return _store.count(trace_id.strip().lower(), slugs_seen_by(asker))
+def trace_mark(asker: Asker, trace_id: str) -> TraceMark:
+    """Return what differs as soon as a trace has other spans that the asker may see, with how many there are."""
+    return _store.mark(trace_id.strip().lower(), slugs_seen_by(asker))
 
 
 def messages_of(asker: Asker, trace_id: str, span_id: str) -> list[Message]:
