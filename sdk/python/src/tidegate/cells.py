@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 LOAN_PART = 1 / 16  # of the time after which a call hangs: how well it is known since when it does
+MANY_TIMES, MANY_CALLS = 4096, 512  # that ended on a loan and are counted at once, while they are in the caches
 NONE = -math.inf  # no credit; taking some off leaves it as it is
 
 # The route, and what else the caller said: the tenant alone, or a tuple in an order that ``Caller.call`` knows.
@@ -121,6 +122,11 @@ class Loan:
     def in_flight(self) -> int:
         """Calls that have not ended. Right while there is no credit."""
         return self.begun - self.ended - len(self.times) - len(self.calls)
+
+    @property
+    def much(self) -> bool:
+        """Whether it is time to count the calls that ended."""
+        return len(self.times) >= MANY_TIMES or len(self.calls) >= MANY_CALLS
 
 
 class Cells:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Generator, Iterable
-from typing import TypeVar
 
 from tidegate.arms import key_of
 from tidegate.attempts import Attempts
@@ -26,7 +25,6 @@ from tidegate.ticket import Ticket
 FEW = 64  # cells that are gathered in no time
 ALARMED = -1.0  # a patience that each call has overtaxed
 NOBODY = -1  # an epoch of no incarnation
-T = TypeVar("T")
 
 
 class Harvest(Attempts):
@@ -325,19 +323,19 @@ class Harvest(Attempts):
 
 def _ended(cell: Cell) -> tuple[list[float], list[SwiftCall]]:
     """Take what is said of calls that ended."""
-    loan = cell.loan
-    times, calls = _taken(loan.times), _taken(loan.calls)
-    loan.ended += len(times) + len(calls)
+    times, calls = _taken(cell.loan)
     for loan in cell.loans:
-        quiet, told = _taken(loan.times), _taken(loan.calls)
-        loan.ended += len(quiet) + len(told)
+        quiet, told = _taken(loan)
         times += quiet
         calls += told
     return times, calls
 
 
-def _taken(items: list[T]) -> list[T]:
-    """Take what is in a list to which others append."""
-    taken = items[:]
-    del items[: len(taken)]
-    return taken
+def _taken(loan: Loan) -> tuple[list[float], list[SwiftCall]]:
+    """Take what is in the lists to which others append, and which they may sort meanwhile."""
+    quiet: list[float] = []
+    told: list[SwiftCall] = []
+    times, loan.times = loan.times, quiet  # ATOMIC
+    calls, loan.calls = loan.calls, told  # ATOMIC
+    loan.ended += len(times) + len(calls)
+    return times, calls

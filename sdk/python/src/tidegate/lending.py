@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
-from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell, Lasting, Refusal
+from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell, Lasting, Loan, Refusal
 from tidegate.errors import Refused
 from tidegate.harvest import Harvest
 from tidegate.lanes import Lane
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
-LEAST, MOST = 4, 8192
+LEAST, MOST = 4, 65_536
+STEP = 4096  # calls that get credit at a time, of what is paid
 WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
 MAX_CELLS = 20_000
-GIVES_WAY = 8  # times, before it queues for a lock
+GIVES_WAY, PAUSE_S = 8, 0.0001  # times and seconds, before it queues for a lock
 
 
 class Lending(Harvest):
@@ -183,9 +184,10 @@ class Lending(Harvest):
         When they hold so much that it is not even half a fair share, what they don't use is called back.
         """
         lane, rule = cell.lane, cell.policy.queue
+        reserve = min(cell.reserve, STEP)
         if rule is None:
-            return cell.reserve
-        slots, reserve, kinds = lane.slots(rule), cell.reserve, len(lane.cells)
+            return reserve
+        slots, kinds = lane.slots(rule), len(lane.cells)
         room = slots - lane.line.running
         if kinds > 1:
             if room < min(reserve, slots // kinds):
@@ -208,6 +210,7 @@ class Lending(Harvest):
 
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""
+        sort_ahead(cell.loan)
         take_giving_way(self.lock)
         try:
             if cell.epoch != self.epoch or cell.now() >= cell.until:
@@ -216,20 +219,34 @@ class Lending(Harvest):
                 return True  # somebody else has just seen to it
             if not cell.reserve or cell.lane.line.waiting:
                 return False
-            self._free(cell, cell.ended)
+            if cell.loan.much:
+                self.harvest(cell, cell.now())
+            else:
+                self._free(cell, cell.ended)
             return self._release_some(cell)
         finally:
             self.lock.release()
+
+
+def sort_ahead(loan: Loan) -> None:
+    """Sort how long calls took, where there is much to count, before the lock is taken; who counts them has no more to sort.
+
+    Sorting numbers is one step for all other threads, and their order means nothing.
+    """
+    if loan.much:
+        loan.times.sort()  # ATOMIC
 
 
 def take_giving_way(lock: threading.RLock) -> None:
     """Take a lock that is held for microseconds, and often, without queueing for it as long as that may be helped.
 
     Whoever queues is handed the lock, still needs the interpreter, and meanwhile all others queue, too: threads that need the
-    lock ten thousand times a second would pass the interpreter on each time. Who gives way instead lets the holder finish.
+    lock ten thousand times a second would pass the interpreter on each time, and once they do they go on doing it. Who rests
+    instead needs neither, so that who holds the lock gets the interpreter and lets go; a rest of no time at all is none, because
+    who asks for the interpreter again at once has it before anybody else has woken.
     """
     for _ in range(GIVES_WAY):
         if lock.acquire(blocking=False):
             return
-        time.sleep(0)
+        time.sleep(PAUSE_S)
     lock.acquire()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sdk.python.tests.lending.lender import PLENTY, Lender
+from tidegate import cells, lending
 from tidegate.leasing import Leases
 
 
@@ -20,6 +21,14 @@ def lender() -> Lender:
 def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that ask for more than anybody needs: what is granted depends on the test alone."""
     monkeypatch.setattr(Leases, "want", lambda *_, **__: PLENTY)
+
+
+@pytest.fixture
+def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loans of which little gets credit at a time, and few calls are many."""
+    monkeypatch.setattr(lending, "STEP", 40)
+    monkeypatch.setattr(cells, "MANY_TIMES", 16)
+    monkeypatch.setattr(cells, "MANY_CALLS", 8)
 
 
 @pytest.fixture

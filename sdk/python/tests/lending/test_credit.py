@@ -9,6 +9,7 @@ import pytest
 import tidegate
 from sdk.python.tests.bench import Bench
 from sdk.python.tests.lending.lender import BOUND, LIMIT, PRICED, Lender, books, in_threads
+from tidegate import lending
 from tidegate.swift import SwiftCall
 
 
@@ -53,6 +54,26 @@ def test_credit__older_than_it_may_be__asked_for_anew(lender: Lender) -> None:
 
     request, _ = lender.sync()
     assert sum(row["calls"] for window in request["windows"] for row in window["rows"]) == 5 + 2 + 2
+    assert books(lender)["in flight"] == 0
+
+
+@pytest.mark.usefixtures("few_at_a_time", "plenty")
+def test_credit__many_calls_ended__counted_while_the_loan_lasts(lender: Lender) -> None:
+    lender.policy({"limits": [{**LIMIT, "amount": 10**6, "burst": 10**6}]})
+    lender.budget("all")
+    lender.fund(10**6 * BOUND, **PRICED)
+    decorated = lender.guarded(lambda: 1, **PRICED)
+    while not lender.guard.active or max(cell.reserve for cell in lender.guard.active) < 100:
+        decorated()
+    (cell,) = [cell for cell in lender.guard.active if cell.reserve >= 100]
+    counted, given = cell.harvested, cell.given
+
+    for _ in range(90):
+        decorated()
+
+    assert cell.harvested >= counted + 40
+    assert cell.given == given + 2 * lending.STEP
+    assert cell.in_flight == cell.credit + len(cell.loan.times)  # no call is under way, and all was paid by one loan
     assert books(lender)["in flight"] == 0
 
 

@@ -29,7 +29,12 @@ class Peak:
 
 
 @pytest.mark.usefixtures("switching", "plenty")
-def test_threads__every_kind_of_call__every_call_and_nano_dollar_counted_once(lender: Lender) -> None:
+@pytest.mark.parametrize("size", ["whole loans", "few at a time"])
+def test_threads__every_kind_of_call__every_call_and_nano_dollar_counted_once(
+    request: pytest.FixtureRequest, lender: Lender, size: str
+) -> None:
+    if size == "few at a time":
+        request.getfixturevalue("few_at_a_time")
     times = 400
     lender.policy({"breaker": {}, "retry": {}, "limits": [{**LIMIT, "amount": 10**6, "burst": 10**6}]})
     lender.budget("all")
