@@ -123,7 +123,7 @@ SLOTTED = (
     "of all", "of a tenant", "with errors", "without errors", "by model", "of a tenant by route", "of a tenant with errors",
     "by release with errors", "of a tenant by route and model without errors", "by session", "by user of a tenant", "by name",
     "longer than", "by name of the largest tenant", "by attribute", "by attribute that none has", "by attribute of a tenant", "by tool",
-    "dearer than",
+    "by attribute that five spans have", "dearer than",
 )  # fmt: skip
 
 
@@ -149,6 +149,7 @@ def _filters(some: list[str]) -> dict[str, Callable[[int], dict[str, str]]]:
         "by attribute": lambda n: {"attribute": "gen_ai.request.model=gpt-4o"},
         "by name of the largest tenant": lambda n: {"tenant": some[0], "text": "coordinator"},
         "by attribute that none has": lambda n: {"attribute": f"gen_ai.request.model=none-{n}"},
+        "by attribute that five spans have": lambda n: {"attribute": "bench.rare=yes"},
         "by attribute of a tenant": lambda n: {"tenant": whose(n), "attribute": "gen_ai.request.model=gpt-4o"},
         "by tool": lambda n: {"tool": "search"},
         "by release with errors": lambda n: {"release": "r1", "status": "error"},

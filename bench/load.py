@@ -387,6 +387,48 @@ def sums(url: str) -> None:
     print(f"spans are folded, in {time.monotonic() - began:,.0f} s", flush=True)
 
 
+def said(url: str) -> None:
+    """Fold what spans say as far as they are folded otherwise, but for the last minutes, as the worker would have left it."""
+    from controlplane.telemetry.actions.span_terms import fold_terms
+    from controlplane.telemetry.resolutions import floor
+    from controlplane.telemetry.terms import MARK
+
+    with psycopg.connect(url) as connection:
+        marks = dict(connection.execute("SELECT kind, until FROM telemetry_fold").fetchall())
+        until = floor(marks["spans"] - timedelta(seconds=20), 60)
+        first: datetime = connection.execute("SELECT min(starts_at) FROM telemetry_span").fetchone()[0]  # type: ignore[index]
+        at, began = floor(marks.get(MARK, first), 60), time.monotonic()
+        while at < until:
+            over = min(until, at + timedelta(hours=1))
+            fold_terms([(at, over)], over)
+            at = over
+        connection.execute(
+            "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+            [MARK, until],
+        )
+    print(f"what spans say is folded, in {time.monotonic() - began:,.0f} s", flush=True)
+
+
+def rare(url: str) -> None:
+    """Let five spans of the last day say what no other does, and fold their minutes again."""
+    from controlplane.telemetry.actions.span_terms import fold_terms
+    from controlplane.telemetry.resolutions import floor
+
+    newest = asked_at(url)
+    with psycopg.connect(url) as connection:
+        for hours in range(2, 22, 4):
+            at = newest - timedelta(hours=hours)
+            connection.execute(
+                """UPDATE telemetry_span SET attributes = attributes || '{"bench.rare": "yes"}' WHERE NOT attributes ? 'bench.rare'
+                   AND (trace_id, span_id, starts_at) IN (
+                       SELECT trace_id, span_id, starts_at FROM telemetry_span WHERE starts_at >= %s AND starts_at < %s
+                       ORDER BY starts_at, span_id LIMIT 1)""",
+                [at, at + timedelta(seconds=10)],
+            )
+            connection.commit()
+            fold_terms([(at, at + timedelta(seconds=10))], floor(newest, 60))
+
+
 def load(url: str, *, total: int, count: int, days: int) -> None:
     """Fill the database behind ``url`` as far as it is not filled."""
     newest = datetime.now(UTC)
@@ -399,6 +441,8 @@ def load(url: str, *, total: int, count: int, days: int) -> None:
     tenant_steps(url)
     spans(url, total, count, asked_at(url))
     sums(url)
+    said(url)
+    rare(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")
         connection.execute(

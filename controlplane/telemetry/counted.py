@@ -116,6 +116,25 @@ def counted_calls(slugs: Sequence[str] | None, since: datetime, until: datetime)
     return together(parts)
 
 
+def enough_since(wanted: Wanted, counts: Sequence[int]) -> tuple[list[datetime], int]:
+    """Return from when on so many traces of the tenants that are asked for began, for each of ``counts``, and at last the start of the time.
+
+    Sums of quarters of an hour tell of what is folded; also how many there are in all.
+    """
+    at, _, _ = wanted.cursor.partition("~")
+    before = datetime.fromisoformat(at) if at else wanted.until or _NEVER
+    piece = Piece(f"{OF_TRACES.prefix}_15m", floor(wanted.since, 900), floor(before, 900))
+    sql, values = _kept(OF_TRACES, piece, wanted.slugs)
+    sql = f"SELECT starts_at, tg_whole(sum(traces)) FROM ({sql}) AS kept GROUP BY 1 ORDER BY 1 DESC"  # noqa: S608 - as above
+    times, found, left = list[datetime](), 0, list(counts)
+    for begins, traces in patient_rows(sql, values):
+        found += traces
+        while left and found >= left[0]:
+            times.append(max(wanted.since, begins))
+            left.pop(0)
+    return [*times, wanted.since], found
+
+
 def newest_sessions(wanted: Wanted, limit: int) -> list[Session]:
     """Return sessions with a span in the time, those seen last first; what they came to is counted from the day of ``since`` on."""
     clauses, values = _session_clauses(wanted, "kept", "users")

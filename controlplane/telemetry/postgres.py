@@ -14,6 +14,7 @@ from controlplane.telemetry.counted import (
     Statement,
     counted_calls,
     counted_traces,
+    enough_since,
     is_counted,
     newest_sessions,
     number,
@@ -22,13 +23,16 @@ from controlplane.telemetry.counted import (
 )
 from controlplane.telemetry.models import Span
 from controlplane.telemetry.patience import patient_rows
+from controlplane.telemetry.said import Narrowed, narrowed
 from controlplane.telemetry.shaped import is_shaped, newest_shaped, shaped_traces
 from controlplane.telemetry.spansums import FIRST_SPANS
 from controlplane.telemetry.store import Edge, Session, Slot, Slots, Trace, TraceFilter, TraceMark, Wanted
+from controlplane.telemetry.terms import sought_by
 
 MOST_EDGES = 400
 MANY = 1000
-_ANY_SPAN = ("route", "model", "release", "session", "user", "agent", "tool", "operation")
+FEW_TRACES = 1000  # of a tenant, that are looked at sooner than 50,000 spans of all
+_ANY_SPAN = ("route", "model", "release", "session", "user")
 _TOKENS = "coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0)"
 
 
@@ -52,9 +56,14 @@ class _Clauses:
         self.values += values
 
 
-def _clauses(wanted: Wanted, *, page: bool = False, near: str = "") -> _Clauses:
-    """``page``: traces are looked at one by one, as when only the newest are wanted; ``near``: at their spans of a time only."""
+def _clauses(wanted: Wanted, *, page: bool = False, near: str = "", traces: Sequence[str] | None = None) -> _Clauses:
+    """``page``: traces are looked at one by one, as when only the newest are wanted; ``near``: at their spans of a time only.
+
+    ``traces``: only at these.
+    """
     found = _Clauses()
+    if traces is not None:
+        found.add("r.trace_id = ANY(%s)", list(traces))
     if wanted.slugs is not None:
         found.add("r.tenant = ANY(%s)", list(wanted.slugs))
     if wanted.until is not None:
@@ -93,12 +102,8 @@ def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool, near: str) -> N
             else:
                 found.add(exists.format(clause), value)
     _of_status(wanted, found, exists, page=page)
-    key, equals, value = wanted.filter.attribute.partition("=")
-    if equals:
-        clause = "(c.attributes ->> %s = %s OR c.resource ->> %s = %s)"
-        found.add(exists.format(clause), key.strip(), value.strip(), key.strip(), value.strip())
-    elif key:
-        found.add(exists.format("(c.attributes ? %s OR c.resource ? %s)"), key.strip(), key.strip())
+    for each in sought_by(wanted.filter):
+        found.add(exists.format(each.clause), *each.values)
 
 
 def _of_status(wanted: Wanted, found: _Clauses, exists: str, *, page: bool) -> None:
@@ -130,15 +135,15 @@ def _of_sums(wanted: TraceFilter, found: _Clauses, near: str) -> None:
             found.add(f"{subject} >= %s", least * factor)
 
 
-def first_spans(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
+def first_spans(wanted: Wanted, *, few: bool = False, traces: Sequence[str] | None = None) -> Statement:
     """Return SQL for the first spans of the traces that fit, and its parameters. ``few``: there are so few that each is looked at."""
-    clauses = _clauses(wanted, page=few)
+    clauses = _clauses(wanted, page=few, traces=traces)
     return FIRST_SPANS.format(clause=clauses.text, order=""), [wanted.since, *clauses.values] * 2
 
 
-def first_slots(wanted: Wanted, *, few: bool = False) -> tuple[str, list[Any]]:
+def first_slots(wanted: Wanted, *, few: bool = False, traces: Sequence[str] | None = None) -> Statement:
     """Return the same with a row of ``starts_at``, traces and errors for each."""
-    first, values = first_spans(wanted, few=few)
+    first, values = first_spans(wanted, few=few, traces=traces)
     return f"SELECT starts_at, 1 AS traces, (status = 2)::int AS errors FROM ({first}) AS first", values  # noqa: S608 - as above
 
 
@@ -149,6 +154,9 @@ def _counted(wanted: Wanted, step_s: int) -> tuple[Statement, int]:
     of_heads = shapes.counts(wanted.filter)
     if not of_heads and _is_narrow(wanted):
         return first_slots(wanted), 1
+    where = None if of_heads else narrowed(wanted)
+    if where is not None and where.is_few:
+        return first_slots(where.rest, few=True, traces=where.traces()), 1
     one_in = 1 if shapes.answers(wanted.filter) else sampled.share_of(wanted, step_s)
     if one_in > 1:
         return _sampled(wanted, one_in), one_in
@@ -177,9 +185,9 @@ def _sampled(wanted: Wanted, one_in: int) -> Statement:
     return together([(heads, [wanted.since, mark, *words[1], *of_heads.values]), (newest, [mark, *fresh.values] * 2)])
 
 
-def _newest(wanted: Wanted, limit: int) -> tuple[str, list[Any]]:
+def _newest(wanted: Wanted, limit: int, traces: Sequence[str] | None = None) -> Statement:
     """Return SQL for the newest first spans of traces that fit."""
-    clauses = _clauses(wanted, page=True)
+    clauses = _clauses(wanted, page=True, traces=traces)
     sql = FIRST_SPANS.format(clause=clauses.text, order="ORDER BY r.starts_at DESC, r.trace_id DESC LIMIT %s")
     return sql, [wanted.since, *clauses.values, limit] * 2
 
@@ -191,25 +199,57 @@ def _newest_shaped(wanted: Wanted, limit: int) -> tuple[str, list[Any]]:
     return f"({kept}) UNION ALL ({fresh})", [*named, *values]
 
 
+def _walked(wanted: Wanted, limit: int, times: Sequence[datetime]) -> list[Trace]:
+    """Return the newest traces that fit, looking at all from one after the other of ``times`` on until there are enough."""
+    page = list[Trace]()
+    for since in times:
+        page = _listed(_newest(replace(wanted, since=since), limit), limit)
+        if len(page) == limit:
+            break
+    return page
+
+
+def _among(where: Narrowed, limit: int) -> list[Trace]:
+    """Return the newest traces that fit, looking where something that is wanted may be said."""
+    page = list[Trace]()
+    for traces, told_since in where.portions():
+        page = _listed(_newest(where.rest, limit, traces), limit) if traces else []
+        if len(page) == limit and page[-1].starts_at >= told_since:
+            break
+    return page
+
+
+def _listed(statement: Statement, limit: int) -> list[Trace]:
+    """Return the newest of the traces whose first spans a statement has."""
+    first, values = statement
+    sql = f"""
+        WITH page AS ({first} ORDER BY starts_at DESC, trace_id DESC LIMIT %s)
+        SELECT r.trace_id, r.starts_at, r.duration_us, r.tenant, r.service, r.name, r.status, r.rootless, sums.*
+        FROM page AS r CROSS JOIN LATERAL (
+            SELECT coalesce(max(nullif(c.session, '')), ''), coalesce(max(nullif(c."user", '')), ''),
+                   coalesce(max(nullif(c.route, '')), ''), coalesce(max(nullif(c.model, '')), ''),
+                   coalesce(max(nullif(c.release, '')), ''), count(*), count(*) FILTER (WHERE c.status = 2),
+                   {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
+            FROM telemetry_span AS c WHERE c.trace_id = r.trace_id) AS sums
+        ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
+    return [Trace(*row) for row in patient_rows(sql, [*values, limit])]
+
+
 class PostgresSpans:
     """Implements ``SpanStore``."""
 
     def traces(self, wanted: Wanted, limit: int) -> list[Trace]:
         if wanted.cursor:
             datetime.fromisoformat(wanted.cursor.partition("~")[0])
-        shaped = is_shaped(wanted) or (wanted.slugs is not None and shapes.answers(wanted.filter))
-        first, values = _newest_shaped(wanted, limit) if shaped else _newest(wanted, limit)
-        sql = f"""
-            WITH page AS ({first} ORDER BY starts_at DESC, trace_id DESC LIMIT %s)
-            SELECT r.trace_id, r.starts_at, r.duration_us, r.tenant, r.service, r.name, r.status, r.rootless, sums.*
-            FROM page AS r CROSS JOIN LATERAL (
-                SELECT coalesce(max(nullif(c.session, '')), ''), coalesce(max(nullif(c."user", '')), ''),
-                       coalesce(max(nullif(c.route, '')), ''), coalesce(max(nullif(c.model, '')), ''),
-                       coalesce(max(nullif(c.release, '')), ''), count(*), count(*) FILTER (WHERE c.status = 2),
-                       {_summed(_TOKENS)}, {_summed("c.cost_nusd")}
-                FROM telemetry_span AS c WHERE c.trace_id = r.trace_id) AS sums
-            ORDER BY r.starts_at DESC, r.trace_id DESC"""  # noqa: S608 - clauses of ours, values as parameters
-        return [Trace(*row) for row in patient_rows(sql, [*values, limit])]
+        if is_shaped(wanted) or (wanted.slugs is not None and shapes.answers(wanted.filter)):
+            return _listed(_newest_shaped(wanted, limit), limit)
+        where = narrowed(wanted)
+        if where is not None and where.is_few:
+            return _among(where, limit)
+        times, known = ([wanted.since], None) if wanted.slugs is None else enough_since(wanted, (2 * limit, 16 * limit))
+        if where is None or (known is not None and known <= FEW_TRACES):
+            return _walked(wanted, limit, times)
+        return _among(where, limit)
 
     def slots(self, wanted: Wanted, step_s: int) -> Slots:
         (sql, values), one_in = _counted(wanted, step_s)

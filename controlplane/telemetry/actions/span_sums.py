@@ -14,7 +14,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from controlplane.telemetry import shapes
+from controlplane.telemetry import shapes, terms
+from controlplane.telemetry.actions.span_terms import fold_terms
 from controlplane.telemetry.actions.trace_shapes import fold_shapes
 from controlplane.telemetry.resolutions import EVERYBODY, Interval, floor, whole_windows
 from controlplane.telemetry.spansums import (
@@ -33,6 +34,7 @@ SETTLED = timedelta(seconds=15)  # after its end a window is taken to be complet
 AGAIN = timedelta(seconds=20)  # what was folded last is folded once more, for transactions that took long
 CHUNK = timedelta(minutes=10)  # in one statement
 MOST_CHUNKS = 3  # in one go; a worker that was away goes on the next time
+EVEN_OLDER = timedelta(days=2)  # of which some spans are gone: of those that are left is known what they say
 MOST_LATE = timedelta(minutes=20)  # of what came late, in one go
 FINE_KEPT = timedelta(hours=46)  # windows of ten seconds are older than that only by chance
 FINE_DAYS = 2
@@ -57,10 +59,12 @@ def fold_spans(*, now: datetime, kept_since: datetime) -> int:
             if start is None:
                 return 0
             ends = max(start, min(floor(now - SETTLED, FINE_S), start + CHUNK))
-            late, notes, rest = _late(kept_since)
-            intervals = whole_windows(FINE_S, [(max(kept_since, start - AGAIN), ends), *_widened(late, now)], ends)
+            late, notes, rest = _late(kept_since - EVEN_OLDER)
+            again = [(max(begins, kept_since), over) for begins, over in late if over > kept_since]
+            intervals = whole_windows(FINE_S, [(max(kept_since, start - AGAIN), ends), *_widened(again, now)], ends)
             _fold(intervals, ends)
             _fold_shapes(intervals, ends, kept_since)
+            _fold_terms(late, ends, kept_since - EVEN_OLDER)
             _run("DELETE FROM telemetry_late_spans WHERE id = ANY(%s)", notes)
             if rest is not None:  # behind the others that wait: they are not to wait for all of it
                 _run("INSERT INTO telemetry_late_spans (since, until) VALUES (%s, %s)", *rest)
@@ -132,6 +136,15 @@ def _fold_shapes(intervals: Iterable[Interval], ends: datetime, kept_since: date
         for part in _chunks(begins, until):
             fold_shapes(*part)
     _run(_SET_MARK, shapes.MARK, over)
+
+
+def _fold_terms(late: Iterable[Interval], ends: datetime, kept_since: datetime) -> None:
+    """Fold what spans say of the minutes that are over, and again of those that got late ones."""
+    over = floor(ends - AGAIN, terms.STEP_S)
+    start = floor(min(over, _start(terms.MARK, kept_since) or over), terms.STEP_S)
+    over = min(over, start + CHUNK)
+    fold_terms([*late, (start, over)], over)
+    _run(_SET_MARK, terms.MARK, over)
 
 
 def _chunks(begins: datetime, ends: datetime) -> Iterator[Interval]:
