@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from controlplane.telemetry.otlp.vocabulary import NAMES, NUMBERS, is_message
+from controlplane.telemetry.otlp.vocabulary import NAMES, NUMBERS, WORDS, is_message
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
 
 MAX_VALUE = 8_192  # characters of an attribute's text
@@ -28,10 +28,22 @@ _DOUBLE = struct.Struct("<d").unpack_from
 _LINE = 0x7FFF_FFFF_FFFF_FFFF
 
 
+class Word:
+    """What an attribute says in a place of the vocabulary that columns are made of. There is one for all that say the same, known by itself."""
+
+    __slots__ = ("rank", "said", "slot")
+
+    def __init__(self, slot: int, rank: int, said: str) -> None:
+        self.slot = slot
+        self.rank = rank
+        self.said = said
+
+
 class Attribute(NamedTuple):
     """One attribute. ``json`` is ``"key":value``; ``slot`` and ``rank`` place it in the vocabulary (slot 0: nowhere, or it says nothing).
 
     ``said`` is the value as the vocabulary takes it: as text, where it is no number. ``cut`` is the length that a text had before it was cut, else 0. ``message`` marks what people or models said.
+    ``word`` is the same as ``slot``, ``rank`` and ``said`` in the places that columns are made of.
     """
 
     key: str
@@ -42,6 +54,7 @@ class Attribute(NamedTuple):
     cut: int
     message: bool
     said: Any
+    word: Word | None
 
 
 _new = tuple.__new__  # what a NamedTuple does in the end, without its constructor
@@ -98,6 +111,7 @@ def _plain(raw: bytes) -> Attribute | None:
         0,
         name.message,
         says,
+        None if says is None or slot not in WORDS else _word(slot, name.rank, says),
     )
     return _new(Attribute, ready)
 
@@ -136,6 +150,18 @@ def _name(raw: bytes | str) -> _Name:
     return found
 
 
+_words: dict[tuple[int, int, str], Word] = {}
+
+
+def _word(slot: int, rank: int, said: str) -> Word:
+    found = _words.get((slot, rank, said))
+    if found is None:
+        if len(_words) >= _CACHED:
+            _words.clear()
+        found = _words[slot, rank, said] = Word(slot, rank, said)
+    return found
+
+
 def from_json(pair: Mapping[str, Any]) -> Attribute:
     """Return the attribute of a ``KeyValue`` in JSON. ``KeyError``, ``TypeError``, ``ValueError`` when it is none."""
     key = pair["key"]
@@ -160,7 +186,8 @@ def made(key: str, value: Any) -> Attribute:
     value, cut = _capped(value, MAX_MESSAGE if name.message else MAX_VALUE)
     said = _said(name.slot, value)
     slot = 0 if said is None else name.slot
-    return Attribute(name.key, name.json + dumps(value), slot, name.rank, value, cut, name.message, said)
+    word = _word(slot, name.rank, said) if slot in WORDS else None
+    return Attribute(name.key, name.json + dumps(value), slot, name.rank, value, cut, name.message, said, word)
 
 
 def _said(slot: int, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from controlplane.problems import Problem
-from controlplane.telemetry.otlp.attributes import Attribute
+from controlplane.telemetry.otlp.attributes import Attribute, Word
 from controlplane.telemetry.redaction import Redactor
 from controlplane.telemetry.schemas import MessageRow
 
@@ -80,13 +80,15 @@ class Said:
 
 
 class Origin(NamedTuple):
-    """The resource of a group of records, read once. ``said`` is by slot of the vocabulary; ``alone``: its instance names one process."""
+    """The resource of a group of records, read once. ``said`` is by slot of the vocabulary, ``words`` are part of it; ``alone``: its
+    instance names one process."""
 
     service: str
     instance: str
     json: bytes
     said: dict[int, Any]
     alone: bool = False
+    words: tuple[Word, ...] = ()
 
     @classmethod
     def of(cls, attributes: Iterable[Attribute]) -> Origin:
@@ -94,15 +96,18 @@ class Origin(NamedTuple):
         named: dict[str, Any] = {}
         said: dict[int, Any] = {}
         kept: list[bytes] = []
+        words: list[Word] = []
         for attribute in attributes:
             kept.append(attribute.json)
             named[attribute.key] = attribute.value
             if attribute.slot:
                 said[attribute.slot] = attribute.said
+            if attribute.word is not None:
+                words.append(attribute.word)
         service = str(named.get("service.name") or "")[:120]
         instance = named.get("service.instance.id") or named.get("host.name") or named.get("k8s.pod.name") or ""
         alone = bool(named.get("service.instance.id"))
-        return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said, alone)
+        return cls(service, str(instance)[:120], b"{" + b",".join(kept) + b"}", said, alone, tuple(words))
 
 
 def hex_id(text: str, length: int) -> bool:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from controlplane.telemetry.otlp.attributes import Word
 from controlplane.telemetry.otlp.vocabulary import (
     AGENT,
     DECISION,
     ENTITY,
     MODEL,
-    OI_KIND,
-    OPERATION,
     PROVIDER,
     REFUSED,
     RELEASE,
-    REQUEST_TYPE,
     ROUTE,
     TOOL,
-    TRACELOOP_KIND,
     operation_of,
     provider_of,
-)  # fmt: skip
+)
 
-FACTS = (
-    OPERATION, OI_KIND, TRACELOOP_KIND, REQUEST_TYPE, ENTITY, PROVIDER, MODEL, ROUTE, RELEASE, DECISION, REFUSED, AGENT, TOOL,
-)  # fmt: skip
 _MOST = 20_000
 
 
@@ -41,23 +36,35 @@ class Facts(NamedTuple):
     tool: str
 
 
-_known: dict[tuple[str | None, ...], Facts] = {}
+_Words = tuple[Word, ...]
+_known: dict[tuple[_Words, _Words], Facts] = {}
 
 
-def facts_of(said: tuple[str | None, ...]) -> Facts:
-    """Return the facts of a span that says ``said`` in the places of ``FACTS``."""
-    found = _known.get(said)
+def facts_of(resource: _Words, words: _Words) -> Facts:
+    """Return the facts of a span that says ``words``, of a resource that says some for all its spans."""
+    found = _known.get((resource, words))
     if found is None:
         if len(_known) >= _MOST:
             _known.clear()
-        found = _known[said] = _made({slot: text for slot, text in zip(FACTS, said, strict=True) if text is not None})
+        found = _known[resource, words] = _made({**{word.slot: word.said for word in resource}, **_heeded(words)})
     return found
 
 
-def _made(said: dict[int, str]) -> Facts:
+def _heeded(words: _Words) -> dict[int, str]:
+    """Return what counts by slot: the last that was said under the name of the lowest rank."""
+    ranks: dict[int, int] = {}
+    heeded: dict[int, str] = {}
+    for word in words:
+        if word.rank <= ranks.get(word.slot, word.rank):
+            ranks[word.slot] = word.rank
+            heeded[word.slot] = word.said
+    return heeded
+
+
+def _made(said: Mapping[int, str]) -> Facts:
     operation, refused = operation_of(said), said.get(REFUSED)
     return Facts(
-        operation,
+        operation[:64],
         provider_of(said.get(PROVIDER, ""))[:64],
         said.get(MODEL, "")[:120],
         said.get(ROUTE, "")[:64],
@@ -68,5 +75,5 @@ def _made(said: dict[int, str]) -> Facts:
     )
 
 
-def _named(said: dict[int, str], slot: int, *, entity: bool) -> str:
+def _named(said: Mapping[int, str], slot: int, *, entity: bool) -> str:
     return (said.get(slot) or (said.get(ENTITY, "") if entity else ""))[:120]

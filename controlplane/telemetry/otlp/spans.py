@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from controlplane.telemetry.otlp.attributes import Attribute, clean, from_json, from_wire, known_attributes, made
+from controlplane.telemetry.otlp.attributes import Attribute, Word, clean, from_json, from_wire, known_attributes, made
 from controlplane.telemetry.otlp.decoding import BadRequest, Decoded, Origin, Reading, Said, hex_of, names_nothing
-from controlplane.telemetry.otlp.events import Event, events_json, links_json, wire_event, wire_link
-from controlplane.telemetry.otlp.facts import FACTS, facts_of
+from controlplane.telemetry.otlp.events import NONE, Event, events_json, links_json, wire_event, wire_link
+from controlplane.telemetry.otlp.facts import Facts, facts_of
 from controlplane.telemetry.otlp.usage import usage_of
 from controlplane.telemetry.otlp.vocabulary import INPUT, OUTPUT, SESSION, TENANT, USER
 from controlplane.telemetry.otlp.wire import LEN, VARINT, Malformed, fields, varint
@@ -24,6 +24,11 @@ _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _new = tuple.__new__  # what a NamedTuple does in the end; its constructor takes as long as five columns
 _EPOCH_NS = 946_684_800 * 10**9  # PostgreSQL counts from the year 2000
 _FIXED64 = struct.Struct("<Q").unpack_from
+_ATTRIBUTE = 74  # the tag of one
+_TRACE_ID, _SPAN_ID, _PARENT_ID = 0x100A, 0x0812, 0x0822  # tags with the lengths that ids have
+_IDS = struct.Struct("<H16sH8sH").unpack_from
+_TIMES = struct.Struct("<BBBQBQ").unpack_from
+_LEAST_HEAD = 40  # two ids, a parent and the tag of a name with its length
 _ENUMS = {
     **{f"SPAN_KIND_{name}": n for n, name in enumerate(("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))},
     **{f"STATUS_CODE_{name}": n for n, name in enumerate(("UNSET", "OK", "ERROR"))},
@@ -83,8 +88,15 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
     raw = _Raw()
     attributes = raw.attributes = list[Attribute]()
     keep, seen = attributes.append, known_attributes
+    at = _head(raw, data, at, end)
     while at < end:
         tag = data[at]
+        if tag == _ATTRIBUTE and (length := data[at + 1]) < 0x80:  # as nearly all are
+            stop = at + 2 + length
+            pair = data[at + 2 : stop]
+            keep(seen.get(pair) or from_wire(pair))
+            at = stop
+            continue
         at += 1
         if tag >= 0x80:
             tag, at = varint(data, at - 1)
@@ -97,18 +109,10 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
             stop = at + length
             if stop > end:
                 raise Malformed("a field is longer than what is around it")
-            if tag == 74:  # attributes
+            if tag == _ATTRIBUTE:
                 pair = data[at:stop]
                 keep(seen.get(pair) or from_wire(pair))
-            elif tag == 42:
-                raw.name = clean(data[at:stop].decode("utf-8", "replace"))
-            elif tag == 18:
-                raw.span_id = data[at:stop].hex()
-            elif tag == 10:
-                raw.trace_id = data[at:stop].hex()
-            elif tag == 34:
-                raw.parent_id = data[at:stop].hex()
-            else:
+            elif length:
                 _long_field(raw, tag >> 3, data, at, stop)
             at = stop
         elif kind == 1:
@@ -139,9 +143,41 @@ def _wire_span(data: bytes, at: int, end: int) -> _Raw:  # noqa: C901  (calls wo
     return raw
 
 
+def _head(raw: _Raw, data: bytes, at: int, end: int) -> int:
+    """Take what nearly all spans begin with, as exporters write it: ids, name, kind and times. Return where that ends; the walk takes the rest."""
+    if end - at < _LEAST_HEAD:
+        return at
+    first, trace_id, second, span_id, third = _IDS(data, at)
+    if first != _TRACE_ID or second != _SPAN_ID:
+        return at
+    raw.trace_id, raw.span_id = trace_id.hex(), span_id.hex()
+    at += 28
+    if third == _PARENT_ID:
+        raw.parent_id = data[at + 2 : at + 10].hex()
+        at += 10
+    if data[at] == 42 and data[at + 1] < 0x80:
+        stop = at + 2 + data[at + 1]
+        raw.name = clean(data[at + 2 : stop].decode("utf-8", "replace"))
+        at = stop
+    if end - at >= 20:
+        kind_tag, kind, start_tag, start_ns, end_tag, end_ns = _TIMES(data, at)
+        if kind_tag == 48 and kind < 0x80 and start_tag == 57 and end_tag == 65:
+            raw.kind, raw.start_ns, raw.end_ns = kind, start_ns, end_ns
+            at += 20
+    return at
+
+
 def _long_field(raw: _Raw, number: int, data: bytes, start: int, end: int) -> None:
-    """Take one of the fields with a length that not every span has."""
-    if number == 11:
+    """Take one of the fields with a length, other than an attribute."""
+    if number == 1:
+        raw.trace_id = data[start:end].hex()
+    elif number == 2:
+        raw.span_id = data[start:end].hex()
+    elif number == 4:
+        raw.parent_id = data[start:end].hex()
+    elif number == 5:
+        raw.name = clean(data[start:end].decode("utf-8", "replace"))
+    elif number == 11:
         if len(raw.events) < MAX_EVENTS:
             raw.events = [*raw.events, wire_event(data, start, end)]
         else:
@@ -234,21 +270,24 @@ class _Rows:
             self.decoded.reject(fault)
             return
         said = dict(origin.said)
+        words: list[Word] = []
         ranks: dict[int, int] = {}
         kept: list[bytes] = []
         messages: list[tuple[str, Any]] = []
         cuts: dict[str, int] = {}
-        for key, json, slot, rank, value, cut, message, says in raw.attributes[:MAX_ATTRIBUTES]:
+        for key, json, slot, rank, value, cut, message, says, word in raw.attributes[:MAX_ATTRIBUTES]:
             if cut:
                 cuts[key] = cut
             if message:
                 messages.append((key, value))
                 continue
             kept.append(json)
-            if slot and (slot not in ranks or rank <= ranks[slot]):
+            if word is not None:
+                words.append(word)
+            elif slot and (slot not in ranks or rank <= ranks[slot]):
                 ranks[slot] = rank
                 said[slot] = says
-        self._finish(raw, origin, scope, said, kept, messages, cuts)
+        self._finish(raw, origin, scope, said, facts_of(origin.words, tuple(words)), kept, messages, cuts)
 
     def _finish(
         self,
@@ -256,6 +295,7 @@ class _Rows:
         origin: Origin,
         scope: str,
         said: dict[int, Any],
+        facts: Facts,
         kept: list[bytes],
         messages: list[tuple[str, Any]],
         cuts: dict[str, int],
@@ -263,11 +303,12 @@ class _Rows:
         get = said.get
         tenant = self._reading.tenant_of(get(TENANT, ""))[:64]
         starts_us = (raw.start_ns - _EPOCH_NS) // 1000
-        facts = facts_of(tuple(map(get, FACTS)))
         operation = facts.operation or ("chat" if INPUT in said or OUTPUT in said else "")
-        usage = usage_of(said, operation, raw.kind, self._reading.price_of)
-        events, in_events = events_json(raw.events, cuts)
-        messages += in_events
+        usage = usage_of(said, facts, operation, raw.kind, self._reading.price_of)
+        events = NONE
+        if raw.events:
+            events, in_events = events_json(raw.events, cuts)
+            messages += in_events
         if raw.dropped or len(raw.attributes) > MAX_ATTRIBUTES:
             cuts["(attributes)"] = raw.dropped + max(0, len(raw.attributes) - MAX_ATTRIBUTES)
         if raw.dropped_events or raw.dropped_links or len(raw.name) > MAX_NAME or len(raw.message) > MAX_STATUS:
@@ -298,20 +339,14 @@ class _Rows:
             scope[:120],
             raw.name[:MAX_NAME],
             raw.message[:MAX_STATUS],
-            operation[:64],
-            facts.provider,
-            facts.model,
-            facts.route,
-            facts.release,
-            facts.decision,
-            facts.agent,
-            facts.tool,
+            operation,
+            *facts[1:],
             get(SESSION, "")[:120],
             get(USER, "")[:120],
             b"{%b}" % b",".join(kept),
             origin.json,
             events,
-            links_json(raw.links),
+            links_json(raw.links) if raw.links else NONE,
         )
         self.decoded.rows.append(_new(SpanRow, row))
 

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from controlplane.telemetry.otlp.decoding import Pricer
+from controlplane.telemetry.otlp.facts import Facts
 from controlplane.telemetry.otlp.vocabulary import (
     CACHED,
     COST_NUSD,
     COST_USD,
     CURRENCY,
     INPUT,
-    MODEL,
     OUTPUT,
     REASONING,
-    ROUTE,
     TTFT_S,
     counts_usage,
 )  # fmt: skip
@@ -42,7 +41,7 @@ class Usage(NamedTuple):
 _NONE = Usage()
 
 
-def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Pricer) -> Usage:
+def usage_of(said: Mapping[int, Any], facts: Facts, operation: str, kind: int, price_of: Pricer) -> Usage:
     """Return the usage of a span from what it says by slot; nothing for those whose numbers are sums over others."""
     if not operation or not counts_usage(operation, kind):
         return _NONE
@@ -51,19 +50,16 @@ def usage_of(said: Mapping[int, Any], operation: str, kind: int, price_of: Price
     if given is not None and cached is not None and cached > given:
         given += cached  # who writes it that way counts what was cached apart
     if cost is None and (given or out):
-        cost = _believable(price_of(str(said.get(MODEL, "")), given or 0, cached or 0, out or 0))
+        cost = _believable(price_of(facts.model, given or 0, cached or 0, out or 0))
         estimated = cost is not None
-    first = said.get(TTFT_S)
-    return Usage(
-        by=(BY_SDK if ROUTE in said else BY_INSTRUMENTATION) if (given, out, cost) != (None, None, None) else BY_NOBODY,
-        input_tokens=given,
-        output_tokens=out,
-        cached_tokens=cached,
-        reasoning_tokens=_count(said.get(REASONING)),
-        cost_nusd=cost,
-        ttft_us=round(first * 1e6) if isinstance(first, int | float) and 0 <= first < 1e6 else None,
-        estimated=estimated,
-    )
+    by = BY_NOBODY
+    if given is not None or out is not None or cost is not None:
+        by = BY_SDK if facts.route else BY_INSTRUMENTATION
+    return Usage(by, given, out, cached, _count(said.get(REASONING)), cost, _ttft_us(said.get(TTFT_S)), estimated)
+
+
+def _ttft_us(first: Any) -> int | None:
+    return round(first * 1e6) if isinstance(first, int | float) and 0 <= first < 1e6 else None
 
 
 def _count(value: Any) -> int | None:

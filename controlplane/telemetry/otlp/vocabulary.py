@@ -79,6 +79,12 @@ _SLOTS: dict[int, tuple[str, ...]] = {
     TTFT_S: ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"),
 }
 NUMBERS = frozenset({INPUT, OUTPUT, CACHED, REASONING, COST_NUSD, COST_USD, TTFT_S})  # the others are texts
+# What columns are made of; spans that say the same of these have the same in them.
+WORDS = frozenset(
+    {
+        OPERATION, OI_KIND, TRACELOOP_KIND, REQUEST_TYPE, ENTITY, PROVIDER, MODEL, ROUTE, RELEASE, DECISION, REFUSED, AGENT, TOOL,
+    }
+)  # fmt: skip
 NAMES: dict[str, tuple[int, int]] = {
     name: (slot, rank) for slot, names in _SLOTS.items() for rank, name in enumerate(names)
 }
