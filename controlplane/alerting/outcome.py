@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What became of it; ``again`` says whether another try may help, ``silent`` that nobody answered, or too slowly."""
+    """What became of it; ``again`` says whether another try may help, ``silent`` that nobody answered, or too slowly.
+
+    ``slow``: it took so long that others should not have to wait for the next one.
+    """
 
     arrived: bool
     again: bool
     text: str
     silent: bool = False
+    slow: bool = False

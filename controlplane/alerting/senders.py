@@ -30,6 +30,7 @@ from controlplane.alerting.names import addresses_of
 from controlplane.alerting.outcome import Outcome
 
 TIMEOUT_S = 5.0  # for whoever is silent
+SLOW_S = 1.0  # whoever takes that long lets others go first
 LONGEST_S = 10.0  # for all of it, from looking up the name to the end of the answer
 _PLAIN = "/%?&=+,;:@!$'()*~[]"  # of an address; what else is in it is written in percent, or refused
 _MOST_LINES = 50  # of members, in a text
@@ -45,8 +46,8 @@ def send(delivery: Delivery) -> Outcome:
     """Send one notification to its channel."""
     began = time.monotonic()
     outcome = _sent(delivery)
-    slow = time.monotonic() - began >= TIMEOUT_S
-    return outcome._replace(silent=True) if slow else outcome
+    took_s = time.monotonic() - began
+    return outcome._replace(silent=outcome.silent or took_s >= TIMEOUT_S, slow=took_s >= SLOW_S)
 
 
 def _sent(delivery: Delivery) -> Outcome:

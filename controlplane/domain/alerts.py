@@ -203,8 +203,9 @@ def usual(values: Sequence[float], *beside: Sequence[float]) -> Anomaly | None:
 
 
 def _distances(values: Sequence[float]) -> list[float]:
+    """Return how far values are from their median. The one that is the median itself says nothing of the spread: of a few it would halve it."""
     median = _median(values)
-    return [abs(value - median) for value in values]
+    return sorted(abs(value - median) for value in values)[len(values) % 2 :]
 
 
 def _median(values: Sequence[float]) -> float:

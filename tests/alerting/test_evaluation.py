@@ -12,6 +12,7 @@ from controlplane.alerting import conditions, queries, standings
 from controlplane.alerting.actions import configuring, delivering, evaluation, silencing
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Silence
 from controlplane.alerting.senders import signature
+from controlplane.budgets.actions.budgets import create_budget
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
@@ -150,6 +151,20 @@ def test_evaluate__a_group_that_calls_no_more__is_over_and_does_not_say_that_it_
     said = [(each.body["value"], each.body["summary"]) for each in Delivery.objects.order_by("id")]
     holds = "error rate 90.0 % > 10.0 %"
     assert said == [(0.9, holds), (None, f"nothing of it is left to measure, before: {holds}")]
+
+
+def test_evaluate__a_rule_by_group_can_look_again__says_so(acme: Tenant, channel: Channel) -> None:
+    one = rule({"budget": "month"}, "forecast", channels=[channel])
+    assert look(one) == {"": "error"}
+
+    create_budget(
+        by=SYSTEM, tenant=acme, slug="month", amount_nusd=10**9, now=NOW, match={},
+        period={"kind": "calendar", "unit": "month", "timezone": "UTC"},
+    )  # fmt: skip
+
+    assert look(one, 1)[""] == "inactive"
+    said = [(each.body["event"], each.body["summary"]) for each in Delivery.objects.order_by("id")]
+    assert said[1:] == [("resolved", "the rule can look again")]
 
 
 def test_evaluate__nothing_to_measure__is_no_data_where_the_rule_says_so(channel: Channel) -> None:

@@ -17,8 +17,7 @@ from django.core import mail
 from django.db import connection
 from django.test import override_settings
 
-from controlplane.alerting import mail as mailing
-from controlplane.alerting import names, senders, tasks
+from controlplane.alerting import senders, tasks
 from controlplane.alerting.actions import configuring, delivering
 from controlplane.alerting.models import Channel, Delivery
 from controlplane.alerting.outcome import Outcome
@@ -313,6 +312,37 @@ def test_deliver__nobody_answers_a_channel__asks_once_and_lets_the_rest_of_it_wa
     assert [each.attempts for each in Delivery.objects.filter(pk__in=[each.pk for each in rest])] == [1] * 4
 
 
+def test_deliver__a_channel_takes_its_time__is_sent_its_next_one_after_all_others(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, good = (
+        channel("slack", hook.url, allow_private=True),
+        channel("webhook", hook.url, allow_private=True),
+    )
+    for _ in range(3):
+        waiting(slow)
+        waiting(good)
+    real, asked = senders.send, list[str]()
+
+    def send(delivery: Delivery) -> Outcome:
+        asked.append(delivery.channel.kind)
+        return real(delivery)._replace(slow=delivery.channel == slow)
+
+    monkeypatch.setattr(senders, "send", send)
+
+    assert delivering.deliver(now=NOW + timedelta(seconds=1)) == 6
+    assert asked == ["slack", "webhook", "webhook", "webhook", "slack", "slack"]
+
+
+def test_send__whoever_takes_a_second__is_slow(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = waiting(channel("webhook", hook.url, allow_private=True))
+
+    assert not senders.send(one).slow
+    monkeypatch.setattr(senders, "SLOW_S", 0.0)
+    assert senders.send(one)[:2] == (True, False)
+    assert senders.send(one).slow
+
+
 def test_deliver__what_a_clock_that_was_ahead_put_off__is_sent_now(hook: Hook) -> None:
     to = channel("webhook", hook.url, allow_private=True)
     Delivery.objects.create(channel=to, body=BODY, next_at=NOW + timedelta(hours=3))
@@ -371,55 +401,3 @@ def test_deliver_task__while_another_thread_of_the_worker_sends__leaves_it_to_th
     assert hook.got == []
     tasks.deliver()
     assert len(hook.got) == 1
-
-
-@pytest.mark.parametrize("kind", ["webhook", "email"])
-def test_deliver__a_name_that_is_never_found__is_given_up_in_time_and_tried_again(
-    kind: str, monkeypatch: pytest.MonkeyPatch, hook: Hook
-) -> None:
-    found, real = Event(), socket.getaddrinfo
-
-    def slow(host: str, *args: Any, **more: Any) -> Any:
-        if host == "slow.example.com":
-            found.wait(60)
-        return real("127.0.0.1" if host == "slow.example.com" else host, *args, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr(senders, "TIMEOUT_S", 0.1)
-    monkeypatch.setattr(mailing, "NAME_S", 0.1)
-    target = {"webhook": "https://slow.example.com/", "email": "a@example.com"}[kind]
-    one = waiting(channel(kind, target))
-    good = configuring.create_channel(
-        by=SYSTEM, tenant=None, name="good", kind="slack", target=hook.url, allow_private=True
-    )
-    waiting(good)
-
-    with override_settings(EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend", EMAIL_HOST="slow.example.com"):
-        assert delivering.deliver(now=NOW) == 1
-
-    one.refresh_from_db()
-    assert (one.status, one.attempts, one.next_at) == ("waiting", 1, NOW + timedelta(seconds=5))
-    assert one.answer == "TimeoutError: nobody said within 0.1 s where slow.example.com is"
-    found.set()
-
-
-def test_addresses_of__too_many_are_waited_for__asks_for_no_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    known, real = Event(), socket.getaddrinfo
-    asked = list[str]()
-
-    def slow(host: str, *args: Any, **more: Any) -> Any:
-        asked.append(host)
-        known.wait(60)
-        return real("127.0.0.1", *args, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    for number in range(names.MOST_LOOKUPS + 2):
-        with pytest.raises(TimeoutError):
-            names.addresses_of(f"{number}.example.com", 80, 0.01)
-    assert len(asked) == names.MOST_LOOKUPS
-    known.set()
-
-    assert names.addresses_of("free.example.com", 80, 30) == ["127.0.0.1"]
-    monkeypatch.setattr(socket, "getaddrinfo", real)
-    with pytest.raises(UnicodeError):
-        names.addresses_of("a" * 70 + ".example.com", 80, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -162,6 +163,21 @@ def test_usual__an_hour_unlike_those_beside_it__is_judged_by_itself() -> None:
 
     assert found is not None
     assert (found.median, found.spread) == (300, 15)
+
+
+def test_usual__hours_that_vary_alike__are_hardly_ever_beyond_four_deviations() -> None:
+    chance = random.Random(7)  # noqa: S311 - not a secret
+
+    def of_an_hour(weeks: int = 5) -> list[float]:
+        return [chance.gauss(100, 4) for _ in range(weeks)]
+
+    scores = []
+    for _ in range(4 * 168):
+        found = usual(of_an_hour(), of_an_hour(), of_an_hour())
+        assert found is not None
+        scores.append(found.score(*of_an_hour(1)))
+
+    assert sum(score >= 4 for score in scores) <= 4  # in four weeks
 
 
 def test_usual__an_hour_that_varies_more_than_those_beside_it__spreads_as_it_does() -> None:

@@ -48,7 +48,10 @@ def deliver_one(*, now: datetime) -> str | None:
     )
     if delivery is None:
         return None
-    if send(delivery, now).silent:
+    outcome = send(delivery, now)
+    if outcome.silent:
+        _hold(delivery, now + _pause(delivery))
+    elif outcome.slow:
         _hold(delivery, now)
     return delivery.status
 
@@ -91,9 +94,8 @@ def _pause(delivery: Delivery) -> timedelta:
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * doubled)
 
 
-def _hold(delivery: Delivery, now: datetime) -> None:
-    """Let all that waits for a channel where nobody answers, or slowly, wait as long: others are sent before the next one tries."""
-    until = now + _pause(delivery)
+def _hold(delivery: Delivery, until: datetime) -> None:
+    """Let all that waits for the channel of a delivery wait until a time: where nobody answers, or slowly, others are sent first."""
     waiting = Delivery.objects.filter(channel=delivery.channel, status=DeliveryStatus.WAITING, next_at__lt=until)
     others = waiting.exclude(pk=delivery.pk).select_for_update(skip_locked=True).values_list("pk", flat=True)
     Delivery.objects.filter(pk__in=list(others)).update(next_at=until)

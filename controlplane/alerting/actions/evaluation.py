@@ -138,7 +138,7 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
     moved = after.state is not before.state
     alert.state, alert.since, alert.active_at, alert.gone_at = after
     alert.silenced, alert.muted_by = bool(muted), muted
-    _say(alert, finding, fault, moved=moved)
+    _say(alert, finding, fault, before.state)
     over = after.state not in (*ON, State.PENDING) and (moved or after.state is State.INACTIVE)
     if over or (alert.acknowledged_until is not None and alert.acknowledged_until <= now):
         _leave(alert)
@@ -158,13 +158,15 @@ def _move(rule: Rule, alert: Alert, finding: Finding | None, fault: str, muted: 
     return int(moved or louder or news is not None)
 
 
-def _say(alert: Alert, finding: Finding | None, fault: str, *, moved: bool) -> None:
-    """Note what was found, in words; of what is not measured any more, that it is not."""
+def _say(alert: Alert, finding: Finding | None, fault: str, was: State) -> None:
+    """Note what was found, in words; of what is not measured any more, that it is not. Its state is the new one, and ``was`` another."""
     if finding is not None:
         alert.value, alert.summary = finding.value, finding.summary[:300]
     elif fault:
         alert.summary = fault[:300]
-    elif moved:
+    elif was is State.ERROR:
+        alert.value, alert.summary = None, "the rule can look again"
+    elif State(alert.state) is not was:
         alert.value, alert.summary = None, f"nothing of it is left to measure, before: {alert.summary}"[:300]
 
 
