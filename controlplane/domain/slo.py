@@ -66,7 +66,10 @@ def closeness(rates: dict[int, float | None], objective: float, burns_: tuple[Bu
 
 
 def exhausted_in_s(left: float | None, rate: float | None, period_s: float) -> float | None:
-    """Return in how many seconds the budget is gone at this rate, 0 when it is; ``None`` when it lasts."""
-    if left is None or rate is None or rate <= 0:
+    """Return in how many seconds the budget is gone at this rate, 0 when it is; ``None`` when it lasts.
+
+    At a rate of 1 or less it lasts whatever is left: as much as is spent leaves the window behind.
+    """
+    if left is None or rate is None or rate <= 0 or (left > 0 and rate <= 1):
         return None
     return max(0.0, left) * period_s / rate

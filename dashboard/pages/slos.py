@@ -83,7 +83,16 @@ def goal_of(slo: Slo) -> str:
     return f"{slo.objective * 100:g} % of {calls} {what}, over {slo.days} day{'' if slo.days == 1 else 's'}"
 
 
+def _gone(standing: Standing) -> str:
+    """Return how long the rest of the budget lasts at the pace of six hours; nothing when that is as long as its window."""
+    seconds = standing.gone_in_s
+    if seconds is None or not standing.left or standing.left < 0 or seconds > standing.slo.days * 86_400:
+        return ""
+    return figures.span(seconds)
+
+
 def _row(standing: Standing) -> Row:
+    gone = _gone(standing)
     if standing.left is None:
         word, tone = "No calls", "mute"
     elif standing.left <= 0:
@@ -91,15 +100,10 @@ def _row(standing: Standing) -> Row:
     elif standing.burn is not None:
         word = f"Burns {standing.burn.factor:g} × too fast"
         tone = "sq trouble" if standing.burn.severity == "page" else "half watch"
+    elif gone or standing.left < 0.25:
+        word, tone = "Runs out" if gone else "Nearly gone", "half watch"
     else:
-        word, tone = ("Nearly gone", "half watch") if standing.left < 0.25 else ("Lasts", "ok")
-    gone = (
-        ""
-        if standing.gone_in_s is None or standing.left is None or standing.left <= 0
-        else figures.span(standing.gone_in_s)
-    )
-    if standing.gone_in_s is not None and standing.gone_in_s > standing.slo.days * 86_400:
-        gone = ""
+        word, tone = "Lasts", "ok"
     return Row(standing, goal_of(standing.slo), word, tone, max(0.0, standing.left or 0.0), gone)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.problems import NotFound
 from controlplane.telemetry import queries as telemetry
 from controlplane.telemetry.models import Span
 from dashboard.asking import Asking
@@ -16,6 +17,7 @@ from dashboard.trace_kept import waterfall_seen_by
 from dashboard.waterfall import Line, Waterfall, waterfall_of
 
 MOST_ROWS = 200  # in the page itself; the script draws the others when they come into sight
+MOST_COMPARED = 5000
 OURS = "tidegate."
 
 
@@ -102,12 +104,8 @@ ONE = Page(
 
 
 def build_compare(asking: Asking, params: Params) -> Context:
-    ids = [params.value(name).strip().lower() for name in ("a", "b")]
-    found = [
-        waterfall_of(telemetry.trace_seen_by(asking.asker, trace_id, 5000, light=True)) if trace_id else None
-        for trace_id in ids
-    ]
-    first, second = found
+    first, fault_a = _compared(asking, params.value("a"))
+    second, fault_b = _compared(asking, params.value("b"))
     return {
         "title": "Compare traces",
         "a": first,
@@ -115,7 +113,19 @@ def build_compare(asking: Asking, params: Params) -> Context:
         "a_sums": _sums(first) if first else {},
         "b_sums": _sums(second) if second else {},
         "rows": beside(first, second) if first and second else [],
+        "faults": [each for each in (fault_a, fault_b) if each],
     }
+
+
+def _compared(asking: Asking, trace_id: str) -> tuple[Waterfall | None, str]:
+    """Return a trace to compare, or why there is none."""
+    trace_id = trace_id.strip().lower()
+    if not trace_id:
+        return None, ""
+    try:
+        return waterfall_of(telemetry.trace_seen_by(asking.asker, trace_id, MOST_COMPARED, light=True)), ""
+    except NotFound as problem:
+        return None, problem.detail
 
 
 COMPARE = Page(

@@ -43,14 +43,18 @@ FIELDS = {
     "trace_id": "Trace id",
     "text": "Name or service",
 }
+HINTS = {"status": "Status: ok or error"}
 STEPS_S = (1, 5, 10, 15, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 86400)
 
 
 @dataclass(frozen=True)
 class Chip:
+    """One filter. ``fault`` says why it filters nothing."""
+
     name: str
     label: str
     value: str
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,23 @@ def filter_of(params: Params) -> TraceFilter:
     return TraceFilter(**{name: params.value(name) for name in FIELDS})
 
 
+def _chip(name: str, value: str) -> Chip:
+    fault = ""
+    if name == "status" and value not in ("ok", "error"):
+        fault = "is neither ok nor error, and left out"
+    elif name.startswith(("min_", "max_")) and not _is_number(value):
+        fault = "is not a number, and left out"
+    return Chip(name, FIELDS[name], value, fault)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def build(asking: Asking, params: Params) -> Context:
     since, until, words = window_of(params, asking.now)
     wanted = filter_of(params)
@@ -127,8 +148,8 @@ def build(asking: Asking, params: Params) -> Context:
         "brushed": brushed,
         "histogram": _histogram(slots, step_s),
         "since_choices": [(name, label) for name, (label, _) in SINCE.items()],
-        "chips": [Chip(name, FIELDS[name], params.value(name)) for name in FIELDS if params.value(name)],
-        "fields": [(name, label) for name, label in FIELDS.items() if name != "text"],
+        "chips": [_chip(name, params.value(name)) for name in FIELDS if params.value(name)],
+        "fields": [(name, HINTS.get(name, label)) for name, label in FIELDS.items() if name != "text"],
         "live": not params.value("cursor") and not brushed,
     }
 

@@ -7,6 +7,15 @@ function rank(entry, words) {
   return entry.title.toLowerCase().startsWith(words[0] ?? "") ? 0 : 1;
 }
 
+function told(text) {
+  const item = document.createElement("li");
+  item.className = "dimmer small";
+  item.setAttribute("role", "option");
+  item.setAttribute("aria-disabled", "true");
+  item.textContent = text;
+  return item;
+}
+
 export function palette() {
   const dialog = document.getElementById("palette");
   if (!dialog) return () => {};
@@ -15,6 +24,7 @@ export function palette() {
   let entries = [];
   let shown = [];
   let chosen = 0;
+  let state = "";
 
   const draw = () => {
     const words = input.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
@@ -36,6 +46,7 @@ export function palette() {
       item.addEventListener("click", () => { location.href = entry.href; });
       return item;
     }));
+    if (!shown.length) list.append(told(state || "Nothing is called so. A trace is found by its whole id."));
     input.setAttribute("aria-activedescendant", shown.length ? `palette-${chosen}` : "");
     list.children[chosen]?.scrollIntoView({ block: "nearest" });
   };
@@ -58,10 +69,12 @@ export function palette() {
     if (dialog.open) return;
     input.value = "";
     chosen = 0;
+    if (!entries.length) state = "Looking …";
     dialog.showModal();
     draw();
-    const answer = await fetch(dialog.dataset.source, { headers: { Accept: "application/json" } });
-    if (answer.ok) entries = (await answer.json()).entries;
+    const answer = await fetch(dialog.dataset.source, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (answer?.ok) entries = (await answer.json()).entries;
+    state = answer?.ok || entries.length ? "" : "The server does not answer.";
     draw();
   };
 }

@@ -198,6 +198,18 @@ def test_trace__its_page__shows_every_span_once(sign_in: SignIn, world: World) -
     assert len(re.findall(r'<tr id="s_[0-9a-f]{16}"', html)) == 5
 
 
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [("min_ms=abc", "is not a number, and left out"), ("status=failed", "is neither ok nor error, and left out")],
+)
+def test_traces__filter_of_a_wrong_value__is_said_on_its_chip(sign_in: SignIn, query: str, fault: str) -> None:
+    assert fault in sign_in("anna").get(f"/traces/?{query}").content.decode()
+
+
+def test_traces__filters_of_right_values__have_no_fault(sign_in: SignIn) -> None:
+    assert "left out" not in sign_in("anna").get("/traces/?min_ms=1e2&status=error&max_ms=9000").content.decode()
+
+
 def test_traces__their_histogram__says_when_it_is_an_estimate(
     sign_in: SignIn, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +272,17 @@ def test_compare__two_traces__stand_side_by_side(sign_in: SignIn, world: World) 
 
     assert html.count("support.answer") >= 1
     assert html.count("<tr") == 2 + 5
+
+
+def test_compare__an_id_of_no_trace__is_told_beside_the_other_and_can_be_corrected(
+    sign_in: SignIn, world: World
+) -> None:
+    response = sign_in("anna").get("/traces/compare/", {"a": world.trace_id, "b": "zz"})
+
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert "There is no trace &#x27;zz&#x27; that you may see." in html
+    assert 'name="b" value="zz"' in html
 
 
 def test_filter__added__is_kept_beside_the_others(sign_in: SignIn) -> None:

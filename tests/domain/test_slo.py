@@ -47,3 +47,8 @@ def test_exhausted_in__burning_at_twice_the_pace__is_gone_in_half_the_time() -> 
     assert exhausted_in_s(1.0, 2.0, 86_400) == 43_200
     assert exhausted_in_s(-0.1, 2.0, 86_400) == 0
     assert exhausted_in_s(0.5, 0.0, 86_400) is None
+
+
+def test_exhausted_in__burning_no_faster_than_allowed__lasts_whatever_is_left() -> None:
+    assert exhausted_in_s(0.01, 1.0, 86_400) is None
+    assert exhausted_in_s(0.0, 0.5, 86_400) == 0
