@@ -81,13 +81,23 @@ function preview(form) {
     const answer = await asking(form, query).catch(() => null);
     if (number !== asked) return;
     if (answer?.ok) target.innerHTML = await answer.text();
+    else unknown(target);
     target.removeAttribute("aria-busy");
   };
   form.addEventListener("input", () => {
+    for (const button of target.querySelectorAll("button")) button.disabled = true; // it names what was typed before
     clearTimeout(timer);
     timer = setTimeout(show, wait);
   });
   if ("previewNow" in form.dataset) show();
+}
+
+function unknown(target) {
+  const note = document.createElement("div");
+  note.className = "note";
+  note.setAttribute("role", "alert");
+  note.textContent = "The server does not say what this would do. Type again when it answers.";
+  target.replaceChildren(note);
 }
 
 // By POST where the form says so: documents are too long for an address.

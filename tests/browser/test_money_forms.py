@@ -54,6 +54,23 @@ def test_amount__changed_in_another_tab__follows_untouched_and_warns_who_typed(s
     assert watched.complaints == []
 
 
+def test_amount__server_away_while_typing__offers_nothing_that_it_did_not_answer(signed_in: Open) -> None:
+    page = signed_in("otto").page
+    page.goto("/budgets/?budget=globex/research")
+    amount, effect = page.get_by_label("New amount in dollars"), page.locator("#effect")
+    amount.fill("1500")
+    expect(effect.get_by_role("button")).to_be_enabled()
+    page.route("**/budgets/preview/**", lambda route: route.abort())
+
+    amount.fill("1700")
+
+    expect(effect.get_by_role("alert")).to_contain_text("does not say what this would do")
+    expect(effect.get_by_role("button")).to_have_count(0)
+    page.unroute_all()
+    amount.fill("1800")
+    expect(effect.get_by_role("button", name="Raise by $800.00")).to_be_enabled()
+
+
 def test_all_prices__not_a_number__is_refused_and_kept_to_be_corrected(signed_in: Open) -> None:
     page = (watched := signed_in()).page
     page.goto("/prices/")
