@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +10,12 @@ import pytest
 
 from controlplane.budgets.actions.corrections import take_back
 from controlplane.budgets.actions.folding import fold_leases
+from controlplane.budgets.actions.lease_acts import resolve_lease
 from controlplane.budgets.actions.ledger import rebuild
-from controlplane.budgets.models import Account, Budget, LedgerEntry
+from controlplane.budgets.actions.ledger_folding import carry_forward
+from controlplane.budgets.models import Account, Budget, Lease, LedgerEntry
 from controlplane.budgets.queries import standing_of
+from controlplane.domain.taking_back import REST
 from controlplane.problems import Forbidden, Invalid
 from controlplane.tenancy.models import AuditEntry, Role, Tenant
 from controlplane.tenancy.queries import SYSTEM, Asker
@@ -82,16 +85,87 @@ def test_take_back__what_was_not_charged__is_refused_by_name(
     assert account_of(path[0]).settled_nusd == 100
 
 
-def test_take_back__what_was_charged_has_been_folded__is_refused_and_says_so(acme: Tenant, me: UUID) -> None:
-    path = [budget(acme, "all", 1000, {"kind": "total"})]
+LATER = NOW + timedelta(days=40)
+TOTAL: Any = {"kind": "total"}
+
+
+def fold(now: datetime = LATER) -> None:
+    fold_leases(now=now, keep=timedelta(days=35))
+
+
+def test_take_back__what_was_charged_has_been_folded__makes_room_where_it_still_counts(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "month", 1000), budget(acme, "all", 1000, TOTAL), budget(None, "everything", 2000, TOTAL)]
+    sync(report(me, path, settled=100, corrected=10, final=True), report(me, path, number=2, settled=50, final=True))
+    sync(report(me, path[1:2], number=3, settled=7, final=True))
+    fold()
+
+    back(path[2], 120, now=LATER)
+
+    assert [account_of(item).settled_nusd for item in path] == [140, 27, 20]
+    assert [account_of(item).corrected_nusd for item in path] == [10, 130, 130]
+    assert rebuild().differences == []
+    with pytest.raises(Invalid, match="So much"):
+        back(path[2], 21, now=LATER)
+
+
+def test_take_back__a_lost_holder_has_been_folded__what_was_presumed_comes_back_and_its_word_changes_nothing(
+    acme: Tenant, me: UUID
+) -> None:
+    path = [budget(acme, "all", 1000, TOTAL)]
+    sync(report(me, path, want=500, min_useful=500, waiting=500))
+    sync(report(me, path, seq=2, want=400, settled=100))
+    fold()
+
+    back(path[0], 400, now=LATER)
+    (late,) = sync(report(me, path, seq=3, settled=450, want=500, min_useful=1), now=LATER)
+
+    account = account_of(path[0])
+    assert (account.settled_nusd, account.presumed_nusd, account.corrected_nusd) == (100, 0, 0)
+    assert (late.denied, late.granted, late.closed) == ("closed", 0, True)
+    assert rebuild().differences == []
+
+
+def test_take_back__folded_leases_of_one_budget_time_and_again__leave_one_rest(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "all", 10_000, TOTAL)]
+    for day in range(4):
+        sync(report(me, path, number=1 + day, settled=100, final=True), now=NOW + timedelta(days=day))
+        fold(LATER + timedelta(days=day))
+
+    back(path[0], 350, now=LATER)
+    fold(LATER + timedelta(days=400))
+
+    (rest,) = Lease.objects.all()
+    assert (rest.number, rest.settled_nusd, rest.corrected_nusd) == (REST, 400, 350)
+    assert account_of(path[0]).settled_nusd == 50
+    assert rebuild().differences == []
+
+
+def test_take_back__a_rest_is_carried_forward_with_the_ledger__still_adds_up(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "all", 1000, TOTAL)]
     sync(report(me, path, settled=100, final=True))
-    fold_leases(now=NOW + timedelta(days=40), keep=timedelta(days=35))
+    fold()
+    back(path[0], 30, now=LATER)
 
-    with pytest.raises(Invalid) as raised:
-        back(path[0], 50, now=NOW + timedelta(days=40))
+    carry_forward(now=LATER + timedelta(days=40), keep_days=35)
 
-    assert raised.value.errors["amount_usd"].endswith("in this period on leases that are not folded yet")
-    assert account_of(path[0]).settled_nusd == 100
+    assert rebuild().differences == []
+    back(path[0], 70, now=LATER)
+    assert account_of(path[0]).settled_nusd == 0
+    assert rebuild().differences == []
+
+
+def test_take_back__a_lost_holder_that_comes_back__pays_what_it_spent(acme: Tenant, me: UUID) -> None:
+    path = [budget(acme, "all", 1000)]
+    sync(report(me, path, want=500, min_useful=500, waiting=500))
+    sync(report(me, path, seq=2, want=400, settled=100))
+    resolve_lease(by=SYSTEM, incarnation=me, number=1, reason="burned", now=NOW + timedelta(hours=1))
+
+    back(path[0], 300)
+    stood = account_of(path[0]).settled_nusd
+    sync(report(me, path, seq=3, settled=350, final=True))
+
+    assert (stood, account_of(path[0]).settled_nusd) == (200, 350)
+    assert rebuild().differences == []
 
 
 def test_take_back__nothing_was_ever_charged__is_refused(acme: Tenant) -> None:

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from django.db import connections, transaction
 
-from controlplane.budgets.actions import folding, lease_acts
+from controlplane.budgets.actions import corrections, folding, lease_acts
 from controlplane.budgets.actions.budgets import archive_budget, change_amount
 from controlplane.budgets.actions.leases import merge
 from controlplane.budgets.models import Account, AccountSlot, Budget, Lease
 from controlplane.budgets.schemas import LeaseReport
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
+from controlplane.domain.taking_back import REST, rest_key
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.queries import SYSTEM
 from tests.concurrency.ground import connect
@@ -29,10 +30,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SEEDS = (40, 47, 48, 58)
 FOLDING = (40, 58)  # worlds in which leases are folded and still spoken of
+TAKING = (47, 48, 58)  # in which operators take back
 DENSE = {"calls": 120, "clients": 3, "budgets": 5, "tenants": 2, "horizon": 8, "interval": 0.5, "hours": 0.4, "rolling": 0.4,
          "nights": 0.2, "archives": 0.05, "amounts": 0.4, "failures": 0.1, "unknown": 0.1, "repeat": 0.3, "corrections": 0.5,
          "overbilled": 0.05, "carries": 0.7, "revokes": 0.2, "kills": 0.1, "exits": 0.1, "errors": 0.2, "cancels": 0.2, "hour_ends": 4.0,
-         "journals": 1.0, "resolves": 1.0, "lies": 0.5, "folds": 3.0}  # fmt: skip
+         "journals": 1.0, "resolves": 1.0, "lies": 0.5, "folds": 3.0, "takes": 2.0}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -74,12 +76,21 @@ class Folding(NamedTuple):
     now: datetime
 
 
+class Taken(NamedTuple):
+    """What was taken back of a lease; ``path`` are the accounts of a rest, whose names differ in the real tables."""
+
+    key: LeaseKey
+    nusd: int
+    path: tuple[int, ...]
+    now: datetime
+
+
 class Recording(Store):
     """A store that remembers what was done to it, and which of it was committed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step | Change | Revocation | Ended | Folding] = []
+        self.steps: list[Step | Change | Revocation | Ended | Folding | Taken] = []
         self.kept: set[int] = set()
         self.first_amounts: dict[int, int] = {}
 
@@ -114,6 +125,18 @@ class Recording(Store):
         folded = super().fold(now=now, keep=keep)
         self.steps.append(Folding([lease.key for lease in folded], now))
         return folded
+
+    def take_back(self, key: LeaseKey, nusd: int, now: datetime) -> None:
+        self.steps.append(Taken(key, nusd, tuple(self.leases[key].path), now))
+        super().take_back(key, nusd, now)
+
+    def real_key(self, key: LeaseKey, path: Sequence[int], ids: dict[int, int]) -> LeaseKey:
+        """Return what the real tables call a lease: rests are named by their accounts."""
+        if key[1] != REST:
+            return key
+        rows = [self.accounts[account] for account in path]
+        real = Account.objects.filter(budget__in=[ids[row.budget] for row in rows], ends_at=None)
+        return rest_key(sorted(real.values_list("pk", flat=True)))
 
 
 def recorded(setup: Setup) -> Recording:
@@ -166,6 +189,9 @@ async def replay(store: Recording, ids: dict[int, int]) -> None:
             if isinstance(step, Folding):
                 await asyncio.to_thread(_fold, step)
                 continue
+            if isinstance(step, Taken):
+                await asyncio.to_thread(_take_back, store, step, ids)
+                continue
             reports = [_with_ids(report, ids) for report in step.reports]
             answers = await merge(link, reports, now=step.now, ttl_ms=step.ttl_ms)
             for key, answer in answers.items():
@@ -205,6 +231,16 @@ def _fold(step: Folding) -> None:
         connections.close_all()
 
 
+def _take_back(store: Recording, step: Taken, ids: dict[int, int]) -> None:
+    try:
+        with transaction.atomic():
+            incarnation, number = store.real_key(step.key, step.path, ids)
+            key = Lease.objects.get(incarnation=incarnation, number=number).pk
+            corrections._take_from(SYSTEM, {key: step.nusd}, "counted twice", step.now)
+    finally:
+        connections.close_all()
+
+
 def _with_ids(report: LeaseReport, ids: dict[int, int]) -> LeaseReport:
     return msgspec.structs.replace(report, budgets=tuple(ids.get(budget, budget) for budget in report.budgets))
 
@@ -219,6 +255,7 @@ def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simul
     denials = {answer.denied for step in merges for answer in step.answers.values()}
     assert len(store.kept) < len(merges) < len(store.steps)
     assert {None, "exhausted"} <= denials
+    assert seed not in TAKING or any(isinstance(step, Taken) for step in store.steps)
     assert seed not in FOLDING or sum(len(step.keys) for step in store.steps if isinstance(step, Folding)) > 3
 
     asyncio.run(replay(store, ids))
@@ -236,9 +273,10 @@ def test_merge__the_syncs_of_a_simulated_world__answers_and_keeps_what_the_simul
         slots = dict(AccountSlot.objects.filter(account=real).values_list("starts_at", "settled_nusd"))
         assert slots == row.slots
     real_leases = {(lease.incarnation, lease.number): lease for lease in Lease.objects.all()}
-    assert real_leases.keys() == store.leases.keys()
+    real_keys = {key: store.real_key(key, lease.path, ids) for key, lease in store.leases.items()}
+    assert real_leases.keys() == set(real_keys.values())
     for lease_key, lease in store.leases.items():
-        real_lease = real_leases[lease_key]
+        real_lease = real_leases[real_keys[lease_key]]
         counters = real_lease.granted_nusd, real_lease.settled_nusd, real_lease.returned_nusd, real_lease.corrected_nusd
         assert (*counters, real_lease.presumed_nusd) == (*lease.counters, lease.presumed)
         assert (real_lease.closed, real_lease.seq) == (lease.closed, lease.seq)

@@ -33,6 +33,7 @@ def _bill(process: Process, slip: Slip, amount: int, beyond: int) -> None:
     truth = process.world.truth
     key, now = (process.incarnation, slip.number), truth.server_time()
     held, lease = truth.held[key], truth.store.leases.get(key)
+    truth.costs.add(slip, amount)
     held.settled += beyond
     held.over += beyond
     held.ended_at, held.checked = now, None

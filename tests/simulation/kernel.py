@@ -23,6 +23,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.busy = 0.0  # the same, without the time in which nothing at all happened
         self.events = 0
         self.notes: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=REMEMBERED)
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -32,7 +33,7 @@ class Kernel:
     def after(self, delay: float, act: Callable[..., None], *args: Any) -> None:
         """Have ``act(*args)`` done in ``delay`` seconds."""
         self._number += 1
-        heapq.heappush(self._heap, (self.now + max(0.0, delay) - self._skipped, self._number, act, args))
+        heapq.heappush(self._heap, (self.busy + max(0.0, delay), self._number, act, args))
 
     def skip(self, seconds: float) -> None:
         """Let time pass in which nothing at all happens: everything that was to come comes that much later."""
@@ -45,10 +46,10 @@ class Kernel:
         heap = self._heap
         while heap and heap[0][0] <= limit:
             due, _, act, args = heapq.heappop(heap)
-            self.now = due + self._skipped
+            self.busy, self.now = due, due + self._skipped
             self.events += 1
             act(*args)
-        self.now = limit + self._skipped
+        self.busy, self.now = limit, limit + self._skipped
 
     def note(self, text: str, *args: Any) -> None:
         """Remember what happened, for the report of a failure."""

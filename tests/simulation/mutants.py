@@ -20,6 +20,7 @@ LEDGER = "controlplane.domain.ledger"
 CARRY = "controlplane.domain.carry"
 PERIODS = "controlplane.domain.periods"
 RETENTION = "controlplane.domain.retention"
+TAKING_BACK = "controlplane.domain.taking_back"
 BUDGET = "tidegate.core.budget"
 LEASING = "tidegate.leasing"
 LENDING = "tidegate.lending"
@@ -130,6 +131,14 @@ MUTANTS = (
     Mutant("idle_periods_forgive_debts", "debts go on past periods that nobody uses", CARRY, "brought",
            "return _idle(carry, left, past.amount, periods_between(rule, past.ends_at, starts_at))",
            "return left if past.ends_at == starts_at else 0", ("hours", "carries", "amounts", "nights")),
+    Mutant("what_is_presumed_is_taken_back_last", "of what a lease was charged, what is presumed is taken back first", TAKING_BACK,
+           "taken_back", "min(nusd, lease.presumed)", "max(0, nusd - lease.counters.charged)", ("resolves", "takes")),
+    Mutant("what_is_folded_stays_charged", "what was charged to budgets for all of time can be taken back of a rest", TAKING_BACK,
+           "rests_of", "if not accounts or not lease.charged:", "if True:", ("folds",)),
+    Mutant("a_rest_forgets_what_was_taken_back", "a rest has what was charged, less what was taken back", TAKING_BACK, "rests_of",
+           "settled + lease.counters.charged", "settled + lease.counters.settled", ("folds", "corrections")),
+    Mutant("a_rest_forgets_what_was_presumed", "a rest has what was charged, less what was taken back", TAKING_BACK, "rests_of",
+           "rest.presumed + lease.presumed", "rest.presumed", ("folds", "resolves", "kills")),
     # What the client admits
     Mutant("holds_without_room", "x is admitted when G - S - H - R >= x", BUDGET, "hold",
            "if lease.room >= bound", "if lease.room > 0"),

@@ -158,7 +158,7 @@ class Process:
     def when_awake(self, act: Any, *args: Any) -> None:
         if not self.alive:
             return
-        now = self.world.kernel.now
+        now = self.world.kernel.busy
         if now < self.awake_at:
             self.world.kernel.after(self.awake_at - now, self.when_awake, act, *args)
             return
@@ -167,17 +167,17 @@ class Process:
 
     def pause(self, seconds: float) -> None:
         """Stand still, as in a long garbage collection: the clocks go on."""
-        self.awake_at = max(self.awake_at, self.world.kernel.now + seconds)
+        self.awake_at = max(self.awake_at, self.world.kernel.busy + seconds)
 
     def suspend(self, seconds: float) -> None:
         """Stand still with the whole machine: only the clock that counts suspend goes on."""
-        if self.world.kernel.now >= self.awake_at:
-            self.pause(seconds)
+        if self.world.kernel.busy >= self.awake_at:
+            self.pause(seconds + 1e-6)  # nothing is done before its clock goes on
             self.suspended_at = self.clock.now()
-            self.world.kernel.after(seconds, self._resume, seconds)
+            self.world.kernel.after(seconds, self._resume, self.world.kernel.now)
 
-    def _resume(self, seconds: float) -> None:
-        self.clock.asleep += seconds
+    def _resume(self, since: float) -> None:
+        self.clock.asleep += self.world.kernel.now - since
 
     # Calls
 

@@ -59,6 +59,7 @@ class Setup:
     revokes: float = 0.0  # of leases
     resolves: float = 0.0  # of leases of lost holders, by operators and by time
     folds: float = 0.0  # closed leases of which nothing was heard for a while are folded
+    takes: float = 0.0  # of what was charged and never spent, back, by operators
     lies: float = 0.0  # of clients that keep to no rule
     nights: float = 0.0  # hours pass in which nothing happens
     cancels: float = 0.0  # chance that a call is cancelled, and billed all the same
@@ -142,4 +143,6 @@ def drawn(seed: int) -> Setup:
     for name, (least, most) in RARE_FAULTS.items():
         if chance.random() < 0.1:
             values[name] = chance.uniform(least, most)
+    if chance.random() < (0.8 if "folds" in values else 0.1):
+        values["takes"] = chance.uniform(0.2, 2.0)
     return Setup(seed, **values)

@@ -32,6 +32,7 @@ from controlplane.domain.leases import (
 from controlplane.domain.ledger import Entry, entry_of, slot_moves, stand_of
 from controlplane.domain.periods import PeriodRule, leaves_window, period_of, rolling_cutoff
 from controlplane.domain.retention import Span, is_folded, kept_until
+from controlplane.domain.taking_back import REST, rests_of, taken_back
 
 
 @dataclass(slots=True)
@@ -252,13 +253,32 @@ class Store:
     def fold(self, *, now: datetime, keep: timedelta) -> list[OpenLease]:
         """What budgets.actions.folding does to closed leases; return them."""
         over = [key for key, lease in self.leases.items() if lease.closed and self._kept_until(key, keep) < now]
+        over = [(incarnation, number) for incarnation, number in over if number != REST]
         for incarnation, number in over:
             self.floors[incarnation] = max(number, self.floors.get(incarnation, 0))
-        return [self.leases.pop(key) for key in over]
+        gone = [self.leases.pop(key) for key in over]
+        rests = rests_of(gone, {key: self.span(key) for key in self.accounts}, self.leases)
+        self.leases |= rests
+        self.seen |= dict.fromkeys(rests, now)
+        return gone
+
+    def take_back(self, key: LeaseKey, nusd: int, now: datetime) -> None:
+        """What budgets.actions.corrections does to one lease."""
+        old = self.leases[key]
+        lease = self.leases[key] = taken_back(old, nusd)
+        entry = entry_of(lease, stand_of(old), now=now)
+        assert entry is not None
+        for row in map(self.accounts.__getitem__, lease.path):
+            row.settled -= nusd
+            row.corrected += entry.corrected
+        self._store_slots([entry], lease.path)
+
+    def span(self, account: int) -> Span:
+        """Return how long an account counts."""
+        return Span(self.accounts[account].ends_at, self.days_of(account))
 
     def _kept_until(self, key: LeaseKey, keep: timedelta) -> datetime:
-        spans = [Span(self.accounts[each].ends_at, self.days_of(each)) for each in self.leases[key].path]
-        return kept_until(self.seen[key], spans, keep)
+        return kept_until(self.seen[key], map(self.span, self.leases[key].path), keep)
 
     def _frees_at(self, row: AccountRow, now: datetime) -> datetime | None:
         days = self.budgets[row.budget].rule.days

@@ -40,8 +40,8 @@ class Stream:
         kernel, process, job = self._world.kernel, self._process, self._job
         if self._billed:
             return
-        if process.alive and kernel.now < process.awake_at:
-            kernel.after(process.awake_at - kernel.now, self._go_on, token)
+        if process.alive and kernel.busy < process.awake_at:
+            kernel.after(process.awake_at - kernel.busy, self._go_on, token)
         elif not process.alive or job.stage != "running":
             self.stop()
         elif token > self.tokens:

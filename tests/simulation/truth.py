@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from controlplane.domain.leases import Answer, LeaseKey, OpenLease
 from controlplane.domain.periods import period_of
 from tests.simulation.bills import MOST_COUNTED, Bill, Held, Standing, charge, lied, most_counted, rest
-from tests.simulation.carries import idle, kept, last_before
+from tests.simulation.carries import carried_to, last_before
 from tests.simulation.kernel import Broken
+from tests.simulation.operators import Costs
 from tests.simulation.store import AccountRow, Store, Written, key_of
 from tidegate.leasing import Slip
 
@@ -36,6 +37,7 @@ class Truth:
         self.outstanding: dict[int, int] = {}  # per account, from the committed counters of its leases
         self.charged: dict[int, int] = {}
         self.folded: dict[LeaseKey, OpenLease] = {}  # closed leases that the server has no row of any more
+        self.costs = Costs()
         self.claimed: dict[LeaseKey, int] = {}  # by liars, beyond what was granted
         self.checks = 0
         self.admitted = 0
@@ -127,6 +129,7 @@ class Truth:
         key = (process.incarnation, slip.number)
         held = self.held[key]
         held.holds += job.bound
+        self.costs.add(slip, job.bound)
         held.checked = None
         lease = self.store.leases.get(key)
         if held.funded and not getattr(job, "lent_before_suspend", False):
@@ -142,6 +145,7 @@ class Truth:
             return
         held = self.held[process.incarnation, job.slip.number]
         held.holds += more
+        self.costs.add(job.slip, more)
         held.checked = None
         for account in job.accounts:
             self.bill(account).open += more
@@ -165,6 +169,7 @@ class Truth:
 
     def billed(self, job: Job | Flight, amount: int) -> None:
         """The provider bills a call, whatever its caller knows of that."""
+        self.costs.add(job.slip, amount - job.bound)
         now = self.server_time()
         for account in job.accounts:
             bill = self.bill(account)
@@ -384,17 +389,5 @@ class Truth:
         return amount + self.carried(row) + self.bill(account).over
 
     def carried(self, row: AccountRow) -> int:
-        """Return what an account has of the periods before: what was left of them, or what was too much.
-
-        A period that nobody used has no account; how much there was before the first one that has is the server's word.
-        """
-        budget = self.store.budgets[row.budget]
-        if row.starts_at is None or not budget.carry.carries:
-            return 0
-        past = last_before(self._periods_of(row), row.starts_at)
-        if past is None:
-            return row.carried
-        left = past.amount + self.carried(past) - self.exposed(past.id)
-        for _ in range(idle(budget.rule, past.ends_at, row.starts_at)):
-            left = past.amount + kept(budget.carry, left)
-        return kept(budget.carry, left)
+        """Return what an account has of the periods before: what was left of them, or what was too much."""
+        return carried_to(row, self._periods_of(row), self.store.budgets[row.budget], self.exposed)

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from controlplane.domain.periods import PeriodRule, leaves_window
 from tests.simulation.afterwards import hear
 from tests.simulation.kernel import Kernel
 from tests.simulation.liars import Liar
+from tests.simulation.operators import fold, take_back
 from tests.simulation.process import Job, Process, TurnedDown
 from tests.simulation.server import Network, Server
 from tests.simulation.setup import Setup
@@ -169,7 +171,8 @@ class World:
             (setup.nights, "nights", self._night),
             (setup.resolves, "resolves", self._resolve),
             (setup.lies, "lies", self._lie),
-            (setup.folds, "folds", self._fold),
+            (setup.folds, "folds", partial(fold, self)),
+            (setup.takes, "takes", partial(take_back, self)),
         ):
             if rate:
                 self._every(rate, name, act)
@@ -328,13 +331,6 @@ class World:
                 self.store.end(key, max(0, min(spent, lease.outstanding)), counts_at=now, now=now)
             self.kernel.note("lease {} is resolved", key[1])
             self.truth.ended(key, lease)
-
-    def _fold(self, chance: random.Random) -> None:
-        """The server keeps closed leases for a while; here for so short that some are still spoken of."""
-        keep = timedelta(seconds=chance.uniform(0.0, 2.0) * self.setup.ttl)
-        for lease in self.store.fold(now=self.server.time(), keep=keep):
-            self.kernel.note("lease {} is folded", lease.key[1])
-            self.truth.folded[lease.key] = lease
 
     def _lie(self, chance: random.Random) -> None:
         known = list(dict.fromkeys(self.liars.values()))

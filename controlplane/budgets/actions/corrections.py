@@ -12,11 +12,13 @@ from django.db import transaction
 from django.db.models import F
 
 from controlplane import live
+from controlplane.budgets.actions.folding import as_opened, lock_rests
 from controlplane.budgets.actions.lease_acts import given_reason, move_slots, write_entries
 from controlplane.budgets.models import Account, Budget, Lease
 from controlplane.budgets.words import dollars
-from controlplane.domain.ledger import Entry
+from controlplane.domain.ledger import Entry, entry_of, stand_of
 from controlplane.domain.periods import period_of
+from controlplane.domain.taking_back import taken_back
 from controlplane.problems import Conflict, Forbidden, Invalid
 from controlplane.tenancy.actions.audit import record
 from controlplane.tenancy.models import Role
@@ -30,11 +32,19 @@ def take_back(*, by: Asker, budget: Budget, amount_nusd: int, reason: str, now: 
     """Take back ``amount_nusd`` of what was charged to a budget in its present period; return the entries that say so.
 
     The money was not spent, so every budget that was charged with it has room for it again. It is taken from the leases that were
-    opened last. ``Invalid`` when that much was not charged; ``Forbidden`` where budgets were charged that the asker may not see.
+    opened last, and then from what folded ones left behind; of a lease from what is presumed first. ``Invalid`` when that much was not
+    charged; ``Forbidden`` where budgets were charged that the asker may not see.
     """
     by.must(Role.OPERATOR)
     reason = given_reason(reason)
-    parts = _parts(budget, amount_nusd, now)
+    lock_rests()
+    entries = _take_from(by, _parts(budget, amount_nusd, now), reason, now)
+    _tell(by, budget, amount_nusd, reason)
+    return entries
+
+
+def _take_from(by: Asker, parts: dict[int, int], reason: str, now: datetime) -> list[Entry]:
+    """Take back so much from each of these leases, and from every account on its path."""
     leases = list(Lease.objects.select_for_update().filter(pk__in=parts).order_by("pk"))
     keys = {key for lease in leases for key in lease.path}
     rows = Account.objects.select_for_update(of=("self",)).filter(pk__in=keys).select_related("budget__tenant")
@@ -43,20 +53,23 @@ def take_back(*, by: Asker, budget: Budget, amount_nusd: int, reason: str, now: 
     entries = []
     for lease in leases:
         part = parts[lease.pk]
-        if lease.settled_nusd - lease.corrected_nusd < part:
+        stood = as_opened(lease)
+        if stood.charged < part:
             raise Conflict("Somebody else has just taken something back: look again.")
-        lease.corrected_nusd += part
-        key = lease.incarnation, lease.number
-        entries.append(Entry("correct", key, tuple(lease.path), now, lease.created_at, now, corrected=part))
+        left = taken_back(stood, part)
+        lease.corrected_nusd, lease.presumed_nusd = left.counters.corrected, left.presumed
+        entry = entry_of(left, stand_of(stood), now=now)
+        assert entry is not None  # noqa: S101  something was taken back
+        entries.append(entry)
         for account in (accounts[key] for key in lease.path):
             account.settled_nusd -= part
-            account.corrected_nusd += part
+            account.corrected_nusd += entry.corrected
+            account.presumed_nusd += entry.presumed
             account.updated_at = now
-    Lease.objects.bulk_update(leases, ["corrected_nusd"])
-    Account.objects.bulk_update(accounts.values(), ["settled_nusd", "corrected_nusd", "updated_at"])
+    Lease.objects.bulk_update(leases, ["corrected_nusd", "presumed_nusd"])
+    Account.objects.bulk_update(accounts.values(), ["settled_nusd", "corrected_nusd", "presumed_nusd", "updated_at"])
     move_slots(entries, accounts)
     write_entries(entries, by=by.name, reason=reason)
-    _tell(by, budget, amount_nusd, reason)
     return entries
 
 
@@ -65,7 +78,7 @@ def _parts(budget: Budget, amount_nusd: int, now: datetime) -> dict[int, int]:
     if amount_nusd <= 0:
         raise Invalid("That can't be taken back.", errors={"amount_usd": "must be more than nothing"})
     account = Account.objects.filter(budget=budget, period_key=period_of(budget.rule, now).key).first()
-    charged = F("settled_nusd") - F("corrected_nusd")
+    charged = F("settled_nusd") - F("corrected_nusd") + F("presumed_nusd")
     held = Lease.objects.filter(path__contains=[account.pk if account else 0]).annotate(charged=charged)
     parts: dict[int, int] = {}
     left = amount_nusd

@@ -1,7 +1,8 @@
 """Closed leases that nobody speaks of any more are folded: their rows go, their accounts keep what they came to.
 
 Every lease that goes leaves one entry in the ledger, and its incarnation remembers up to which number leases are closed for good:
-who still speaks of one hears that, and nothing of it counts. All of it is done in small transactions, each of which leaves everything
+who still speaks of one hears that, and nothing of it counts. What was charged to budgets for all of time goes to a rest, from which an
+operator may take back. All of it is done in small transactions, each of which leaves everything
 even; what is left undone when one stops, the next run finds.
 """
 
@@ -19,11 +20,13 @@ from controlplane.budgets.actions.lease_acts import end_leases, write_entries
 from controlplane.budgets.models import Account, Lease, LedgerProof, OnDisconnect
 from controlplane.columns import ids, plain
 from controlplane.domain.grants import Counters
-from controlplane.domain.leases import OpenLease
-from controlplane.domain.ledger import folding_entry
+from controlplane.domain.leases import LeaseKey, OpenLease
+from controlplane.domain.ledger import entry_of, folding_entry, stand_of
 from controlplane.domain.retention import Span, kept_until, may_still_spend
+from controlplane.domain.taking_back import lasting, rest_key, rests_of
 
 BATCH = 1000
+_RESTS = 7_206_003  # the advisory lock of rests: who holds rows of leases takes it before any rest's
 _FIRST = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 
 
@@ -61,7 +64,7 @@ def _older(after: tuple[datetime, int], before: datetime) -> tuple[list[int], tu
         cursor.execute(
             """
             SELECT id, created_at, seen_at < %s FROM budgets_lease
-            WHERE (created_at, id) > (%s, %s) AND created_at < %s ORDER BY created_at, id LIMIT %s
+            WHERE (created_at, id) > (%s, %s) AND created_at < %s AND number >= 0 ORDER BY created_at, id LIMIT %s
             """,
             [before, *after, before, BATCH],
         )
@@ -73,6 +76,7 @@ def _older(after: tuple[datetime, int], before: datetime) -> tuple[list[int], tu
 def _fold(wanted: Sequence[int], now: datetime, keep: timedelta) -> Folded:
     if not wanted:
         return Folded()
+    lock_rests()
     found = Lease.objects.select_for_update(skip_locked=True).filter(pk__in=wanted, seen_at__lt=now - keep)
     leases = list(found.order_by("pk"))
     spans = _spans(key for lease in leases for key in lease.path)
@@ -87,11 +91,47 @@ def _fold(wanted: Sequence[int], now: datetime, keep: timedelta) -> Folded:
     return Folded(len(lost), len(closed))
 
 
+def lock_rests() -> None:
+    """Let nobody else fold leases or take back from folded ones until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_RESTS])
+
+
 def fold_locked(leases: Sequence[Lease], *, now: datetime) -> None:
-    """Fold closed leases that are locked."""
-    write_entries([folding_entry(_opened(lease), now=now) for lease in leases], by="", reason="")
+    """Fold closed leases that are locked, under the lock of rests."""
+    gone = [as_opened(lease) for lease in leases]
+    write_entries([folding_entry(lease, now=now) for lease in gone], by="", reason="")
+    _keep_rests(gone, now)
     _raise_floors(leases)
     Lease.objects.filter(pk__in=[lease.pk for lease in leases]).delete()
+
+
+def _keep_rests(gone: Sequence[OpenLease], now: datetime) -> None:
+    """Add to rests what can still be taken back; entries ``carry`` say so, which speak of no account."""
+    spans = _spans(key for lease in gone for key in lease.path)
+    names = {rest_key(lasting(lease.path, spans)) for lease in gone}
+    rows = {
+        (row.incarnation, row.number): row for row in Lease.objects.filter(incarnation__in=[key for key, _ in names])
+    }
+    known = {key: as_opened(row) for key, row in rows.items()}
+    rests = rests_of(gone, spans, known)
+    entries = []
+    for key, rest in rests.items():
+        entry = entry_of(rest, stand_of(known[key]) if key in known else None, now=now)
+        assert entry is not None  # noqa: S101  more was charged
+        entries.append(entry._replace(kind="carry"))
+        _write_rest(key, rest, rows.get(key), now)
+    if entries:
+        write_entries(entries, by="", reason="")
+
+
+def _write_rest(key: LeaseKey, rest: OpenLease, row: Lease | None, now: datetime) -> None:
+    incarnation, number = key
+    lease = row or Lease(
+        incarnation=incarnation, number=number, path=rest.path, created_at=rest.opened_at or now, closed=True
+    )
+    lease.settled_nusd, lease.presumed_nusd, lease.seen_at = rest.counters.settled, rest.presumed, now
+    lease.save()
 
 
 def _spans(accounts: Iterable[int]) -> dict[int, Span]:
@@ -105,10 +145,11 @@ def _path(lease: Lease, spans: Mapping[int, Span]) -> list[Span]:
     return [spans[key] for key in lease.path]
 
 
-def _opened(lease: Lease) -> OpenLease:
+def as_opened(lease: Lease) -> OpenLease:
+    """Return a lease as the rules see it."""
     counters = Counters(lease.granted_nusd, lease.settled_nusd, lease.returned_nusd, lease.corrected_nusd)
     return OpenLease(
-        (lease.incarnation, lease.number), list(lease.path), counters, denied=lease.denied_calls, closed=True,
+        (lease.incarnation, lease.number), list(lease.path), counters, denied=lease.denied_calls, closed=lease.closed,
         opened_at=lease.created_at, presumed=lease.presumed_nusd, false_denied=lease.false_denied_calls,
         overage=lease.overage_nusd,
     )  # fmt: skip

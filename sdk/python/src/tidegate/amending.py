@@ -58,6 +58,8 @@ def _amend(guard: Guard, ticket: Ticket, known: Said, said: Said, charged: int) 
     if known.usage is None:
         _teach(guard, ticket, cost)
     _count(guard, ticket, known, cost - charged)
+    if ticket.amended is not None:
+        ticket.amended()
     return True
 
 

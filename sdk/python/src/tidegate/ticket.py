@@ -11,6 +11,8 @@ from tidegate.core.release import Assignment
 from tidegate.report import RowKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tidegate.cells import CellKey
     from tidegate.lanes import BucketKey, Lane
     from tidegate.leasing import Path, Slip
@@ -31,7 +33,7 @@ class Usage(NamedTuple):
 
 
 SLOTS = (
-    "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "charged", "circuit",
+    "amended", "arrived", "asked_at", "assignment", "attempts", "beyond", "bound", "category", "cell_key", "charged", "circuit",
     "counted_as", "credential", "deadline", "declared_nusd", "entry", "epoch", "estimate", "final", "first_at",
     "fixed", "hedge", "input_tokens", "key", "lane", "leave", "max_output_tokens", "model", "path", "paused_s", "policy", "priority",
     "reach", "route", "score", "seen", "session", "since", "slip", "stage", "started", "stride", "taken", "target", "tenant", "total_cached",
@@ -70,6 +72,7 @@ class Ticket:
         self.score: float | None = None
         self.attempts = 0
         self.watched: frozenset[str] = frozenset()  # reasons for which it would have been refused
+        self.amended: Callable[[], None] | None = None  # told, under the guard's lock, when it was charged otherwise
         self.paused_s = 0.0  # before the last attempt
         self.hedge = False  # an attempt beside another call's, which counts for both
         self.total_cost = self.total_input = self.total_cached = self.total_output = 0

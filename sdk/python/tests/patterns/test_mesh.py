@@ -14,6 +14,7 @@ from tidegate.patterns import (
     Agent,
     Mesh,
     Step,
+    StepFailed,
     Work,
 )
 from tidegate.patterns.work import in_order
@@ -234,3 +235,67 @@ async def test_run__a_runaway_is_stopped_while_others_wait_for_replies__the_run_
     corrected = plane.kinds()["late.corrected_nusd"]
     spent = sum(step.presumed_nusd for step in steps.values())
     assert spent == charged(plane) - corrected == plane.settled_nusd("all") - corrected
+
+
+@pytest.mark.parametrize(("said", "cost"), [((1000, 900), 1000 * 150 + 900 * 600), ((10, 5), 10 * 150 + 5 * 600)])
+async def test_run__usage_is_recorded_when_it_is_over__whoever_resumes_it_has_so_much_less_or_more(
+    plane: FakeControlPlane, gate: tidegate.Gate, said: tuple[int, int], cost: int
+) -> None:
+    calls: list[tidegate.Call] = []
+    plane.put_budget("all", "100")
+
+    async def model(call: tidegate.Call) -> None:
+        calls.append(call)
+        raise ConnectionError
+
+    async def loses(work: Work) -> None:
+        await work.call("agent", model, model="gpt-4o-mini", input_tokens=1000, max_output_tokens=500)
+
+    mesh = Mesh(gate, "m", [Agent("a", loses)])
+    board = mesh.board("r")
+    with pytest.raises(StepFailed):
+        await mesh.run("r", "a", usd="0.002")
+    before = (await board.steps())["a"].presumed_nusd
+
+    await asyncio.to_thread(calls[0].record, input_tokens=said[0], output_tokens=said[1])
+    async with asyncio.timeout(10):
+        while (await board.steps())["a"].presumed_nusd == before:
+            pass
+    with pytest.raises(StepFailed):
+        await mesh.run("r", "a", usd=f"{(cost + 2 * CALL_NUSD - 1) / 1e9:.9f}")
+    with pytest.raises(tidegate.BudgetExhausted):
+        await mesh.run("r", "a", usd=f"{(cost + 2 * CALL_NUSD - 1) / 1e9:.9f}")
+
+    step = (await board.steps())["a"]
+    assert before == CALL_NUSD
+    assert (step.presumed_nusd, step.late_nusd) == (cost + CALL_NUSD, cost - CALL_NUSD)
+
+
+async def test_run__usage_is_recorded_when_another_process_has_taken_it_up__its_records_are_left_alone(
+    plane: FakeControlPlane, gate: tidegate.Gate, other: tidegate.Gate
+) -> None:
+    calls: list[tidegate.Call] = []
+    plane.put_budget("all", "100")
+
+    async def model(call: tidegate.Call) -> None:
+        calls.append(call)
+        raise ConnectionError
+
+    async def loses(work: Work) -> None:
+        await work.call("agent", model, model="gpt-4o-mini", input_tokens=1000, max_output_tokens=500)
+
+    async def finds(work: Work) -> str:
+        calls[0].record(input_tokens=1000, output_tokens=900)
+        async with asyncio.timeout(10):
+            while not (await work.board.steps())["a"].late_nusd:
+                pass
+        await ask(work)
+        return "found"
+
+    with pytest.raises(StepFailed):
+        await Mesh(gate, "m", [Agent("a", loses)]).run("r", "a")
+    found = await Mesh(other, "m", [Agent("a", finds)]).run("r", "a")
+
+    step = (await Mesh(other, "m", []).board("r").steps())["a"]
+    assert (found, step.status, step.calls) == ("found", "done", 2)
+    assert step.presumed_nusd == 1000 * 150 + 900 * 600 + CALL_NUSD

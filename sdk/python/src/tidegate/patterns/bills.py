@@ -19,12 +19,9 @@ class Bill:
     record: Record
     counted: int
 
-    def catch_up(self) -> bool:
-        """Count what was heard since then; return whether that changed anything."""
+    def catch_up(self) -> int:
+        """Count in the purses what was heard since then, and return it; below zero when it was less than presumed."""
         more = sum(call.total_cost for call in self.calls) - self.counted
-        if not more:
-            return False
         self.purse.settle(0, 0, cost=more, calls=0)
-        self.record.spent_nusd += more
         self.counted += more
-        return True
+        return more

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tidegate.state import Space, VersionConflict
 
 Status = Literal["sent", "running", "done", "failed"]
-STEP, EFFECT, NOTE, CLAIM, CANCELLED = "step/", "effect/", "note/", "claim", "cancelled"
+STEP, EFFECT, NOTE, LATE, CLAIM, CANCELLED = "step/", "effect/", "note/", "late/", "claim", "cancelled"
 CLAIM_S = 15.0
 CALLED_BACK = "called back"
 
@@ -40,7 +40,7 @@ class EffectUncertain(RunError):
 @dataclass
 class Record:
     """A step as the board has it. Money is the step's own, without that of steps below it; what is held counts as spent
-    when nobody is there to settle it.
+    when nobody is there to settle it. ``late_nusd`` is what calls turned out to have cost more, or less, when the run was over.
     """
 
     agent: str
@@ -51,10 +51,15 @@ class Record:
     calls: int = 0
     result: Any = None
     error: str = ""
+    late_nusd: int = 0
 
     @property
     def presumed_nusd(self) -> int:
-        return self.spent_nusd + self.held_nusd
+        return self.spent_nusd + self.held_nusd + self.late_nusd
+
+    def presume(self) -> None:
+        """Count what is held as spent."""
+        self.spent_nusd, self.held_nusd = self.spent_nusd + self.held_nusd, 0
 
 
 class Board:
@@ -67,14 +72,21 @@ class Board:
     async def steps(self) -> dict[str, Record]:
         """Return the records of all steps, by path."""
         found = await self.space.aall()
-        return {key[len(STEP) :]: Record(**value) for key, value in found.items() if key.startswith(STEP)}
+        records = {key[len(STEP) :]: Record(**value) for key, value in found.items() if key.startswith(STEP)}
+        for path, record in records.items():
+            record.late_nusd = found.get(LATE + path, 0)
+        return records
 
     async def step(self, path: str) -> Record | None:
         found = await self.space.aget(STEP + path)
         return None if found is None else Record(**found)
 
     async def put_step(self, path: str, record: Record) -> None:
-        await self.space.aset(STEP + path, asdict(record), ttl=self.keep_s)
+        await self.space.aset(STEP + path, {**asdict(record), "late_nusd": 0}, ttl=self.keep_s)
+
+    async def put_late(self, path: str, nusd: int) -> None:
+        """Count what a call of a step did cost more, or less, than its run knew; whoever has taken the step up writes its record."""
+        await self.space.aincr(LATE + path, nusd, ttl=self.keep_s)
 
     async def take_step(self, path: str, attempt: int) -> Record | None:
         """Turn a step that was sent into a running one; ``None`` when this attempt of it is not there to be taken."""

@@ -76,7 +76,7 @@ class Mesh:
             return await self._guarded(shared, me, self._begin(shared, purse, Step(agent, agent, given)))
         finally:
             with contextlib.suppress(StateError):  # the claim ends by itself
-                await shared.settle_late()
+                await shared.finish()
                 await board.release()
 
     async def perform(self, errand: Errand) -> None:
@@ -93,13 +93,13 @@ class Mesh:
         with contextlib.suppress(Exception):  # it is on the board, and raised where the step was handed over
             await self._guarded(shared, None, work)
         with contextlib.suppress(StateError):
-            await shared.settle_late()
+            await shared.finish()
 
     async def _recall(self, run: Run) -> None:
         """Know what the board knows: what was held by whoever was at it counts as spent."""
         run.known = await run.board.steps()
         for record in run.known.values():
-            record.spent_nusd, record.held_nusd = record.presumed_nusd, 0
+            record.presume()
 
     async def _begin(self, run: Run, purse: Purse, step: Step) -> Any:
         with span(self.gate, INVOKE_WORKFLOW, self.name, tenant=self.tenant, session=run.id) as own:
@@ -142,7 +142,7 @@ class Mesh:
             for left in reversed(range(agent.tries)):
                 await run.check()
                 record = run.known[path]
-                record.spent_nusd, record.held_nusd = record.presumed_nusd, 0
+                record.presume()
                 record.attempt += 1
                 try:
                     async with asyncio.timeout(_patience_s(agent)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tidegate.patterns.bills import Bill
 from tidegate.patterns.board import CALLED_BACK, Board, Record, RunCancelled, RunLate
 from tidegate.patterns.purse import Purse, bound_nusd
 from tidegate.patterns.spans import EXECUTE_TOOL, span, text_of
+from tidegate.state import StateError
 from tidegate.trace import Traceparent
 
 T = TypeVar("T")
@@ -54,6 +56,9 @@ class Run:
     known: dict[str, Record] = field(default_factory=dict)  # what the board had when this process began, and ours since
     errand: str | None = None  # the path of the step that was sent to this process
     bills: list[Bill] = field(default_factory=list)  # of calls that ended before it was said what they used
+    over: bool = False  # records of steps belong to whoever runs the run next
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _writing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def check(self) -> None:
         """Raise ``RunCancelled`` or ``RunLate`` when the run, or what was sent here of it, must not go on."""
@@ -69,8 +74,46 @@ class Run:
 
     async def settle_late(self) -> None:
         """Write down what was heard of calls after they were over."""
-        for path, record in {bill.path: bill.record for bill in self.bills if bill.catch_up()}.items():
+        heard = [(bill, more) for bill in self.bills if (more := bill.catch_up())]
+        if self.over:
+            for bill, more in heard:
+                await self.board.put_late(bill.path, more)
+            return
+        for bill, more in heard:
+            bill.record.spent_nusd += more
+        for path, record in {bill.path: bill.record for bill, _ in heard}.items():
             await self.board.put_step(path, record)
+
+    async def finish(self) -> None:
+        """Write down what was heard so far; what is heard from now on is written down as soon as it is."""
+        try:
+            await self.settle_late()
+        finally:
+            self.over = True
+            self._write_late()
+
+    def hear(self, bill: Bill) -> None:
+        """Follow the calls of a bill: what is heard of them counts before the next call, or, once the run is over, at once."""
+        self.bills.append(bill)
+        for call in bill.calls:
+            call.amended = self._amended
+
+    def _amended(self) -> None:
+        """In any thread: more was heard of a call."""
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop is closed: its budgets know, nobody is left who could write it down
+            self._loop.call_soon_threadsafe(self._write_late)
+
+    def _write_late(self) -> None:
+        if self.over:
+            task = self._loop.create_task(self._settle_late_if_heard())
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _settle_late_if_heard(self) -> None:
+        with contextlib.suppress(StateError):
+            await self.settle_late()
 
     def is_at(self, at: str, path: str) -> bool:
         """Whether a step is the one at ``path``, or below it; all are below the empty one."""
@@ -145,7 +188,7 @@ class Work:
             record.held_nusd -= held * bound
             record.spent_nusd += cost
             if any(call.usage is None for call in calls):
-                self.run.bills.append(Bill(self.path, calls, self.purse, record, cost))
+                self.run.hear(Bill(self.path, calls, self.purse, record, cost))
 
     async def tool(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Return ``await fn(*args)`` as a span ``execute_tool``. Raises ``RunCancelled``, ``RunLate``."""
