@@ -57,7 +57,11 @@ def take_back(world: World, chance: random.Random) -> None:
 
 
 def _spare(world: World, lease: OpenLease) -> int:
+    """Return what a lease was charged that its calls can't come to any more; nothing while their bills may still rise."""
     held = world.truth.held.get(lease.key)
+    heard = held is not None and held.process.guard.leases.slips.get(lease.key[1]) is held.slip
+    if world.setup.amends and (heard or lease.key[1] == REST):
+        return 0
     return charge(lease) - world.truth.costs.of(lease.key, held.slip if held else None)
 
 
