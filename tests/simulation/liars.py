@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlplane.domain.excess import MOST_CLAIM_NUSD
 from controlplane.domain.leases import OpenLease
+from controlplane.domain.taking_back import REST
 from tidegate.exchange import Sent
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Liar:
         if self._restarts:
             self.incarnation = uuid.UUID(int=chance.getrandbits(128))
             world.liars[self.incarnation] = self
-        others = [key for key, lease in world.store.leases.items() if not self._may_touch(lease)]
+        others = [key for key, lease in world.store.leases.items() if key[1] != REST and not self._may_touch(lease)]
         if others and chance.random() < 0.4:
             other, number = chance.choice(others)
             body = {"leases": [self._line(number)], "windows": []}

@@ -212,7 +212,7 @@ MUTANTS = (
     Mutant("final_with_calls_in_flight", "final is sent when H = 0", LEASING, "Leases.lines",
            "slip.retiring and slip.lease.held == 0", "slip.retiring"),
     Mutant("final_is_said_once", "final is repeated until the answer says closed", LEASING, "Leases.as_sent",
-           "slip.path.short = 0\n", "slip.path.short = 0\n"
+           "slip.path.short = slip.path.grows = 0\n", "slip.path.short = slip.path.grows = 0\n"
            "            if slip.retiring and slip.lease.held == 0:\n                self.slips.pop(slip.number, None)\n", ("loss",)),
     Mutant("final_only_after_a_grant", "final is sent also when no grant was seen", LEASING, "Leases.lines",
            "slips = list(self.slips.values())",

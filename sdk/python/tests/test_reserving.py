@@ -214,3 +214,19 @@ def test_progress__policy_only_watches__never_cut(cutting: Bench) -> None:
     with cutting.call(**OPTIONS) as call:
         _leave(cutting, 0)
         assert stream(call, 1000) == 1000
+
+
+def test_progress__no_room_for_more__the_next_sync_asks_as_for_a_call_that_waits(cutting: Bench) -> None:
+    leases, times = cutting.guard.leases, {"now": cutting.clock.now(), "interval_s": 1.0}
+    told = []
+    with cutting.call(**OPTIONS) as call:
+        _leave(cutting, 30 * OUTPUT)
+        assert stream(call, 80) == 80
+        for _ in range(2):
+            lines = leases.lines(**times, boot=cutting.clock.boot(), closing=False)
+            (line,) = leases.as_sent(lines, **times)
+            told.append((line["waiting"], line["min_useful"]))
+
+    assert 5 * OUTPUT < told[0][1] <= 20 * OUTPUT < told[0][0] <= 100 * OUTPUT
+    assert told[1][0] == 0
+    assert told[1][1] > 1000 * OUTPUT  # what such calls hold as a rule

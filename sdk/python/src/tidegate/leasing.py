@@ -78,6 +78,7 @@ class Path:
         "denial",
         "finishes",
         "freed",
+        "grows",
         "heard_at",
         "ids",
         "only_warns",
@@ -88,6 +89,7 @@ class Path:
         "short",
         "slip",
         "spent",
+        "step",
         "typical",
         "used_at",
         "waiting",
@@ -103,6 +105,8 @@ class Path:
         self.peak_held = 0
         self.spent = 0  # settled on all leases of the path
         self.short = 0  # bounds denied since the last sync, nano-USD
+        self.grows = 0  # what a stream lacks to go on for a while, nano-USD, since the last sync
+        self.step = 0  # the least of it that is of use
         self.heard_at = -math.inf  # when the last question was sent that was answered
         self.freed = 0  # times that there may have come more room
         self.typical = 0
@@ -117,6 +121,12 @@ class Path:
         """Return when to ask for what waits, ``None``: at once. What others hold comes back with their syncs, in a while."""
         denial = self.denial
         return denial.at + RECALL_S if denial is not None and denial.recalling and now < denial.at + RECALL_S else None
+
+    def lack(self, step: int, ahead: int) -> None:
+        """A stream lacks ``step`` for what comes next, and ``ahead`` to go on for a while."""
+        step = max(1, step)
+        self.step = min(self.step, step) if self.grows else step
+        self.grows = max(self.grows, ahead)
 
     def follow(self, refs: tuple[BudgetRef, ...]) -> None:
         """Take up what a new snapshot says of the same budgets."""
@@ -258,12 +268,13 @@ class Leases:
             per_s=path.pace.per_s,
             interval_s=interval_s,
             held=max(path.peak_held, path.slip.lease.held),
-            denied=path.short + sum(path.waiting.values()),
+            denied=path.short + path.grows + sum(path.waiting.values()),
             typical=path.typical + path.wish if now - path.used_at < READY_S else 0,
         )
 
     def _min_useful(self, path: Path) -> int:
-        return max(1, min(path.waiting.values(), default=path.typical))
+        least = min(path.waiting.values(), default=path.typical)
+        return max(1, min(least, path.step) if path.grows else least)
 
     def as_sent(self, lines: Sequence[Line], *, now: float, interval_s: float) -> list[dict[str, Any]]:
         """Return ``lines`` as docs/protocol.md has them, and start counting anew what was denied."""
@@ -282,12 +293,12 @@ class Leases:
                     "want": self.want(slip.path, now=now, interval_s=interval_s) if current else 0,
                     "min_useful": min_useful if current else 0,
                     "denied": slip.denied,
-                    "waiting": sum(slip.path.waiting.values()) if current else 0,
+                    "waiting": sum(slip.path.waiting.values()) + slip.path.grows if current else 0,
                     "final": final,
                 }
             )
         for slip, *_ in lines:
-            slip.path.short = 0
+            slip.path.short = slip.path.grows = 0
             slip.path.peak_held = slip.path.slip.lease.held
         return sent
 

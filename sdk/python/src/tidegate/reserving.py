@@ -104,7 +104,8 @@ def grow(guard: Guard, ticket: Ticket, tokens: int, stride: int) -> None:
             ahead = max(need, min(ahead, ticket.max_output_tokens))
         if _take(guard, ticket, ahead):
             return
-        slip.path.short = max(slip.path.short, _nusd(guard, ticket, ahead) - ticket.bound)
+        step = max(need, min(ahead, hold.covers + stride))
+        slip.path.lack(_nusd(guard, ticket, step) - ticket.bound, _nusd(guard, ticket, ahead) - ticket.bound)
         guard.ask()
         if need <= hold.covers:
             ticket.reach = hold._replace(asks=min(hold.covers, tokens + max(1, (hold.covers - tokens) // 2)))
