@@ -16,7 +16,6 @@ class Migration(migrations.Migration):
                 ("number", models.BigIntegerField()),
             ],
         ),
-        migrations.AddIndex("lease", models.Index(fields=["created_at", "id"], name="lease_by_age")),
         migrations.AlterField(
             "ledgerentry",
             "kind",

@@ -1,4 +1,4 @@
-"""What spans come to: traces and edges of the mesh per window of time, sessions per day; notes of what came late; spans by user.
+"""What spans come to: traces and edges of the mesh per window of time, sessions per day; notes of what came late.
 
 Tables are partitioned by day like spans, and dropped with them. The tenant ``*`` stands for all together.
 """
@@ -60,9 +60,6 @@ CREATE INDEX telemetry_session_day_last ON telemetry_session_day (last_at DESC);
 CREATE INDEX telemetry_session_day_tenant ON telemetry_session_day (tenant, last_at DESC);
 """
 
-USERS = """CREATE INDEX telemetry_span_users ON telemetry_span (tenant, "user", starts_at DESC) WHERE "user" <> '';"""
-
-
 class Migration(migrations.Migration):
     dependencies = [("telemetry", "0010_ladder")]
 
@@ -103,5 +100,4 @@ class Migration(migrations.Migration):
             options={"db_table": "telemetry_session_day", "managed": False},
         ),
         migrations.RunSQL(SESSIONS, "DROP TABLE telemetry_session_day;"),
-        migrations.RunSQL(USERS, "DROP INDEX telemetry_span_users;"),
     ]
