@@ -8,6 +8,7 @@ from typing import Any, Literal
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Field, Router, Schema, Status
+from pydantic import ConfigDict
 
 from controlplane.budgets import queries
 from controlplane.budgets.actions import budgets, prices
@@ -29,14 +30,20 @@ router = Router(tags=["budgets"])
 router.add_router("", accuracy_router)
 
 
-class CarryIn(Schema):
+class Said(Schema):
+    """What somebody says of money: a part whose name is not known is refused, or it would go unheard."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CarryIn(Said):
     """What a calendar budget takes along: unused up to a cap, and overspend as a debt."""
 
     unused_up_to_usd: str = "0"
     debt: bool = False
 
 
-class BudgetIn(Schema):
+class BudgetIn(Said):
     slug: str
     amount_usd: str
     period: dict[str, Any]
@@ -49,12 +56,12 @@ class BudgetIn(Schema):
     thresholds: list[int] = Field(default_factory=list)
 
 
-class AmountIn(Schema):
+class AmountIn(Said):
     amount_usd: str
     reason: str = ""
 
 
-class TakeBackIn(Schema):
+class TakeBackIn(Said):
     """What was charged by mistake, and why it is one."""
 
     amount_usd: str
@@ -99,14 +106,14 @@ class EffectOut(Schema):
     clients: int
 
 
-class ReservationIn(Schema):
+class ReservationIn(Said):
     """``strict``: calls hold the worst case. ``on_overrun``: what becomes of a call that needs more than is left."""
 
     strict: bool
     on_overrun: str = "finish"
 
 
-class OptionsIn(Schema):
+class OptionsIn(Said):
     """What is left out stays as it is."""
 
     on_exhausted: str | None = None
@@ -118,7 +125,7 @@ class OptionsIn(Schema):
     reason: str = ""
 
 
-class PriceIn(Schema):
+class PriceIn(Said):
     rates: dict[str, str]
 
 

@@ -166,6 +166,8 @@ def test_budgets__created_and_lowered__stand_as_told(admin: Program, acme: Tenan
         ({"on_exhausted": "panic"}, "on_exhausted"),
         ({"thresholds": [0]}, "thresholds"),
         ({"slug": "-"}, "slug"),
+        ({"on_exausted": "warn"}, "on_exausted"),
+        ({"carry": {"up_to_usd": "5"}}, "carry.up_to_usd"),
     ],
 )
 def test_budgets__a_wrong_field__is_refused_by_its_name(
