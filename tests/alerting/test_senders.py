@@ -315,10 +315,7 @@ def test_deliver__nobody_answers_a_channel__asks_once_and_lets_the_rest_of_it_wa
 def test_deliver__a_channel_takes_its_time__is_sent_its_next_one_after_all_others(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, good = (
-        channel("slack", hook.url, allow_private=True),
-        channel("webhook", hook.url, allow_private=True),
-    )
+    slow, good = (channel(kind, hook.url, allow_private=True) for kind in ("slack", "webhook"))
     for _ in range(3):
         waiting(slow)
         waiting(good)

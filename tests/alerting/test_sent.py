@@ -163,7 +163,7 @@ def test_metric__unlike_the_same_hours_before__fires_from_hours_that_are_folded(
 
     assert look(rule(metric="orders", stat="sum", op="unusual")) == {"": "firing"}
     assert "usual at this hour of the week is 103" in Alert.objects.get().summary
-    assert look(rule(metric="orders", stat="sum", op="unusual", value=10_000)) == {}
+    assert look(rule(metric="orders", stat="sum", op="unusual", value=10_000)) == {"": "inactive"}
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_usual__an_hour_unlike_those_beside_it__is_judged_by_itself() -> None:
 
 
 def test_usual__hours_that_vary_alike__are_hardly_ever_beyond_four_deviations() -> None:
-    chance = random.Random(7)  # noqa: S311 - not a secret
+    chance = random.Random(7)
 
     def of_an_hour(weeks: int = 5) -> list[float]:
         return [chance.gauss(100, 4) for _ in range(weeks)]
