@@ -4,7 +4,7 @@ F is the floor: an empty context manager and two reads of a clock. Forms take tu
 that the ratios hold on a busy machine where single numbers don't. The gate is a real one: it talks to a control plane in another
 process, and what its background thread does (aggregation, syncs, spans) is in the numbers.
 
-    python -m bench.bench_guard [--rounds 15] [--without-peers] [--only floor,decorator]
+    python -m bench.bench_guard [--rounds 15] [--without-peers] [--only "with,async with,threads"]
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "async-timed": {**POLICY, "timeout_ms": 30_000},
 }
 WARM_S = 4.0
+MANY_ROUNDS, SHORT_S = 41, 0.1  # of threads alone: who is displaced for a moment spoils a short round only
 SHORTEST_S = 0.05  # of a round, in which a kind of call that has rested is lent to anew
 
 
@@ -333,7 +334,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--without-peers", action="store_true")
-    parser.add_argument("--only", default="", help="names of forms, with commas between")
+    parser.add_argument(
+        "--only", default="", help="names of forms, with commas between; threads: what eight make together"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -355,8 +358,16 @@ def main() -> None:
             stacks = {name: make(bare) for name, make in STACKS.items()}
             parts = {name: make(bare) for name, make in PARTS.items()}
             forms.update({name: Form(repeated(call), "bare") for name, call in {**stacks, **parts}.items()})
-        if options.only:
-            wanted = {"bare", "bare async", "floor", *options.only.split(",")}
+        wanted = set(filter(None, options.only.split(",")))
+        loops = {"floor": floor(), "decorator": ours["decorator"], "with": ours["with"]}
+        if "threads" in wanted:
+            warm(loops.values())
+            say_rates(loops, rounds=MANY_ROUNDS, seconds=SHORT_S)
+            wanted.remove("threads")
+            if not wanted:
+                return
+        if wanted:
+            wanted |= {"bare", "bare async", "floor"}
             forms = {name: form for name, form in forms.items() if name in wanted}
         gc.collect()
         say_costs(measure(forms, options.rounds))
@@ -366,7 +377,6 @@ def main() -> None:
         asking = ours["each call asks, and has a span"]
         for name, call in {"decorator": one_call, "each call asks": lambda: asking(1), **stacks}.items():
             print(f"cold, {name:<22} {cold(call) / 1000:>10.1f} µs", flush=True)
-        loops = {"floor": floor(), "decorator": ours["decorator"]}
         say_rates({**loops, **{name: repeated(call) for name, call in stacks.items()}})
 
 

@@ -39,7 +39,7 @@ def rate(loop: Loop, threads: int, seconds: float = 0.5) -> Rate:
     return Rate(sum(counts) / (time.perf_counter() - begun), sum(counts) / (time.process_time() - begun_cpu))
 
 
-def say_rates(loops: dict[str, Loop], rounds: int = 9) -> None:
+def say_rates(loops: dict[str, Loop], rounds: int = 9, seconds: float = 0.5) -> None:
     """Print what eight threads make of what one makes, and of how much of it the floor does, the first of ``loops``.
 
     The floor says what threads cost that do nothing together: what is lost beyond it is lost to locks and to memory that is shared.
@@ -47,7 +47,7 @@ def say_rates(loops: dict[str, Loop], rounds: int = 9) -> None:
     seen: dict[str, list[tuple[Rate, Rate]]] = {name: [] for name in loops}
     for _ in range(rounds):  # in turns, so that all have the same neighbours
         for name, loop in loops.items():
-            seen[name].append((rate(loop, 1), rate(loop, 8)))
+            seen[name].append((rate(loop, 1, seconds), rate(loop, 8, seconds)))
     kept = {name: [together.per_cpu_s / alone.per_cpu_s for alone, together in pairs] for name, pairs in seen.items()}
     floor = next(iter(kept.values()))
     for name, pairs in seen.items():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_CALL_NUSD = 10**14  # $100,000: more is a mistake, and sums must stay within what JSON carries exactly
 LENDS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 LOAN_PART = 1 / 16  # of the time after which a call hangs: how well it is known since when it does
-MANY_TIMES, MANY_CALLS = 4096, 512  # that ended on a loan and are counted at once, while they are in the caches
+MANY_TIMES, MANY_CALLS = 8192, 512  # that ended on a loan and are counted at once, while they are in the caches
 NONE = -math.inf  # no credit; taking some off leaves it as it is
 
 # The route, and what else the caller said: the tenant alone, or a tuple in an order that ``Caller.call`` knows.
@@ -310,8 +310,9 @@ class Cell:
     @property
     def ended(self) -> int:
         """Calls that ended, ever."""
-        loans = (*self.loans, self.loan)
-        return self.harvested + sum([len(loan.times) + len(loan.calls) for loan in loans])
+        loan = self.loan
+        older = sum([len(each.times) + len(each.calls) for each in self.loans]) if self.loans else 0
+        return self.harvested + len(loan.times) + len(loan.calls) + older
 
     def turn(self, now: float) -> None:
         """Begin a new loan, where it matters since when calls are in flight and those of the last began long ago."""

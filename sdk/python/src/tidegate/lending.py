@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEND_S = 1.0
 AHEAD_S = 0.1  # a loan is what calls of this long need
 LEAST, MOST = 4, 65_536
-STEP = 4096  # calls that get credit at a time, of what is paid
+STEP = 8192  # calls that get credit at a time, of what is paid
 WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
 MAX_CELLS = 20_000
 GIVES_WAY, PAUSE_S = 8, 0.0001  # times and seconds, before it queues for a lock

@@ -98,7 +98,7 @@ class Wrapped:
                 if cell is NO_CELL:
                     return run(plan, route, bind(args, kwargs))
             try:
-                answer = fn(*args, **kwargs)
+                answer = fn(*args, **kwargs) if kwargs else fn(*args)  # no words: no table of them is made anew
             except BaseException as error:  # noqa: BLE001  it goes on from there
                 return resume(plan, caught(cell, loan, since), bind(args, kwargs), error)
             took = now() - since
@@ -129,7 +129,7 @@ class Wrapped:
                     return await arun(plan, route, bind(args, kwargs))
             flight = None if cell.timeout_s is None else deadlines.watch(since + cell.timeout_s)
             try:
-                answer = await fn(*args, **kwargs)
+                answer = await (fn(*args, **kwargs) if kwargs else fn(*args))
             except BaseException as error:  # noqa: BLE001  it goes on from there
                 late = None if flight is None else deadlines.ended(flight, error)
                 failed = error if late is None else explained(late, route, cell.policy)
