@@ -296,7 +296,9 @@ def _decisions(queries: Any, asker: Any, now: datetime) -> Iterator[Asked]:
             )
         yield Asked(
             f"a rule{f' by {by}' if by else ''}, 5 min",
-            lambda n, by=by: queries.measured(asker, now - timedelta(minutes=5), now, by),
+            lambda n, by=by: queries.measured(
+                asker, now - timedelta(minutes=5), now, by, sampled=False, counts=("calls", "refused")
+            ),
         )
     yield Asked("breakers that refused, a day", lambda n: queries.breakers_refusing(asker, day, now, 300))
     yield Asked("what watching alone would have done, a day", lambda n: queries.watched(asker, day, now))

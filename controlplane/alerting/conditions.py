@@ -137,8 +137,9 @@ def needed_counts(spec: ThresholdSpec | RatioSpec | AbsenceSpec) -> list[str]:
 def _groups(asker: Asker, spec: ThresholdSpec | RatioSpec, now: datetime) -> dict[str, Measured]:
     since = now - timedelta(seconds=spec.window_s)
     found = telemetry.measured(
-        asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model, latency=needs_latency(spec)
-    )
+        asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model,
+        latency=needs_latency(spec), sampled=needs_samples(spec), counts=needed_counts(spec),
+    )  # fmt: skip
     return found if spec.by or found else {"": Measured(spec.window_s)}
 
 
@@ -167,14 +168,18 @@ def _ratio(asker: Asker, spec: RatioSpec, now: datetime) -> list[Finding]:
     return findings
 
 
+def _calls(asker: Asker, spec: AbsenceSpec, since: datetime, until: datetime) -> dict[str, Measured]:
+    return telemetry.measured(
+        asker, since, until, spec.by, spec.tenant or None, spec.route, spec.model, latency=False, sampled=False, counts=("calls",)
+    )  # fmt: skip
+
+
 def _absence(asker: Asker, spec: AbsenceSpec, now: datetime) -> list[Finding]:
     since = now - timedelta(seconds=spec.window_s)
-    found = telemetry.measured(asker, since, now, spec.by, spec.tenant or None, spec.route, spec.model, latency=False)
+    found = _calls(asker, spec, since, now)
     expected = {""}
     if spec.by:
-        day = telemetry.measured(
-            asker, now - timedelta(hours=24), now, spec.by, spec.tenant or None, spec.route, spec.model, latency=False
-        )
+        day = _calls(asker, spec, now - timedelta(hours=24), now)
         expected = {label for label, each in day.items() if each["calls"]}
     findings = []
     for label in sorted(expected):

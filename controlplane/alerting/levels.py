@@ -58,7 +58,18 @@ def offenders(slo: Slo, since: datetime, until: datetime, by: str) -> dict[str, 
     """Return the counts of a service level per tenant, route or model: those with most bad calls first."""
     asker = asker_for(slo)
     if slo.kind == SloKind.AVAILABILITY:
-        measured = telemetry.measured(asker, since, until, by, None, slo.route, slo.model, latency=False)
+        measured = telemetry.measured(
+            asker,
+            since,
+            until,
+            by,
+            None,
+            slo.route,
+            slo.model,
+            latency=False,
+            sampled=False,
+            counts=("calls", "errors"),
+        )
         found = {name: Count(each["calls"], each["errors"]) for name, each in measured.items()}
         return dict(sorted(found.items(), key=lambda item: (-item[1].bad, item[0])))
     column, limit = beyond_what(slo)

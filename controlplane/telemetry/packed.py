@@ -21,6 +21,9 @@ SHIFT = 40
 _COUNT = (1 << SHIFT) - 1
 _HEAD = 20  # bytes of an array before its first element, each of which is 4 bytes of its length and 8 of its value
 _EACH = 12
+_FIGURES = 4  # elements of a distribution before its buckets
+_MANY = 2048  # buckets; layouts of as many are not kept
+_ONE = struct.Struct(">4xq")
 _NONE = (None,) * len(QUANTILES)
 _LONG_ROW = 128  # buckets; of rows that are as long on average nothing is sorted
 
@@ -30,15 +33,22 @@ class Packed:
 
     __slots__ = ("_entries", "_seen", "_sent")
 
-    def __init__(self, entries: Sequence[int], sent: bytes = b"") -> None:
+    def __init__(self, entries: Sequence[int], sent: bytes = b"", seen: list[int] | None = None) -> None:
         self._entries = entries
         self._sent = sent
-        self._seen: list[int] = []
+        self._seen = seen or []
 
     @classmethod
     def of(cls, sent: bytes) -> Packed:
         """Read a ``bigint[]`` without nulls in its binary form."""
         return cls((), sent if len(sent) > _HEAD else b"")
+
+    @classmethod
+    def together(cls, sent: bytes) -> Packed:
+        """Read what ``sent_buckets`` tells of many rows; buckets may be there more than once."""
+        count = len(sent) // _EACH
+        entries = _layout("4xq", count).unpack(sent) if count < _MANY else [each for (each,) in _ONE.iter_unpack(sent)]
+        return cls(sorted(entries))
 
     def __bool__(self) -> bool:
         return bool(self._sent or self._entries)
@@ -69,13 +79,18 @@ class Packed:
     def tails(self) -> list[int]:
         """Return the buckets that the quantiles lie in."""
         seen = self.seen
-        return [self._bucket(bisect_left(seen, math.ceil(seen[-1] * share)) - 1) for share in QUANTILES]
+        total, entries = seen[-1], self._entries
+        places = [bisect_left(seen, math.ceil(total * share)) - 1 for share in QUANTILES]
+        return [entries[place] >> SHIFT for place in places] if entries else [self._bucket(place) for place in places]
 
     def _bucket(self, place: int) -> int:
-        if self._entries:
-            return self._entries[place] >> SHIFT
         begins = _HEAD + place * _EACH + 4
         return int.from_bytes(self._sent[begins : begins + 3], "big", signed=True)
+
+
+def sent_buckets(column: str) -> str:
+    """Return SQL for the packed buckets of a distribution in all rows of a group, as one string of bytes."""
+    return f"string_agg(substr(array_send({column}), {_HEAD + _FIGURES * _EACH + 1}), ''::bytea)"
 
 
 @lru_cache(maxsize=512)

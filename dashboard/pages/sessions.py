@@ -51,7 +51,8 @@ class Group:
 def _active(asking: Asking) -> tuple[list[Group], list[Group]]:
     """Return who has active sessions, by tenant and by service, those with most first."""
     until = asking.now - timedelta(seconds=SETTLED_S)
-    measured = telemetry.measured(asking.asker, until - timedelta(seconds=ACTIVE_S), until, by="tenant")
+    since = until - timedelta(seconds=ACTIVE_S)
+    measured = telemetry.measured(asking.asker, since, until, by="tenant", latency=False, counts=())
     kept = lookup.count_alive(asking.asker)
     tenants = [
         Group(name, round(measured[name].sessions) if name in measured else 0, kept.get(name, 0))

@@ -128,7 +128,7 @@ def _heaviest_sent(slugs: list[str] | None, metric: Metric, asked: Question) -> 
 def _levelled(line: Line) -> Line:
     """A level over a whole range is the mean of its steps: it does not add up."""
     known = [step.amount for step in line.steps if step is not None]
-    return replace(line, all=replace(line.all, amount=sum(known) / len(known))) if known else line
+    return replace(line, all=line.all._replace(amount=sum(known) / len(known))) if known else line
 
 
 def _select(name: str, at: str, **columns: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from controlplane.telemetry.packed import QUANTILES, SHIFT, Packed, gathered, tails_of
@@ -39,8 +39,7 @@ class Source(NamedTuple):
     whole: tuple[str, list[Any]] | None = None  # the same range in rows that are fewer, with all their buckets
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one line came to in one step of time, in the units of its source. ``quantiles`` are those of ``QUANTILES``."""
 
     amount: float = 0.0
@@ -97,14 +96,15 @@ def _middles(bounds: tuple[float, ...]) -> list[int]:
     ]
 
 
-def _packed(bounds: Sequence[float], amounts: Sequence[int], most: float | None) -> list[int]:
+def _packed(bounds: Sequence[float], amounts: Sequence[int], most: float | None) -> Packed:
     """Return the amounts of an explicit histogram as packed buckets: the same as ``_SPREAD`` makes of them."""
     last = _index_of(max(bounds[-1], bounds[-1] if most is None else most))
-    return [
-        (bucket << SHIFT) + amount
-        for bucket, amount in zip([*_middles(tuple(bounds)), last], amounts, strict=False)
-        if amount
-    ]
+    buckets = [*_middles(tuple(bounds)), last]
+    known = [(bucket, amount) for bucket, amount in zip(buckets, amounts, strict=False) if amount]
+    return Packed(
+        [(bucket << SHIFT) + amount for bucket, amount in known],
+        seen=list(accumulate([amount for _, amount in known], initial=0)),
+    )
 
 
 # An explicit bucket counts at its middle. The first has no beginning, the last no end but the greatest value that there was.
@@ -178,10 +178,18 @@ class Merged:
         if most is not None and (self.most is None or most > self.most):
             self.most = most
 
-    def spread(self, entries: Packed) -> None:
-        """Add packed buckets. There are none where nothing was counted, as in a cumulative histogram that stood still."""
-        if entries:
-            self.rows.append(entries)
+    def add_row(
+        self, amount: float, part: float, whole: float, samples: int | None, total: float | None, least: float | None, most: float | None,
+        entries: Packed | None, tails: Packed | None, bounds: list[float] | None,
+    ) -> None:  # fmt: skip
+        """Add a row of a source. It has no buckets where nothing was counted, as in a cumulative histogram that stood still."""
+        self.add((amount, part, whole, samples, total), least, most)
+        if tails:
+            self.known = tails.entries
+        elif entries:
+            spread = _packed(bounds, entries.entries, most) if bounds else entries
+            if spread:
+                self.rows.append(spread)
 
     def merge(self, other: Merged) -> None:
         self.add(other.figures, other.least, other.most)
@@ -190,12 +198,15 @@ class Merged:
     def step(self, parts: Sequence[Sequence[int | None]] = ()) -> Step:
         """Tell what it comes to; ``parts``: the buckets of the quantiles of what it is merged of."""
         amount, part, whole, samples, total = self.figures
-        tails = [_within(bucket, self.least, self.most) for bucket in self.tails(parts)]
-        return Step(amount, part, whole, int(samples), total, self.least, self.most, tuple(tails))
+        least, most = self.least, self.most
+        tails = tuple([_within(bucket, least, most) for bucket in self.tails(parts)])
+        return Step(amount, part, whole, int(samples), total, least, most, tails)
 
     def tails(self, parts: Sequence[Sequence[int | None]] = ()) -> Sequence[int | None]:
         """Return the buckets that the quantiles lie in."""
-        if self.known is None:
+        if self.known is None and len(self.rows) == 1:
+            self.known = self.rows[0].tails()
+        elif self.known is None:
             if not parts:
                 self.rows = list(gathered(self.rows))  # who merges this with others need not do it again
             self.known = tails_of(self.rows, parts)
@@ -209,34 +220,29 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
         WITH hit AS MATERIALIZED ({source.sql}),
         weighed AS (
             SELECT name, row_number() OVER (ORDER BY sum(weight) DESC, name) AS rank, count(*) OVER () AS names FROM hit GROUP BY name)
-        SELECT name, rank, names, date_bin(%s, at, %s), amount::float, part::float, whole::float, samples, total::float,
-               least::float, most::float, entries, tails, bounds FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
+        SELECT name, rank, names, date_bin(%s, at, %s), amount::float8, part::float8, whole::float8, samples, total::float8,
+               least::float8, most::float8, entries, tails, bounds FROM hit JOIN weighed USING (name) WHERE {chosen}"""  # noqa: S608 - sources of ours
     values = [*source.values, timedelta(seconds=course.step_s), course.since]
     found: dict[tuple[int, str], dict[datetime, Merged]] = {}
     count = 0
     for name, rank, count, slot, *rest in packed_rows(  # noqa: B007
         sql, [*values, list(names)] if names is not None else values
     ):
-        *figures, least, most, entries, tails, bounds = rest
         slots = found.setdefault((rank, name), {})
         sums = slots.get(slot)
         if sums is None:
             sums = slots[slot] = Merged()
-        sums.add(figures, least, most)
-        if tails:
-            sums.known = tails.entries
-        elif entries:
-            sums.spread(Packed(_packed(bounds, entries.entries, most)) if bounds else entries)
+        sums.add_row(*rest)
     buckets = _buckets(source.whole, [name for _, name in found]) if source.whole else {}
     lines = []
     times = course.times
     for (_, name), slots in sorted(found.items()):
-        every, parts = Merged(), [sums.tails() for sums in slots.values()]
+        every = Merged()
         for sums in slots.values():
             every.merge(sums)
         every.rows = buckets.get(name, every.rows)
         steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
-        lines.append(Line(name, steps, every.step(parts)))
+        lines.append(Line(name, steps, every.step([sums.tails() for sums in slots.values()])))
     return replace(course, lines=lines, names=count)
 
 
@@ -286,11 +292,16 @@ def _step(figures: Sequence[Any]) -> Step:
     return Step(amount or 0.0, part or 0.0, whole or 0.0, samples or 0, total or 0.0, least, most, quantiles)
 
 
+@lru_cache(maxsize=8192)
+def _middle(bucket: int) -> float:
+    return 0.0 if bucket < _ZERO else 2.0 ** ((min(bucket, _GREATEST) - 0.5) / BUCKETS_PER_OCTAVE)
+
+
 def _within(bucket: int | None, least: float | None, most: float | None) -> float | None:
     """Return the middle of a bucket, no less than the least and no more than the greatest value that there was."""
     if bucket is None:
         return None
-    value = 0.0 if bucket < _ZERO else 2.0 ** ((min(bucket, _GREATEST) - 0.5) / BUCKETS_PER_OCTAVE)
-    if most is not None:
-        value = min(most, value)
-    return value if least is None else max(least, value)
+    value = _middle(bucket)
+    if most is not None and value > most:
+        value = most
+    return least if least is not None and value < least else value

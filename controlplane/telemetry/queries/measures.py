@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
 
-from controlplane.telemetry.packed import Packed, tails_of
-from controlplane.telemetry.patience import packed_rows, patient_rows
+from controlplane.telemetry.packed import Packed, sent_buckets
+from controlplane.telemetry.patience import packed_rows
 from controlplane.telemetry.queries.reading import rows, slugs_read, where
 from controlplane.telemetry.queries.tables import COUNTS, windows_of
 from controlplane.tenancy.queries import Asker
@@ -44,44 +44,41 @@ def measured(
     model: str = "",
     *,
     latency: bool = True,
+    sampled: bool = True,
+    counts: Sequence[str] = COUNTS,
 ) -> dict[str, Measured]:
-    """Return what was measured per tenant, route or model, or of all together under the empty name; nothing without windows.
+    """Return ``counts`` per tenant, route or model, or of all together under the empty name; nothing without windows.
 
-    Without ``latency`` that is left out, which is quicker.
+    Latency, and what is sampled (queue depth and sessions), may be left out, which is quicker. Each group is one row, its buckets of latency
+    one string of bytes, merged here: that is quicker than in SQL.
     """
     slugs = slugs_read(asker, tenant)
     clause, values = where(slugs, route=route, model=model)
     table = windows_of(slugs, since, until, by=by, route=route, model=model)
     group = by if by in ("tenant", "route", "model") else "''"
-    sums = ", ".join(f"tg_whole(sum({name}))" for name in COUNTS)
-    hit = f"FROM {table} WHERE starts_at >= %s AND starts_at < %s {clause}"
-    sql = f"""SELECT {group} AS name, {sums}, sum(queue_depth[2])::float / nullif(sum(queue_depth[1]), 0),
-                     coalesce(sum(sessions[2]), 0)::float
-              {hit} GROUP BY 1 ORDER BY 1 LIMIT {MOST_NAMES}"""
-    values = [since, until, *values]
-    spreads = _latencies(f"SELECT {group}, latency_us[5:] {hit}", values) if latency else {}
+    depth = "sum(queue_depth[2])::float8 / nullif(sum(queue_depth[1]), 0)" if sampled else "NULL"
+    columns = [
+        *(f"tg_whole(sum({name}))" for name in counts),
+        sent_buckets("latency_us") if latency else "NULL",
+        depth,
+        "coalesce(sum(sessions[2]), 0)::float8" if sampled else "0::float8",
+    ]
+    sql = f"""SELECT {group} AS name, {", ".join(columns)} FROM {table}
+              WHERE starts_at >= %s AND starts_at < %s {clause} GROUP BY 1 ORDER BY 1 LIMIT {MOST_NAMES}"""  # noqa: S608 - names of ours
     seconds = max(1.0, (until - since).total_seconds())
     found = {}
-    for name, *rest in patient_rows(sql, values):
-        counts = dict(zip(COUNTS, rest, strict=False))
-        depth, sessions = rest[len(COUNTS) :]
-        found[name] = Measured(seconds, counts, spreads.get(name, UNKNOWN), depth, sessions / seconds)
+    for name, *counted, sent, queued, sessions in packed_rows(sql, [since, until, *values]):
+        each = dict(zip(counts, counted, strict=True))
+        found[name] = Measured(seconds, each, _latencies(sent) if sent else UNKNOWN, queued, sessions / seconds)
     return found
 
 
-def _latencies(sql: str, values: Sequence[Any]) -> dict[str, Latencies]:
-    """Return the latencies of each name out of rows of packed buckets, merged here: that is quicker than in SQL."""
-    buckets: dict[str, list[Packed]] = {}
-    for name, entries in packed_rows(sql, values):
-        if entries:
-            buckets.setdefault(name, []).append(entries)
-    found = {}
-    for name, each in buckets.items():
-        p50, _, p95, p99 = tails_of(each)
-        found[name] = (milliseconds(p50), milliseconds(p95), milliseconds(p99))
-    return found
+def _latencies(sent: bytes) -> Latencies:
+    p50, _, p95, p99 = Packed.together(sent).tails()
+    return milliseconds(p50), milliseconds(p95), milliseconds(p99)
 
 
+@lru_cache(maxsize=4096)
 def milliseconds(bucket: int | None) -> float | None:
     return None if bucket is None else 2.0 ** ((bucket - 0.5) / BUCKETS_PER_OCTAVE) / 1000
 
