@@ -397,4 +397,4 @@ def denied(denial: Denial, path: Path, now: float) -> Refused:
     if denial.kind == "unknown":
         text = f"{name}: the control plane does not know this budget any more."
         return Stale(text, blocked_by=name, retry_after_s=1.0)
-    return BudgetExhausted(f"{name} is exhausted.", blocked_by=name, retry_after_s=after)
+    return BudgetExhausted(f"{name} has nothing left that pays for this call.", blocked_by=name, retry_after_s=after)
