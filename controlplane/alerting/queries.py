@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from django.db.models import Count as CountOf
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from controlplane.alerting.models import Alert, Change, Channel, Delivery, Rule, Silence, Slo
 from controlplane.domain.alert_mutes import inhibitor
@@ -86,14 +87,19 @@ def channels_seen_by(asker: Asker) -> QuerySet[Channel]:
 
 
 def channels_with_news(asker: Asker) -> list[Channel]:
-    """Return the channels, each with what became of the last delivery: ``last_status``, ``last_at``, ``last_answer``."""
+    """Return the channels, each with what became of the last delivery: ``last_status``, ``last_at``, ``last_answer``.
+
+    ``used`` is how many rules tell it, at once or when nobody takes what fires.
+    """
+    telling = Rule.objects.filter(Q(channels=OuterRef("pk")) | Q(escalate_to=OuterRef("pk")), archived_at=None)
+    counted = telling.order_by().values("archived_at").annotate(count=CountOf("pk", distinct=True)).values("count")
     newest = Delivery.objects.filter(channel=OuterRef("pk")).order_by("-id")
     return list(
         channels_seen_by(asker).annotate(
             last_status=Subquery(newest.values("status")[:1]),
             last_at=Subquery(newest.values("created_at")[:1]),
             last_answer=Subquery(newest.values("answer")[:1]),
-            used=CountOf("rules", filter=Q(rules__archived_at=None), distinct=True),
+            used=Coalesce(Subquery(counted), 0),
         )[:200]
     )
 

@@ -176,6 +176,19 @@ def test_rule__looked_at_no_more_while_it_fires__tells_all_who_were_told_once(
     assert one.alerts.get().changes.count() == 3
 
 
+def test_channels__told_at_once_or_by_escalation__count_the_rules_that_tell_them(people: dict[str, Channel]) -> None:
+    first, boss = people["first"], people["boss"]
+    errors("one", channels=[first], escalate_after_s=60, escalate_to=[boss])
+    errors("two", channels=[first, boss], escalate_after_s=60, escalate_to=[boss])
+    gone = errors("gone", channels=[first])
+    configuring.archive_rule(by=SYSTEM, rule=gone, now=NOW)
+    configuring.create_channel(by=SYSTEM, tenant=None, name="idle", kind="email", target="i@a.example")
+
+    found = {each.name: each.used for each in queries.channels_with_news(SYSTEM)}  # type: ignore[attr-defined]
+
+    assert found == {"boss": 2, "first": 2, "idle": 0}
+
+
 def test_due_rules__one_that_inhibits_others__comes_first() -> None:
     effect = errors("effect")
     cause = errors("cause")
