@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import random
+import string
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ AGENTS, CALLS, CAPTURES = "agents", "calls", "captures"
 SHAPES = (AGENTS, CALLS, CAPTURES)
 MODELS = ("gpt-4o-2024-08-06", "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small")
 CAPTURED = Path(__file__).resolve().parents[2] / "shared" / "suites" / "otlp" / "captures"
+_LETTERS = string.ascii_letters + string.digits
 _INFERENCE = 1  # a place in a trace of eight that is one
 
 
@@ -178,10 +180,8 @@ class _Fresh:
 
     def answer(self) -> None:
         """Begin with another call: an answer of its own to a prompt of its own."""
-        number = self._chance.getrandbits(48)
-        self._words.update(
-            {"chatcmpl-h8": f"chatcmpl-{number:029x}", "Hello": f"Hello {number:012x}", "#": f"{number:012x} #"}
-        )
+        word = "".join(self._chance.choices(_LETTERS, k=29))
+        self._words.update({"chatcmpl-h8": f"chatcmpl-{word}", "Hello": f"Hello {word}", "#": f"{word} #"})
 
     def renew(self, pair: Any) -> None:
         """Change an attribute where the captured call was not like any other."""

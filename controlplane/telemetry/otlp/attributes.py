@@ -74,7 +74,7 @@ def from_wire(raw: bytes) -> Attribute:
     return found
 
 
-def _plain(raw: bytes) -> Attribute | None:
+def _plain(raw: bytes) -> Attribute | None:  # noqa: C901  (calls would cost more than what they do)
     """Return the attribute in the form that nearly all have: a short key, then a text or a small number."""
     try:
         end = raw[1] + 2
@@ -89,8 +89,11 @@ def _plain(raw: bytes) -> Attribute | None:
         name = _names.get(key) or _name(key)
         kind = raw[at]
         if kind == 10:
-            value: Any = _whole_text(raw, at + 1, MAX_MESSAGE if name.message else MAX_VALUE)
-            if value is None:
+            if raw[at + 1] == size - 2 and size < 130:
+                value: Any = raw[at + 2 :].decode("utf-8", "replace")
+            else:
+                value = _long_text(raw, at + 1, MAX_MESSAGE if name.message else MAX_VALUE)
+            if value is None or "\x00" in value:
                 return None
         elif kind == 24 and size <= 8:
             value, stop = varint(raw, at + 1)
@@ -116,16 +119,10 @@ def _plain(raw: bytes) -> Attribute | None:
     return _new(Attribute, ready)
 
 
-def _whole_text(raw: bytes, at: int, most: int) -> str | None:
-    """Return the text whose length is at ``at`` when it goes to the end, and is such as it can be kept: not too long, without NUL."""
-    size = raw[at]
-    at += 1
-    if size > 127:
-        size, at = varint(raw, at - 1)
-    if at + size != len(raw) or size > most:
-        return None
-    text = raw[at:].decode("utf-8", "replace")
-    return None if "\x00" in text else text
+def _long_text(raw: bytes, at: int, most: int) -> str | None:
+    """Return the text whose length is at ``at`` when it goes to the end and is not too long to be kept as it is."""
+    size, at = varint(raw, at)
+    return raw[at:].decode("utf-8", "replace") if at + size == len(raw) and size <= most else None
 
 
 class _Name(NamedTuple):

@@ -29,7 +29,10 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
     """Yield ``(number, kind, begin, stop)`` of the fields from ``start`` to ``end``; a varint's value is in ``begin``."""
     at = start
     while at < end:
-        tag, at = varint(data, at)
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = varint(data, at - 1)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise Malformed("a field has no number")
@@ -38,7 +41,11 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
             yield number, kind, value, at
             continue
         if kind == LEN:
-            length, at = varint(data, at)
+            if at < end and data[at] < 0x80:
+                length = data[at]
+                at += 1
+            else:
+                length, at = varint(data, at)
         elif kind == I64:
             length = 8
         elif kind == I32:
