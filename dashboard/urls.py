@@ -54,6 +54,7 @@ app_urls: list[URLPattern | URLResolver] = [
     path("capture/", captures.put, name="capture"),
     path("keys/<int:number>/revoke/", tenants.revoke_key, name="key-revoke"),
     path("budgets/", show("budgets"), name="budgets"),
+    path("budgets/standings.csv", budgets.export, name="budgets-csv"),
     path("budgets/new/", show("budget-new"), name="budget-new"),
     path("budgets/create/", budgets.create, name="budget-create"),
     path("budgets/preview/", budgets.preview, name="budget-preview"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from dashboard.budget_words import ROWS, carry_of_form, match_of_form, options_o
 from dashboard.forms import Form
 from dashboard.views.acts import acting, say, submit
 from dashboard.views.show import asker_behind, signed_in
+from tidegate.core.price import format_usd
 
 
 def _address(budget: Budget) -> str:
@@ -52,6 +55,41 @@ def preview(request: HttpRequest) -> HttpResponse:
     except Invalid as problem:
         return render(request, "budgets/effect.html", {"amount_form": form.failed(problem), "now": now})
     return render(request, "budgets/effect.html", {"effect": effect, "now": now, "budget": budget})
+
+
+HEAD = ("budget", "tenant", "period", "begins", "ends", "settled_usd", "leased_usd", "free_usd", "amount_usd", "denied_calls",
+        "burn_usd_per_h", "runs_out")  # fmt: skip
+
+
+@require_GET
+@signed_in
+def export(request: HttpRequest) -> HttpResponse:
+    """Answer where the budgets stand as CSV, of one tenant or of all that the asker may see; money is exact."""
+    now = timezone.now()
+    wanted = request.GET.get("tenant", "")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD)
+    for each in queries.standings(asker_behind(request), now):
+        owner = each.budget.tenant.slug if each.budget.tenant else ""
+        if not wanted or owner == wanted:
+            money = (each.spent_nusd, each.leased_nusd, each.free_nusd, each.amount_nusd)
+            times = (each.period.starts_at, each.period.ends_at)
+            writer.writerow(
+                [
+                    each.budget.name,
+                    owner,
+                    each.budget.period_kind,
+                    *(moment.isoformat() if moment else "" for moment in times),
+                    *map(format_usd, money),
+                    each.denied_calls,
+                    format_usd(round(each.burn_nusd_per_h)),
+                    each.exhausted_at.isoformat() if each.exhausted_at else "",
+                ]
+            )
+    response = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="budgets-{now:%Y%m%dT%H%M}.csv"'
+    return response
 
 
 @acting

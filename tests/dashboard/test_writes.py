@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -135,6 +136,17 @@ def test_change_amount__by_who_saw_another_one__is_refused_and_says_what_it_is_n
     assert re.search(r'name="amount_usd"[^>]*value="2600"[^>]*aria-invalid="true"', html)
     assert 'name="seen_usd" value="2500.00"' in html
     assert Budget.objects.get(slug="support").amount_nusd == 2500 * USD
+
+
+def test_export__of_one_tenant__is_where_its_budgets_stand_exactly(sign_in: SignIn) -> None:
+    answer = sign_in("vera").get("/budgets/standings.csv", {"tenant": "acme"})
+
+    rows = list(csv.DictReader(answer.content.decode().splitlines()))
+    support = next(row for row in rows if row["budget"] == "acme/support")
+    assert {row["tenant"] for row in rows} == {"acme"}
+    assert support["amount_usd"] == "2400.00"
+    assert support["settled_usd"] == "1842.07"
+    assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
 def test_change_amount__great_one__is_told_with_separators(sign_in: SignIn, world: World) -> None:
