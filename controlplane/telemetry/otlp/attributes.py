@@ -74,7 +74,7 @@ def from_wire(raw: bytes) -> Attribute:
     return found
 
 
-def _plain(raw: bytes) -> Attribute | None:  # noqa: C901  (calls would cost more than what they do)
+def _plain(raw: bytes) -> Attribute | None:
     """Return the attribute in the form that nearly all have: a short key, then a text or a small number."""
     try:
         end = raw[1] + 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
+_FIXED = {I64: 8, I32: 4}  # bytes
 
 
 class Malformed(ValueError):
@@ -46,10 +47,8 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
                 at += 1
             else:
                 length, at = varint(data, at)
-        elif kind == I64:
-            length = 8
-        elif kind == I32:
-            length = 4
+        elif kind in _FIXED:
+            length = _FIXED[kind]
         else:
             raise Malformed(f"a field is of the kind {kind}, which nothing here has")
         if at + length > end:
