@@ -27,21 +27,23 @@ Asked = tuple[Line, int, frozenset[str] | None, LeaseRow]  # a line, its seq, wh
 class Moved(NamedTuple):
     """A lease after its report: its row and counters, what that is more than before, and what its holder may keep idle.
 
-    ``kind`` is that of its entry in the ledger; ``none``: nothing was moved.
+    ``kind`` is that of its entry in the ledger; ``none``: nothing was moved. All from ``row`` on is what is written of it, in the
+    order of ``lease_writes.store_plainly``; nothing is ``short``.
     """
 
     place: int
+    cap: int
     row: int
     granted: int
     settled: int
     returned: int
     held: int
     seq: int
-    kind: str
+    short: int
     more: int
     spent: int
     given_back: int
-    cap: int
+    kind: str
 
 
 @dataclass(slots=True)
@@ -59,16 +61,18 @@ class Path:
     def lacks(self, more: int, floor: int) -> None:
         """Note that ``more`` is wanted, and how much room there must be for the next call."""
         self.total += more
-        self.most = max(self.most, more)
-        self.floor = max(self.floor, floor)
+        if more > self.most:
+            self.most = more
+        if floor > self.floor:
+            self.floor = floor
 
     @property
     def settled(self) -> int:
-        return sum(each.spent for each in self.moved)
+        return sum([each.spent for each in self.moved])
 
     @property
     def outstanding(self) -> int:
-        return sum(each.more - each.spent - each.given_back for each in self.moved)
+        return sum([each.more - each.spent - each.given_back for each in self.moved])
 
 
 def merge_plainly(asked: Iterable[Asked], accounts: Mapping[int, OpenAccount], now: datetime) -> list[Path]:
@@ -131,22 +135,27 @@ def _merge(line: Line, seq: int, row: LeaseRow, path: Path) -> None:
         _,
     ) = row
     unusual = closed or revoked or presumed or line.final or line.denied > denied or line.corrected > corrected
-    spent, given_back = max(line.settled - settled, 0), max(line.returned - returned, 0)
+    spent, given_back = line.settled - settled, line.returned - returned
+    if spent < 0:
+        spent = 0
+    if given_back < 0:
+        given_back = 0
     left = granted - settled - returned - spent - given_back
     if unusual or left < 0 or seq < before:
         return
-    more = line.want - left
+    want, held = line.want, line.held
+    more = want - left
     if more > 0:
         if not (settled + spent or line.waiting is None):
             return
-        path.lacks(more, line.min_useful + line.held)
+        path.lacks(more, line.min_useful + held)
     else:
         more = 0
     kind = "settle" if spent else "return" if given_back else "grant" if more else "none"
     path.moved.append(
         Moved(
-            place, number, granted + more, settled + spent, returned + given_back, line.held, seq, kind, more, spent,
-            given_back, line.want + line.want // 2,
+            place, want + want // 2, number, granted + more, settled + spent, returned + given_back, held, seq, 0, more, spent,
+            given_back, kind,
         )
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from controlplane.edge.database import make_pool
 from controlplane.edge.http import (
     NO_BODY,
     Disconnected,
+    Patience,
     Receive,
     Request,
     Response,
@@ -67,6 +68,7 @@ class Edge:
 
     def __init__(self) -> None:
         self._pool = make_pool()
+        self._patience = Patience()
         self._announcer = Announcer()
         self._mirror = Mirror(self._pool)
         self._batcher = Batcher(self._announcer.tell)
@@ -134,7 +136,7 @@ class Edge:
                 await send(unchanged)
                 await send(NO_BODY)
                 return
-        await self._answer(Request(scope, receive), send)
+        await self._answer(Request(scope, receive, self._patience), send)
 
     async def _answer(self, request: Request, send: Send) -> None:
         name, response = request.path, None

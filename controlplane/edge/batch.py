@@ -292,9 +292,12 @@ async def _fold(connection: AsyncConnection, arrivals: Sequence[Arrival], acked:
     counted: list[Counted] = []
     reported: list[Reported] = []
     for arrival, before in zip(arrivals, acked, strict=True):
-        fresh = [window for window in arrival.request.windows if window.number > before]
-        counted += _counted(arrival, fresh)
-        reported += [Reported(each.starts_ms, each.releases, arrival.key.payers) for each in fresh if each.releases]
+        for window in arrival.request.windows:
+            if window.number > before:
+                counted.append(_counted(arrival.key, window))
+                if window.releases:
+                    reported.append(Reported(window.starts_ms, window.releases, arrival.key.payers))
+        counted += _sampled(arrival)
     await windows.fold(connection, counted, now=now)
     await arms.fold(connection, reported, now=now)
 
@@ -312,33 +315,36 @@ def _sighting(arrival: Arrival) -> Sighting:
         seq=request.seq,
         skew_ms=request.sent_ms - int(arrival.at.timestamp() * 1000),
         config=request.config,
-        active_sessions=min(2**31 - 1, sum([line.active for line in request.sessions])),
+        active_sessions=min(2**31 - 1, sum([line.active for line in request.sessions])) if request.sessions else 0,
         gauges=request.gauges,
         final=request.final,
         breakers=request.breakers,
-        demand=tuple([line for line in request.demand if key.tenant_of(line.tenant) == line.tenant]),
+        demand=tuple([line for line in request.demand if key.tenant_of(line.tenant) == line.tenant])
+        if request.demand
+        else (),
         seen_at=arrival.at,
         last_window=max([window.number for window in request.windows], default=0),
     )
 
 
-def _counted(arrival: Arrival, fresh: Sequence[SyncWindow]) -> list[Counted]:
-    """Return what to fold, every tenant checked."""
-    key = arrival.key
-    counted = [
-        Counted(window.starts_ms, window.book, _checked(key, window.rows), _checked(key, window.users))
-        for window in fresh
-    ]
+def _counted(key: Key, window: SyncWindow) -> Counted:
+    """Return what to fold of a window, every tenant checked."""
+    return Counted(window.starts_ms, window.book, _checked(key, window.rows), _checked(key, window.users))
+
+
+def _sampled(arrival: Arrival) -> list[Counted]:
+    """Return what to fold of the sessions that a sync reports."""
+    sessions = arrival.request.sessions
     samples = _samples.due(arrival.request.incarnation, arrival.at)
-    if arrival.request.sessions and samples:
-        checked = _checked(key, arrival.request.sessions)
-        counted.append(Counted(int(arrival.at.timestamp() * 1000), sessions=checked, samples=samples))
-    return counted
+    if not (sessions and samples):
+        return []
+    checked = _checked(arrival.key, sessions)
+    return [Counted(int(arrival.at.timestamp() * 1000), sessions=checked, samples=samples)]
 
 
 def _checked(key: Key, rows: Sequence[Row]) -> Sequence[Row]:
     """Return rows with the tenants that they count for."""
-    if key.tenants is None:  # it speaks for all
+    if key.tenants is None or not rows:  # it speaks for all
         return rows
     tenants = [key.tenant_of(row.tenant) for row in rows]
     return [

@@ -20,6 +20,7 @@ NO_BODY = {"type": "http.response.body", "body": b""}
 PROBLEM = (b"content-type", b"application/problem+json")
 BODY_S = 30.0  # how long a body may take to arrive
 _LATE = "the body is late"
+_LOOK_S = 0.25
 
 
 class Disconnected(Exception):
@@ -39,13 +40,46 @@ class Response(NamedTuple):
     stream: AsyncGenerator[bytes] | None = None
 
 
+class Patience:
+    """Has messages waited for until it takes too long. One timer for all: one for each cost more than all else about it."""
+
+    def __init__(self) -> None:
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def receive(self, receive: Receive, deadline: float) -> MutableMapping[str, Any]:
+        """Receive a message; ``TooSlow`` once ``deadline`` on the loop's clock has been over for a moment."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("messages are received in a task")
+        self._due[task] = deadline
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+        try:
+            return await receive()
+        except asyncio.CancelledError as error:
+            if error.args != (_LATE,) or task.uncancel():
+                raise
+            raise TooSlow(f"The body did not arrive within {BODY_S:g} s.") from None
+        finally:
+            del self._due[task]
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for task in [task for task, deadline in self._due.items() if deadline <= now]:
+            task.cancel(_LATE)
+        self._timer = loop.call_later(_LOOK_S, self._look) if self._due else None
+
+
 class Request:
     """One HTTP request. Header names are lower-case bytes, as ASGI has them; the last of a repeated one wins."""
 
-    __slots__ = ("_receive", "headers", "method", "path", "query_string")
+    __slots__ = ("_patience", "_receive", "headers", "method", "path", "query_string")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, patience: Patience) -> None:
         self._receive = receive
+        self._patience = patience
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query_string: bytes = scope["query_string"]
@@ -92,7 +126,7 @@ class Request:
 
     async def _chunk(self, deadline: float) -> tuple[bytes, bool]:
         """Return the next piece of the body, and whether there are more."""
-        message = await _within(self._receive, deadline)
+        message = await self._patience.receive(self._receive, deadline)
         if message["type"] == "http.disconnect":
             raise Disconnected
         return message.get("body", b""), message.get("more_body", False)
@@ -105,22 +139,6 @@ class Request:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body has more than {limit} bytes: send smaller batches.")
-
-
-async def _within(receive: Receive, deadline: float) -> MutableMapping[str, Any]:
-    """Receive a message; ``TooSlow`` after ``deadline`` on the loop's clock. What ``asyncio.timeout_at`` does, at half the cost."""
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("messages are received in a task")
-    late = asyncio.get_running_loop().call_at(deadline, task.cancel, _LATE)
-    try:
-        return await receive()
-    except asyncio.CancelledError as error:
-        if error.args != (_LATE,) or task.uncancel():
-            raise
-        raise TooSlow(f"The body did not arrive within {BODY_S:g} s.") from None
-    finally:
-        late.cancel()
 
 
 def problem(error: Problem) -> Response:

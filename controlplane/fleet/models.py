@@ -21,7 +21,8 @@ class BreakerPhase(models.TextChoices):
 class Instance(models.Model):
     """One run of one SDK client: an incarnation, minted at start, never reused, dropped by a forked child.
 
-    ``windows_acked`` is the number of the last call window folded: what makes folding exactly once.
+    ``windows_acked`` is the number of the last call window folded: what makes folding exactly once. ``windows_before`` is the one
+    before the last sync: what that sync had to fold is above it.
     """
 
     incarnation = models.UUIDField(primary_key=True)
@@ -36,6 +37,7 @@ class Instance(models.Model):
     closed_at = models.DateTimeField(null=True)
     seq = models.BigIntegerField(default=0)
     windows_acked = models.BigIntegerField(default=0)
+    windows_before = models.BigIntegerField(db_default=0)
     config_etag = models.CharField(max_length=64, default="")
     config_at = models.DateTimeField(null=True)  # it took that config, as far as it said
     refused_etag = models.CharField(max_length=64, default="")

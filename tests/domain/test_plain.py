@@ -96,7 +96,7 @@ def test_plain__whatever_is_reported__as_one_by_one(
             assert (answer.granted, answer.cap, answer.period_ms) == (moved.granted, moved.cap, path.period_ms)
             assert (answer.closed, answer.denied, answer.blocked_by) == (False, None, None)
             assert lease.counters == (moved.granted, moved.settled, moved.returned, 0)
-            assert (lease.held, lease.seq, lease.short, lease.row) == (moved.held, moved.seq, 0, moved.row)
+            assert (lease.held, lease.seq, lease.short, lease.row) == (moved.held, moved.seq, moved.short, moved.row)
             assert entry is None or entry.is_plain
             said = ("none", 0, 0, 0) if entry is None else (entry.kind, entry.granted, entry.settled, entry.returned)
             assert said == (moved.kind, moved.more, moved.spent, moved.given_back)
@@ -123,7 +123,7 @@ def path_of(amount: int, denied: int = 0) -> list[Path]:
 
 def test_plain__room_for_all_many_times__merged() -> None:
     (path,) = path_of(10_000)
-    assert path.moved[0][:7] == (1, 7, 130, 30, 0, 0, 2)
+    assert path.moved[0][:8] == (1, 150, 7, 130, 30, 0, 0, 2)
     assert (path.outstanding, path.settled) == (50, 20)
 
 

@@ -81,6 +81,23 @@ async def test_sync__windows_with_their_book__usage_is_kept_by_class_and_prices(
     assert rows["aa"].usage["input"] == 30
 
 
+async def test_sync__usage_of_usual_and_of_other_classes__is_added_up_by_class(ask: Caller, me: str) -> None:
+    for number, usage in enumerate(({"reasoning": 4}, {}, {"output_audio": 3}, {"reasoning": 2**53}), start=1):
+        await ask.sync(incarnation=me, seq=number, windows=[window(number, usage=usage, output_tokens=2**53)])
+
+    kept = await DailyPricedUsage.objects.aget()
+    assert kept.usage == {"input": 120, "output": 3 * 2**53 - 7, "reasoning": 2**53 + 4, "output_audio": 3}
+
+
+async def test_sync__usage_beyond_what_is_kept__stops_there(ask: Caller, me: str) -> None:
+    await ask.sync(incarnation=me, windows=[window(1)])
+    await DailyPricedUsage.objects.aupdate(usage={"input": 2**62 - 2, "output": 5})
+
+    await ask.sync(incarnation=me, seq=2, windows=[window(2)])
+
+    assert (await DailyPricedUsage.objects.aget()).usage == {"input": 2**62 - 1, "output": 17}
+
+
 async def test_sync__windows__are_folded_into_every_rollup_once(ask: Caller, me: str) -> None:
     first = await ask.sync(incarnation=me, windows=[window(1)])
     again = await ask.sync(incarnation=me, seq=2, windows=[window(1), window(2)])

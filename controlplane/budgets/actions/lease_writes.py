@@ -15,6 +15,7 @@ from controlplane.domain.periods import slot_of
 from controlplane.domain.plain import Moved, Path
 
 _NOTHING = (0, 0, 0, "none")
+_WRITTEN = Moved._fields.index("row")  # from there on a plain lease is written as it is
 
 
 async def store(
@@ -29,7 +30,7 @@ async def store(
 
     ``paths`` have what was merged plainly.
     """
-    plainly = [_plain(moved) for path in paths for moved in path.moved]
+    plainly: list[Sequence[Any]] = [moved[_WRITTEN:] for path in paths for moved in path.moved]
     rest: list[OpenLease] = []
     entries: list[Entry] = []
     moving: list[Entry] = []
@@ -50,23 +51,18 @@ async def store(
     await store_entries(connection, entries)
 
 
-# Id, granted, settled, returned, held, seq, short; granted, settled, returned more than before, and the kind of the entry.
-_Columns = tuple[int, int, int, int, int, int, int, int, int, int, str]
-
-
-def _plain(moved: Moved) -> _Columns:
-    _, row, granted, settled, returned, held, seq, kind, more, spent, given_back, _ = moved
-    return row, granted, settled, returned, held, seq, 0, more, spent, given_back, kind
-
-
-def _known(lease: OpenLease, entry: Entry | None) -> _Columns:
+def _known(lease: OpenLease, entry: Entry | None) -> Sequence[Any]:
+    """Return what is written of a lease, in the order of ``Moved``."""
     granted, settled, returned, _ = lease.counters
     moved = _NOTHING if entry is None else (entry.granted, entry.settled, entry.returned, entry.kind)
     return lease.row, granted, settled, returned, lease.held, lease.seq, lease.short, *moved
 
 
-async def store_plainly(connection: AsyncConnection[Any], changes: Sequence[_Columns], now: datetime) -> None:
-    """Write leases that are known, with entries that say no more than what was granted, settled and returned."""
+async def store_plainly(connection: AsyncConnection[Any], changes: Sequence[Sequence[Any]], now: datetime) -> None:
+    """Write leases that are known, with entries that say no more than what was granted, settled and returned.
+
+    Of each: id, granted, settled, returned, held, seq, short; granted, settled, returned more than before, and the kind of the entry.
+    """
     if not changes:
         return
     await connection.execute(

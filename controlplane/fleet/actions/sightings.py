@@ -26,13 +26,18 @@ def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
 
 
 class Touched:
-    """Sightings that have been sent to the database, and its answer."""
+    """Sightings that have been sent to the database, in the order of their rows, and its answer."""
 
     def __init__(
-        self, connection: AsyncConnection[Any], sightings: Sequence[Sighting], cursor: AsyncCursor[Any]
+        self,
+        connection: AsyncConnection[Any],
+        sightings: Sequence[Sighting],
+        order: Sequence[int],
+        cursor: AsyncCursor[Any],
     ) -> None:
         self._connection = connection
         self._sightings = sightings
+        self._order = order
         self._cursor = cursor
         self.late = False  # whether some rows could only be locked when the answer had come
 
@@ -48,7 +53,7 @@ class Touched:
         if new:
             sightings = [self._sightings[place] for place in new]
             await _insert(self._connection, sightings)
-            late = Touched(self._connection, sightings, await _send(self._connection, sightings))
+            late = await _send(self._connection, sightings)
             acked |= {new[place]: number for place, number in (await late._places()).items()}
         if len(acked) == len(self._sightings):
             return [acked[place] for place in range(len(self._sightings))]
@@ -64,7 +69,7 @@ class Touched:
         return {name for (name,) in await found.fetchall()}
 
     async def _places(self) -> dict[int, int]:
-        return {place - 1: number for place, number in await self._cursor.fetchall()}
+        return {self._order[place - 1]: number for place, number in await self._cursor.fetchall()}
 
 
 async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> Touched:
@@ -75,60 +80,59 @@ async def touch(connection: AsyncConnection[Any], sightings: Sequence[Sighting])
     first = [seen for seen in sightings if seen.seq <= 1]
     if first:
         await _insert(connection, first)
-    return Touched(connection, sightings, await _send(connection, sightings))
+    return await _send(connection, sightings)
 
 
-async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> AsyncCursor[Any]:
-    """Note those that were seen before: what may differ from one sync to the next."""
-    return await connection.execute(
+async def _send(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> Touched:
+    """Note those that were seen before: what may differ from one sync to the next.
+
+    Rows are changed in the order in which they are told, which is that of their keys: so are those of other groups.
+    All were heard of by the time at which the last one was.
+    """
+    order = sorted(range(len(sightings)), key=lambda place: sightings[place].incarnation.int)
+    ordered = [sightings[place] for place in order]
+    cursor = await connection.execute(
         b"""
-        WITH before AS (
-            SELECT seen.*, kept.windows_acked
-            FROM (
-                SELECT each.*, (%s::bigint[])[place] AS key_id, (%s::bigint[])[place] AS seq, (%s::bigint[])[place] AS skew_ms,
-                       (%s::bigint[])[place] AS config_age_ms, (%s::int[])[place] AS active_sessions,
-                       (%s::int[])[place] AS queue_depth, (%s::bigint[])[place] AS dropped_windows,
-                       (%s::bigint[])[place] AS dropped_spans, (%s::timestamptz[])[place] AS seen_at,
-                       (%s::boolean[])[place] AS final, (%s::bigint[])[place] AS last_window
-                FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
-                     AS each (incarnation, scope_id, config_etag, refused_etag, refused_reason, place)
-            ) AS seen
-            JOIN fleet_instance AS kept USING (incarnation)
-            WHERE kept.scope_id IS NOT DISTINCT FROM seen.scope_id
-            ORDER BY incarnation FOR UPDATE OF kept
-        )
         UPDATE fleet_instance AS kept
         SET key_id = seen.key_id, seq = greatest(kept.seq, seen.seq), clock_skew_ms = seen.skew_ms,
             config_at = CASE WHEN kept.config_etag = seen.config_etag THEN kept.config_at
-                             ELSE seen.seen_at - seen.config_age_ms * interval '1 millisecond' END,
+                             ELSE seen.at - seen.config_age_ms * interval '1 millisecond' END,
             config_etag = seen.config_etag, refused_etag = seen.refused_etag, refused_reason = seen.refused_reason,
             active_sessions = seen.active_sessions, queue_depth = seen.queue_depth,
-            dropped_windows = seen.dropped_windows, dropped_spans = seen.dropped_spans, seen_at = seen.seen_at,
-            closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.seen_at END),
-            windows_acked = greatest(seen.windows_acked, seen.last_window)
-        FROM before AS seen
-        WHERE kept.incarnation = seen.incarnation
-        RETURNING seen.place, seen.windows_acked
+            dropped_windows = seen.dropped_windows, dropped_spans = seen.dropped_spans, seen_at = seen.at,
+            closed_at = coalesce(kept.closed_at, CASE WHEN seen.final THEN seen.at END),
+            windows_before = kept.windows_acked, windows_acked = greatest(kept.windows_acked, seen.last_window)
+        FROM (
+            SELECT each.*, %s::timestamptz AS at, (%s::bigint[])[place] AS key_id, (%s::bigint[])[place] AS seq,
+                   (%s::bigint[])[place] AS skew_ms, (%s::bigint[])[place] AS config_age_ms,
+                   (%s::int[])[place] AS active_sessions, (%s::int[])[place] AS queue_depth,
+                   (%s::bigint[])[place] AS dropped_windows, (%s::bigint[])[place] AS dropped_spans,
+                   (%s::boolean[])[place] AS final, (%s::bigint[])[place] AS last_window
+            FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
+                 AS each (incarnation, scope_id, config_etag, refused_etag, refused_reason, place)
+        ) AS seen
+        WHERE kept.incarnation = seen.incarnation AND kept.scope_id IS NOT DISTINCT FROM seen.scope_id
+        RETURNING seen.place, kept.windows_before
         """,
         [
-            plain([seen.key_id for seen in sightings]),
-            plain([seen.seq for seen in sightings]),
-            plain([seen.skew_ms for seen in sightings]),
-            plain([min(seen.config.age_ms or 0, _LONGEST_AGE_MS) for seen in sightings]),
-            plain([seen.active_sessions for seen in sightings]),
-            plain([seen.gauges.queue_depth for seen in sightings]),
-            plain([seen.gauges.dropped_windows for seen in sightings]),
-            plain([seen.gauges.dropped_spans for seen in sightings]),
-            moments([seen.seen_at for seen in sightings]),
-            plain([seen.final for seen in sightings]),
-            plain([seen.last_window for seen in sightings]),
-            ids([seen.incarnation for seen in sightings]),
-            optional([seen.scope_id for seen in sightings]),
-            texts([seen.config.etag or "" for seen in sightings]),
-            texts([seen.config.refused_etag or "" for seen in sightings]),
-            texts([(seen.config.refused or "")[:500] for seen in sightings]),
+            str(max([seen.seen_at for seen in sightings])),
+            *map(plain, zip(*map(_numbers, ordered), strict=True)),
+            ids([seen.incarnation for seen in ordered]),
+            optional([seen.scope_id for seen in ordered]),
+            texts([seen.config.etag or "" for seen in ordered]),
+            texts([seen.config.refused_etag or "" for seen in ordered]),
+            texts([(seen.config.refused or "")[:500] for seen in ordered]),
         ],
     )
+    return Touched(connection, sightings, order, cursor)
+
+
+def _numbers(seen: Sighting) -> tuple[int, ...]:
+    config, gauges = seen.config, seen.gauges
+    return (
+        seen.key_id, seen.seq, seen.skew_ms, min(config.age_ms or 0, _LONGEST_AGE_MS), seen.active_sessions, gauges.queue_depth,
+        gauges.dropped_windows, gauges.dropped_spans, seen.final, seen.last_window,
+    )  # fmt: skip
 
 
 async def _insert(connection: AsyncConnection[Any], sightings: Sequence[Sighting]) -> None:

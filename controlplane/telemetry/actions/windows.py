@@ -6,11 +6,11 @@ Who calls sees to it that every window is folded once: in the same transaction a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from operator import add, attrgetter, itemgetter, le
+from operator import add, itemgetter, le
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 from controlplane.columns import moments, plain, texts
 from controlplane.telemetry.actions.bounds import added, bounded, counts_json
 from controlplane.telemetry.actions.late import note_late, note_late_minutes
-from controlplane.telemetry.actions.priced import Priced
+from controlplane.telemetry.actions.priced import Priced, Values
 from controlplane.telemetry.schemas import DISTRIBUTIONS, SUMS, SessionsRow, UserRow, WindowRow
 from tidegate.core.usage import apart
 from tidegate.core.window import Distribution
@@ -35,9 +35,9 @@ _BEHIND = timedelta(days=31)
 _DAILY = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nusd")
 _DAILY_PLACES = tuple(map(SUMS.index, _DAILY))
 _SHAPES = {"kinds": "jsonb", **dict.fromkeys((*DISTRIBUTIONS, "sessions"), "bigint[]")}
-_names_of: Callable[[WindowRow], Names] = attrgetter("tenant", "route", "model", "category")
 _CALLS, _INPUT, _CACHED = map(SUMS.index, _DAILY[:3])
 _NAMES = 4  # columns of a row before its sums: ``Names``
+_SLOT_MS = 10_000
 
 
 class Counted(NamedTuple):
@@ -78,9 +78,9 @@ class _Sums:
         return "{" + ",".join(map(str, distribution.packed())) + "}" if distribution else "{}"
 
 
-def _sums_of(rows: Iterable[WindowRow]) -> tuple[_Sums, bool]:
+def _sums_of(rows: Iterable[Values]) -> tuple[_Sums, bool]:
     """Add up rows, column by column: most columns of most rows are empty. Tell, too, whether their usage is what its sums say."""
-    columns = list(zip(*map(astuple, rows), strict=True))[_NAMES:]
+    columns = list(zip(*rows, strict=True))[_NAMES:]
     kinds, usage, *distributions = columns[len(SUMS) :]
     sums = _Sums([sum(column) for column in columns[: len(SUMS)]])
     for counts in filter(None, kinds):
@@ -98,18 +98,16 @@ class _Folded:
 
     def __init__(self) -> None:
         self.fine: defaultdict[Bucket, _Sums] = defaultdict(_Sums)
-        self.coarse: defaultdict[Bucket, _Sums] = defaultdict(_Sums)
         self.days: defaultdict[Day, list[int]] = defaultdict(lambda: [0] * len(_DAILY))
         self.users: defaultdict[UserDay, list[int]] = defaultdict(lambda: [0, 0, 0])
         self.priced = Priced()
 
-    def add_rows(self, ten_s: datetime, book: str, rows: Mapping[Names, list[WindowRow]]) -> None:
+    def add_rows(self, ten_s: datetime, book: str, rows: Mapping[Names, list[Values]]) -> None:
         """Add the rows of ten seconds whose costs were reckoned by one book."""
-        minute, day = ten_s.replace(second=0), ten_s.date()
+        day = ten_s.date()
         for names, alike in rows.items():
             sums, plain_usage = _sums_of(alike)
             self.fine[ten_s, *names].add(sums)
-            self.coarse[minute, *names].add(sums)
             daily = [sums.amounts[index] for index in _DAILY_PLACES]
             _accumulate(self.days[day, *names], daily)
             if plain_usage:
@@ -119,48 +117,51 @@ class _Folded:
             else:
                 self.priced.add(day, book, alike)
 
-    def add_rest(self, at: datetime, ten_s: datetime, window: Counted) -> None:
+    def add_rest(self, ten_s: datetime, window: Counted) -> None:
         """Add what a window says of users and sessions."""
         for user in window.users:
-            _accumulate(self.users[at.date(), user.tenant, user.user], [user.calls, user.tokens, user.cost_nusd])
+            _accumulate(self.users[ten_s.date(), user.tenant, user.user], [user.calls, user.tokens, user.cost_nusd])
         for seen in window.sessions:
-            for start, table in ((ten_s, self.fine), (ten_s.replace(second=0), self.coarse)):
-                table[start, seen.tenant, seen.route, "", ""].of("sessions").add_same(seen.active, window.samples)
+            self.fine[ten_s, seen.tenant, seen.route, "", ""].of("sessions").add_same(seen.active, window.samples)
 
 
 async def fold(connection: AsyncConnection[Any], windows: Iterable[Counted], *, now: datetime) -> None:
     """Add ``windows`` to all rollups."""
     folded = _fold(windows, now)
-    await _store_windows(connection, "telemetry_window_10s", folded.fine)
-    await _store_windows(connection, "telemetry_window_1m", folded.coarse)
+    starts = {key[0] for key in folded.fine}
+    await _store_windows(connection, folded.fine, starts)
     await _store_days(connection, folded.days)
     await _store_users(connection, folded.users)
     await folded.priced.store(connection)
-    await note_late(connection, "windows", (key[0] for key in folded.coarse), now=now)
-    await note_late_minutes(connection, (key[0] for key in folded.fine), now=now)
+    await note_late(connection, "windows", starts, now=now)
+    await note_late_minutes(connection, starts, now=now)
 
 
 def _fold(windows: Iterable[Counted], now: datetime) -> _Folded:
     folded = _Folded()
-    alike: defaultdict[tuple[datetime, str], defaultdict[Names, list[WindowRow]]]
+    alike: defaultdict[tuple[int, str], defaultdict[Names, list[Values]]]
     alike = defaultdict(lambda: defaultdict(list))
+    now_ms, first_ms, last_ms = map(_ms, (now, now - _BEHIND, now + _AHEAD))
     for window in windows:
-        at = _sound(window.starts_ms, now)
-        ten_s = at.replace(second=at.second - at.second % 10, microsecond=0)
+        starts_ms = window.starts_ms if first_ms <= window.starts_ms <= last_ms else now_ms
+        slot = starts_ms // _SLOT_MS
         if window.rows:
-            same = alike[ten_s, window.book]
-            for names, row in zip(map(_names_of, window.rows), window.rows, strict=True):
-                same[names].append(row)
+            same = alike[slot, window.book]
+            for row in map(astuple, window.rows):
+                same[row[:_NAMES]].append(row)
         if window.users or window.sessions:
-            folded.add_rest(at, ten_s, window)
-    for (ten_s, book), rows in alike.items():
-        folded.add_rows(ten_s, book, rows)
+            folded.add_rest(_slot_start(slot), window)
+    for (slot, book), rows in alike.items():
+        folded.add_rows(_slot_start(slot), book, rows)
     return folded
 
 
-def _sound(starts_ms: int, now: datetime) -> datetime:
-    at = datetime.fromtimestamp(starts_ms / 1000, UTC)
-    return at if now - _BEHIND <= at <= now + _AHEAD else now
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _slot_start(slot: int) -> datetime:
+    return datetime.fromtimestamp(slot * _SLOT_MS // 1000, UTC)
 
 
 def _accumulate(sums: list[int], more: list[int]) -> None:
@@ -190,27 +191,49 @@ def _window_upsert(table: str, shapes: tuple[str, ...]) -> bytes:
     """.encode()  # noqa: S608  (names of our own tables and columns)
 
 
-async def _store_windows(connection: AsyncConnection[Any], table: str, windows: Mapping[Bucket, _Sums]) -> None:
-    if not windows:
+async def _store_windows(
+    connection: AsyncConnection[Any], fine: Mapping[Bucket, _Sums], starts: Collection[datetime]
+) -> None:
+    """Add windows of ten seconds, which begin at ``starts``, to their table and to that of minutes."""
+    if not fine:
         return
-    # In the order of their keys, so that two processes never wait for each other.
+    rows = _columns_of(fine)
+    await rows.store(connection, "telemetry_window_10s")
+    if len(starts) > 1:
+        coarse: defaultdict[Bucket, _Sums] = defaultdict(_Sums)
+        for (start, *names), sums in fine.items():
+            coarse[start.replace(second=0), names[0], names[1], names[2], names[3]].add(sums)
+        rows = _columns_of(coarse)
+    else:  # the same rows in the same order
+        rows = rows._replace(starts=[start.replace(second=0) for start in rows.starts])
+    await rows.store(connection, "telemetry_window_1m")
+
+
+class _Columns(NamedTuple):
+    """Windows in the order of their keys, so that two processes never wait for each other."""
+
+    shapes: tuple[str, ...]  # those of ``kinds`` and the distributions that there are
+    starts: list[datetime]
+    rest: list[str]
+
+    async def store(self, connection: AsyncConnection[Any], table: str) -> None:
+        await connection.execute(_window_upsert(table, self.shapes), [moments(self.starts), *self.rest])
+
+
+def _columns_of(windows: Mapping[Bucket, _Sums]) -> _Columns:
     ordered = sorted(windows.items(), key=itemgetter(0))
-    keys = [key for key, _ in ordered]
     sums = [each for _, each in ordered]
     named = {name for each in sums for name in each.distributions}
     if any(each.kinds for each in sums):
         named.add("kinds")
     shapes = tuple(name for name in _SHAPES if name in named)
-    starts, *names = _key_columns(moments, keys)
-    await connection.execute(
-        _window_upsert(table, shapes),
-        [
-            starts,
-            *map(bounded, zip(*(each.amounts for each in sums), strict=True)),
-            *names,
-            *(texts([each.packed(name) for each in sums]) for name in shapes),
-        ],
-    )
+    starts, *names = (list(column) for column in zip(*(key for key, _ in ordered), strict=True))
+    rest = [
+        *map(bounded, zip(*(each.amounts for each in sums), strict=True)),
+        *map(texts, names),
+        *(texts([each.packed(name) for each in sums]) for name in shapes),
+    ]
+    return _Columns(shapes, starts, rest)
 
 
 def _key_columns(first: Callable[[list[Any]], str], keys: Iterable[Sequence[Any]]) -> list[str]:

@@ -88,10 +88,17 @@ def beyond_plain(usage: Mapping[str, int]) -> Usage:
 
 def apart(beyond: Mapping[str, int], *, fresh: int, cached: int, out: int) -> Usage:
     """Return disjoint usage out of the three sums and what is beyond them: the inverse of ``beyond_plain``."""
-    cached_part, output_part = cached_tokens(beyond), output_tokens(beyond)
-    input_part = input_tokens(beyond) - cached_part
-    plain = {"input": fresh - cached - input_part, "cached_input": cached - cached_part, "output": out - output_part}
-    return {name: max(0, count) for name, count in {**beyond, **plain}.items() if count > 0}
+    if beyond:
+        cached_part, output_part = cached_tokens(beyond), output_tokens(beyond)
+        input_part = input_tokens(beyond) - cached_part
+        plain = {
+            "input": fresh - cached - input_part,
+            "cached_input": cached - cached_part,
+            "output": out - output_part,
+        }
+    else:  # most calls: nothing is to be looked for among all classes that there are
+        plain = plain_classes(fresh, cached, out)
+    return {name: count for name, count in {**beyond, **plain}.items() if count > 0}
 
 
 def checked(usage: Mapping[str, Any]) -> Usage:
