@@ -203,9 +203,9 @@ def usual(values: Sequence[float], *beside: Sequence[float]) -> Anomaly | None:
 
 
 def _distances(values: Sequence[float]) -> list[float]:
-    """Return how far values are from their median. The one that is the median itself says nothing of the spread: of a few it would halve it."""
+    """Return how far values are from their median, but for the nearest: it makes the median, and of a few it would halve the spread."""
     median = _median(values)
-    return sorted(abs(value - median) for value in values)[len(values) % 2 :]
+    return sorted(abs(value - median) for value in values)[1:]
 
 
 def _median(values: Sequence[float]) -> float:
