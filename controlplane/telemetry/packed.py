@@ -121,11 +121,13 @@ def tails_of(rows: Sequence[Packed], parts: Sequence[Sequence[int | None]] = ())
 
 def gathered(rows: Sequence[Packed]) -> Sequence[Packed]:
     """Return one row of all when they are short. To sort them is quicker than to add up equal buckets."""
-    if len(rows) < 2 or sum([len(row) for row in rows]) > _LONG_ROW * len(rows):
+    if len(rows) < 2:
         return rows
-    ordered = list[int]()
+    ordered, most = list[int](), _LONG_ROW * len(rows)
     for row in rows:
         ordered += row.entries
+        if len(ordered) > most:
+            return rows
     ordered.sort()
     return [Packed(ordered)]
 

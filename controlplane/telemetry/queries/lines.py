@@ -204,12 +204,10 @@ class Merged:
 
     def tails(self, parts: Sequence[Sequence[int | None]] = ()) -> Sequence[int | None]:
         """Return the buckets that the quantiles lie in."""
-        if self.known is None and len(self.rows) == 1:
-            self.known = self.rows[0].tails()
-        elif self.known is None:
+        if self.known is None:
             if not parts:
                 self.rows = list(gathered(self.rows))  # who merges this with others need not do it again
-            self.known = tails_of(self.rows, parts)
+            self.known = self.rows[0].tails() if len(self.rows) == 1 else tails_of(self.rows, parts)
         return self.known
 
 
@@ -237,12 +235,12 @@ def _merged(source: Source, course: Course, names: Sequence[str] | None, most: i
     lines = []
     times = course.times
     for (_, name), slots in sorted(found.items()):
-        every = Merged()
+        every, parts = Merged(), [sums.tails() for sums in slots.values()]  # told first: then the rows of each are one
         for sums in slots.values():
             every.merge(sums)
         every.rows = buckets.get(name, every.rows)
         steps = [sums.step() if (sums := slots.get(at)) else None for at in times]
-        lines.append(Line(name, steps, every.step([sums.tails() for sums in slots.values()])))
+        lines.append(Line(name, steps, every.step(parts)))
     return replace(course, lines=lines, names=count)
 
 
