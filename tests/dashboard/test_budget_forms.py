@@ -261,3 +261,11 @@ def test_client__its_leases_revoked__with_a_reason_only(sign_in: SignIn, world: 
     assert (refused.status_code, invalid(refused.content.decode()), before) == (422, {"reason"}, 0)
     assert done.status_code == 302
     assert not Lease.objects.filter(incarnation=CLIENT, closed=False, revoked=False).exists()
+
+
+def test_budget__that_only_watches__leads_to_what_it_would_have_refused(sign_in: SignIn) -> None:
+    watching = sign_in("vera").get("/budgets/?budget=acme-eu/batch").content.decode()
+    capped = sign_in("vera").get("/budgets/?budget=acme/support").content.decode()
+
+    assert 'href="/limits/?tenant=acme-eu#policy_watched"' in watching
+    assert "#policy_watched" not in capped
