@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,6 +27,7 @@ from tidegate.deadlines import Deadlines
 from tidegate.early import MAX_EARLY, WithoutPolicy
 from tidegate.errors import Refused
 from tidegate.evidence import tell_adaptive, tell_breaker
+from tidegate.giving_way import Lock
 from tidegate.lanes import Lane, Share
 from tidegate.leasing import Leases
 from tidegate.releases import Releases
@@ -73,7 +73,7 @@ class Books:
 
     def reborn(self) -> None:
         """Start as a new incarnation that knows nothing but the policy: at first, and in a forked child."""
-        self.lock = threading.RLock()  # entered again by finalizers only, and they put off what they came for
+        self.lock = Lock()  # entered again by finalizers only, and they put off what they came for
         self._put_off: deque[Callable[[], object]] = deque()
         self.epoch += 1
         self.deadlines.renew()
@@ -98,7 +98,7 @@ class Books:
 
     def put_off(self, act: Callable[..., object], *args: object, **options: object) -> bool:
         """Have ``act`` wait if this thread holds the lock, and so is in the midst of the books; whether it does."""
-        if not self.lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks
+        if not self.lock._is_owned():  # as threading.Condition asks
             return False
         self._put_off.append(partial(act, *args, **options))
         return True

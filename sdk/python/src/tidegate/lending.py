@@ -7,8 +7,6 @@ a second's calls or so, and never longer than ``LEND_S``. What is scarce is not 
 from __future__ import annotations
 
 import math
-import threading
-import time
 from typing import TYPE_CHECKING, cast
 
 from tidegate.cells import LENDS, MAX_CALL_NUSD, Cell, Lasting, Loan, Refusal
@@ -27,7 +25,6 @@ LEAST, MOST = 4, 65_536
 STEP = 8192  # calls that get credit at a time, of what is paid
 WARM_CALLS, WARM_S = 16, 0.4  # a lane is lent to after so many calls in so long
 MAX_CELLS = 20_000
-GIVES_WAY, PAUSE_S = 8, 0.0001  # times and seconds, before it queues for a lock
 
 
 class Lending(Harvest):
@@ -211,8 +208,7 @@ class Lending(Harvest):
     def top_up(self, cell: Cell) -> bool:
         """Give credit again for calls that are paid for, now that others have ended; whether there is some."""
         sort_ahead(cell.loan)
-        take_giving_way(self.lock)
-        try:
+        with self.lock:
             if cell.epoch != self.epoch or cell.now() >= cell.until:
                 return False
             if cell.credit >= 1.0:
@@ -224,8 +220,6 @@ class Lending(Harvest):
             else:
                 self._free(cell, cell.ended)
             return self._release_some(cell)
-        finally:
-            self.lock.release()
 
 
 def sort_ahead(loan: Loan) -> None:
@@ -235,18 +229,3 @@ def sort_ahead(loan: Loan) -> None:
     """
     if loan.much:
         loan.times.sort()  # ATOMIC
-
-
-def take_giving_way(lock: threading.RLock) -> None:
-    """Take a lock that is held for microseconds, and often, without queueing for it as long as that may be helped.
-
-    Whoever queues is handed the lock, still needs the interpreter, and meanwhile all others queue, too: threads that need the
-    lock ten thousand times a second would pass the interpreter on each time, and once they do they go on doing it. Who rests
-    instead needs neither, so that who holds the lock gets the interpreter and lets go; a rest of no time at all is none, because
-    who asks for the interpreter again at once has it before anybody else has woken.
-    """
-    for _ in range(GIVES_WAY):
-        if lock.acquire(blocking=False):
-            return
-        time.sleep(PAUSE_S)
-    lock.acquire()

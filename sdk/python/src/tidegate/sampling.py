@@ -6,11 +6,11 @@ Figures never come from spans but from the windows that every call is counted in
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from tidegate.giving_way import Lock
 from tidegate.trace import MAX_SPANS, SLOW_S, Span
 
 Reason = Literal["refused", "error", "canary", "slow", "share"]
@@ -65,7 +65,7 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self.left_out = 0
-        self._lock = threading.RLock()  # a finalizer may end a call here, in the midst of another's
+        self._lock = Lock()  # a finalizer may end a call here, in the midst of another's
         self._held: OrderedDict[int, list[Span]] = OrderedDict()
         self._count = 0
         self._kept: OrderedDict[int, Reason] = OrderedDict()
