@@ -388,24 +388,30 @@ def sums(url: str) -> None:
 
 
 def said(url: str) -> None:
-    """Fold what spans say as far as they are folded otherwise, but for the last minutes, as the worker would have left it."""
+    """Fold what spans say, and who their users are, as far as they are folded otherwise, as the worker would have left it."""
     from controlplane.telemetry.actions.span_terms import fold_terms
+    from controlplane.telemetry.actions.user_names import add_names
     from controlplane.telemetry.resolutions import floor
+    from controlplane.telemetry.spansums import NAMES
     from controlplane.telemetry.terms import MARK
 
+    began = time.monotonic()
     with psycopg.connect(url) as connection:
         marks = dict(connection.execute("SELECT kind, until FROM telemetry_fold").fetchall())
-        until = floor(marks["spans"] - timedelta(seconds=20), 60)
         first: datetime = connection.execute("SELECT min(starts_at) FROM telemetry_span").fetchone()[0]  # type: ignore[index]
-        at, began = floor(marks.get(MARK, first), 60), time.monotonic()
-        while at < until:
-            over = min(until, at + timedelta(hours=1))
-            fold_terms([(at, over)], over)
-            at = over
-        connection.execute(
-            "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
-            [MARK, until],
-        )
+        for mark, until in ((MARK, floor(marks["spans"] - timedelta(seconds=20), 60)), (NAMES, marks["spans"])):
+            at = floor(marks.get(mark, first), 60)
+            while at < until:
+                over = min(until, at + timedelta(hours=1))
+                if mark == NAMES:
+                    add_names(at, over)
+                else:
+                    fold_terms([(at, over)], over)
+                at = over
+            connection.execute(
+                "INSERT INTO telemetry_fold (kind, until) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET until = excluded.until",
+                [mark, until],
+            )
     print(f"what spans say is folded, in {time.monotonic() - began:,.0f} s", flush=True)
 
 

@@ -19,6 +19,7 @@ from controlplane.telemetry.spansums import (
     MARK,
     MESH,
     MOST_SPANS,
+    NAMES,
     OF_MESH,
     OF_TRACES,
     RAW,
@@ -31,6 +32,7 @@ from controlplane.telemetry.store import Session, TraceFilter, Wanted
 
 _NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 MOST_FRESH = 1000
+FEW_TENANTS = 20  # whose sessions are sought by a user's name
 Statement = tuple[str, list[Any]]
 
 
@@ -139,13 +141,22 @@ def newest_sessions(wanted: Wanted, limit: int) -> list[Session]:
     """Return sessions with a span in the time, those seen last first; what they came to is counted from the day of ``since`` on."""
     clauses, values = _session_clauses(wanted, "kept", "users")
     mark = max(_marks().get(MARK, wanted.since), wanted.since)
-    fresh = _fresh_sessions(wanted, mark)
     first_day = floor(wanted.since, 86400)
+    parts = _parts_by_user(wanted, first_day, mark)
+    fresh = _fresh_sessions(wanted, mark)
     days = (mark - first_day).days + 1
+    newest, named = together(
+        [
+            (
+                f"""SELECT tenant, session, last_at FROM telemetry_session_day AS kept
+                    WHERE starts_at >= %s AND last_at >= %s{part}{clauses} ORDER BY last_at DESC LIMIT %s""",  # noqa: S608 - as above
+                [first_day, wanted.since, *of_part, *values, limit * days],
+            )
+            for part, of_part in parts
+        ]
+    )
     sql = f"""
-        WITH newest AS (
-            SELECT tenant, session, last_at FROM telemetry_session_day AS kept
-            WHERE starts_at >= %s AND last_at >= %s {clauses} ORDER BY last_at DESC LIMIT %s),
+        WITH newest AS ({newest}),
         chosen AS (
             (SELECT tenant, session FROM newest GROUP BY 1, 2 ORDER BY max(last_at) DESC, 2, 1 LIMIT %s)
             UNION SELECT * FROM unnest(%s::text[], %s::text[]))
@@ -154,13 +165,31 @@ def newest_sessions(wanted: Wanted, limit: int) -> list[Session]:
                tg_whole(sum(cost_told_nusd)), tg_whole(sum(cost_seen_nusd))
         FROM chosen JOIN telemetry_session_day AS day USING (tenant, session) WHERE day.starts_at >= %s GROUP BY 1, 3"""  # noqa: S608
     tenants, sessions = [row[2] for row in fresh], [row[0] for row in fresh]
-    kept = patient_rows(sql, [first_day, wanted.since, *values, limit * days, limit, tenants, sessions, first_day])
+    kept = patient_rows(sql, [*named, limit, tenants, sessions, first_day])
     found: dict[tuple[str, str], tuple[Any, ...]] = {}
     for row in (*kept, *fresh):
         known = found.get((row[0], row[2]))
         found[row[0], row[2]] = row if known is None else _added(known, row)
     made = [_session(row) for row in found.values()]
     return sorted(made, key=lambda each: (-each.last_at.timestamp(), each.session, each.tenant))[:limit]
+
+
+def _parts_by_user(wanted: Wanted, first_day: datetime, mark: datetime) -> list[Statement]:
+    """Return clauses which together have every session of a user that is sought by a part of the name.
+
+    Where few tenants have such users, these: the sessions of theirs, and those with spans of which the names are not known yet.
+    """
+    text = wanted.filter.user
+    known = Fold.objects.filter(kind=NAMES).values_list("until", flat=True).first()
+    if not text or "\n" in text or known is None or known < first_day:
+        return [("", [])]
+    scope, values = ("", []) if wanted.slugs is None else (" AND tenant = ANY(%s)", [list(wanted.slugs)])
+    sql = f"""SELECT DISTINCT tenant FROM telemetry_user_names
+              WHERE starts_at >= %s AND strpos(names, lower(%s)) > 0{scope} LIMIT {FEW_TENANTS + 1}"""  # noqa: S608 - as above
+    tenants = [tenant for (tenant,) in patient_rows(sql, [first_day, text, *values])]
+    if len(tenants) > FEW_TENANTS:
+        return [("", [])]
+    return [(" AND kept.tenant = ANY(%s)", [tenants]), (" AND last_at >= %s", [min(known, mark)])]
 
 
 def _session_clauses(wanted: Wanted, table: str, users: str) -> Statement:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from controlplane.telemetry.resolutions import Rung
 
 MARK = "spans"  # until when, in the table of marks, all of it is folded
+NAMES = "names"  # the same of the names of users
 RAW = "telemetry_span"
 FINE_S = 10
 STEPS = ((FINE_S, "10s"), (900, "15m"), (21600, "6h"))

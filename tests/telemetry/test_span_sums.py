@@ -12,7 +12,7 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.telemetry import queries
+from controlplane.telemetry import counted, queries
 from controlplane.telemetry.actions import late, retention, span_sums
 from controlplane.telemetry.actions.rootless import note_rootless
 from controlplane.telemetry.actions.span_sums import MOST_LATE, fold_spans
@@ -260,6 +260,49 @@ def test_sessions__by_user__find_all_that_one_had(globex: Asker) -> None:
         (found,) = queries.sessions_seen_by(SYSTEM, TraceFilter(user=user), NOW - timedelta(hours=1))
         assert (found.session, found.turns, found.spans) == ("shared", 2, 10)
     assert SessionDay.objects.get(session="shared").users == "ann\nzoe"
+
+
+@pytest.mark.parametrize("few", [0, 2, 20])
+def test_sessions__by_a_part_of_a_users_name__are_those_that_a_look_at_all_finds(
+    few: int, globex: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counted, "FEW_TENANTS", few)
+    for number, (ago, tenant, user) in enumerate(
+        ((400, "acme", "Zoë_1"), (90, "globex", "zoë-2"), (20, "acme", "yan"), (30_000, "globex-eu", "ZOë_3"))
+    ):
+        Span.objects.bulk_create(
+            _trace(620 + number, NOW - timedelta(seconds=ago), tenant, session=f"of-{number}", user=user)
+        )
+
+    def told(limit: int = 100) -> list[list[Session]]:
+        return [
+            queries.sessions_seen_by(asker, TraceFilter(user=user), NOW - timedelta(hours=hours), limit)
+            for asker in (SYSTEM, globex)
+            for user in ("zoë", "Oë_", "yan", "u-acme", "u-", "nobody", "zoë-2\nz", "_")
+            for hours in (1, 9)
+        ]
+
+    def both() -> tuple[list[list[Session]], list[list[Session]]]:
+        known = list(Fold.objects.filter(kind="names"))
+        narrowed = told() + told(3)
+        Fold.objects.filter(kind="names").delete()
+        plain = told() + told(3)
+        Fold.objects.bulk_create(known)
+        return narrowed, plain
+
+    _fold_all(NOW - timedelta(seconds=50))
+    narrowed, plain = both()
+    assert narrowed == plain
+    assert [each.session for each in narrowed[1]] == ["of-1", "of-0", "of-3"]
+    assert not narrowed[10]
+    _fold_all()
+    late = _trace(640, NOW - timedelta(hours=5), "acme", session="of-9", user="zoë late")
+    Span.objects.bulk_create(late)
+    LateSpans.objects.create(since=late[0].starts_at, until=late[-1].starts_at + timedelta(seconds=1))
+    fold_spans(now=NOW, kept_since=KEPT)
+    narrowed, plain = both()
+    assert narrowed == plain
+    assert "of-9" in {each.session for each in narrowed[1]}
 
 
 def test_sums__too_old__are_dropped_with_the_spans(globex: Asker) -> None:

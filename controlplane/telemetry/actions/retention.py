@@ -33,7 +33,7 @@ SPAN_SUMS = (
     *(Partitioned(f"telemetry_{kind}_{step}", "starts_at") for kind in ("traces", "mesh") for step in ("15m", "6h")),
     *(
         Partitioned(f"telemetry_{name}", "starts_at")
-        for name in ("session_day", "trace_head", "trace_shape", "shape_15m", "shape_6h", "span_terms")
+        for name in ("session_day", "trace_head", "trace_shape", "shape_15m", "shape_6h", "span_terms", "user_names")
     ),
 )
 ALL = (SPANS, MESSAGES, LOGS, POINTS, POINT_QUARTERS, POINT_HOURS, *FINE_SUMS, *SPAN_SUMS)

@@ -17,11 +17,13 @@ from django.db import connection, transaction
 from controlplane.telemetry import shapes, terms
 from controlplane.telemetry.actions.span_terms import fold_terms
 from controlplane.telemetry.actions.trace_shapes import fold_shapes
+from controlplane.telemetry.actions.user_names import add_names
 from controlplane.telemetry.resolutions import EVERYBODY, Interval, floor, whole_windows
 from controlplane.telemetry.spansums import (
     FINE_S,
     FIRST_SPANS,
     MARK,
+    NAMES,
     OF_MESH,
     OF_TRACES,
     STEPS,
@@ -65,6 +67,7 @@ def fold_spans(*, now: datetime, kept_since: datetime) -> int:
             _fold(intervals, ends)
             _fold_shapes(intervals, ends, kept_since)
             _fold_terms(late, ends, kept_since - EVEN_OLDER)
+            _add_names(late, ends, kept_since - EVEN_OLDER)
             _run("DELETE FROM telemetry_late_spans WHERE id = ANY(%s)", notes)
             if rest is not None:  # behind the others that wait: they are not to wait for all of it
                 _run("INSERT INTO telemetry_late_spans (since, until) VALUES (%s, %s)", *rest)
@@ -136,6 +139,17 @@ def _fold_shapes(intervals: Iterable[Interval], ends: datetime, kept_since: date
         for part in _chunks(begins, until):
             fold_shapes(*part)
     _run(_SET_MARK, shapes.MARK, over)
+
+
+def _add_names(late: Iterable[Interval], ends: datetime, kept_since: datetime) -> None:
+    """Add the users of the spans since the last time to those that are known, and of times that got late ones."""
+    over = floor(ends - AGAIN, terms.STEP_S)
+    start = floor(min(over, _start(NAMES, kept_since) or over), terms.STEP_S)
+    over = min(over, start + CHUNK)
+    for begins, until in whole_windows(FINE_S, [*late, (start, over)], over):
+        for part in _chunks(begins, until):
+            add_names(*part)
+    _run(_SET_MARK, NAMES, over)
 
 
 def _fold_terms(late: Iterable[Interval], ends: datetime, kept_since: datetime) -> None:
