@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -73,6 +74,29 @@ def brought(
         return _idle(carry, left, past.amount, periods_between(rule, past.ends_at, starts_at))
     first = period_of(rule, created_at).starts_at if created_at is not None else None
     return 0 if first is None else _idle(carry, 0, amount, periods_between(rule, first, starts_at))
+
+
+class Later(NamedTuple):
+    """An account of a period after: when it began, and how it stands, ``stands.carried`` being what its row says."""
+
+    id: int
+    starts_at: datetime | None
+    stands: Past
+
+
+def carried_on(carry: CarryRule, rule: PeriodRule, first: Past, later: Iterable[Later]) -> dict[int, int]:
+    """Return what accounts after ``first``, in order of their periods, are carried, where that is not what their rows say.
+
+    What comes back from a period changes all that follow, not only the next: each has its share from the one before it.
+    """
+    changed = {}
+    past = first
+    for account in later:
+        extra = brought(carry, rule, account.starts_at, past, amount=account.stands.amount, created_at=None)
+        if extra != account.stands.carried:
+            changed[account.id] = extra
+        past = account.stands._replace(carried=extra)
+    return changed
 
 
 def _idle(rule: CarryRule, left: int, amount: int, periods: int) -> int:

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from controlplane.budgets import queries
 from controlplane.budgets.accuracy import accuracy
 from controlplane.budgets.actions.budgets import change_amount, create_budget
+from controlplane.budgets.actions.lease_acts import resolve_lease
 from controlplane.budgets.actions.ledger import rebuild
 from controlplane.budgets.actions.section import money
 from controlplane.budgets.models import Account, Budget
@@ -19,7 +21,7 @@ from controlplane.problems import Invalid
 from controlplane.tenancy.actions.tenants import create_tenant
 from controlplane.tenancy.models import Tenant
 from controlplane.tenancy.queries import SYSTEM
-from tests.budgets.test_leases import NOW, budget, report, sync
+from tests.budgets.test_leases import NOW, budget, conninfo, report, sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DAY = {"kind": "calendar", "unit": "day", "timezone": "UTC"}
@@ -128,6 +130,41 @@ def test_carry__what_is_still_leased__counts_as_spent_until_it_comes_back(acme: 
     sync(report(me, [item], seq=2, settled=answer.granted - 100, final=True), now=TOMORROW)
 
     assert (answer.granted, early, room(item, now=TOMORROW)) == (250, 1750, 1850)
+
+
+@pytest.mark.parametrize("by", ["its holder", "an operator"])
+def test_carry__a_lease_comes_back_two_days_late__is_carried_through_the_day_between(
+    acme: Tenant, me: UUID, by: str
+) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=10_000))
+    sync(report(me, [item], want=800, min_useful=800))
+    days = [TOMORROW + timedelta(days=ahead) for ahead in range(3)]
+    early = [room(item, now=day) for day in days]
+
+    if by == "its holder":
+        sync(report(me, [item], seq=2, settled=100, final=True), now=days[2])
+    else:
+        resolve_lease(by=SYSTEM, incarnation=me, number=1, spent_nusd=100, reason="burned", now=days[2])
+
+    assert (early, room(item, now=days[2])) == ([1200, 2200, 3200], 3900)
+    assert queries.standing_of(item, days[2]).carried_nusd == 2900
+    assert rebuild().differences == []
+
+
+def test_carry__a_lease_comes_back_while_somebody_holds_the_day_between__who_holds_it_is_not_waited_for(
+    acme: Tenant, me: UUID
+) -> None:
+    item = budget(acme, "day", 1000, DAY, carry=CarryRule(up_to=10_000))
+    sync(report(me, [item], want=800, min_useful=800))
+    room(item, now=TOMORROW)
+    between = Account.objects.get(budget=item, period_key="2026-11-26")
+
+    with psycopg.connect(conninfo()) as other:
+        other.execute("SELECT id FROM budgets_account WHERE id = %s FOR UPDATE", [between.pk])
+        sync(report(me, [item], seq=2, settled=100, final=True), now=TOMORROW)
+        other.rollback()
+
+    assert room(item, now=TOMORROW) == 1900
 
 
 def test_carry__a_period_that_nobody_used__is_unused_whole(acme: Tenant) -> None:

@@ -131,6 +131,8 @@ MUTANTS = (
     Mutant("idle_periods_forgive_debts", "debts go on past periods that nobody uses", CARRY, "brought",
            "return _idle(carry, left, past.amount, periods_between(rule, past.ends_at, starts_at))",
            "return left if past.ends_at == starts_at else 0", ("hours", "carries", "amounts", "nights")),
+    Mutant("only_the_next_period_hears", "what comes back from a period changes all that follow", CARRY, "carried_on",
+           "if extra != account.stands.carried:", "if False:", ("hours", "carries", "nights")),
     Mutant("what_is_presumed_is_taken_back_last", "of what a lease was charged, what is presumed is taken back first", TAKING_BACK,
            "taken_back", "min(nusd, lease.presumed)", "max(0, nusd - lease.counters.charged)", ("resolves", "takes")),
     Mutant("what_is_folded_stays_charged", "what was charged to budgets for all of time can be taken back of a rest", TAKING_BACK,

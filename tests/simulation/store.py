@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from controlplane.budgets.schemas import LeaseReport
-from controlplane.domain.carry import CarryRule, Past, brought
+from controlplane.domain.carry import CarryRule, Later, Past, brought, carried_on
 from controlplane.domain.crowds import SCARCE_FOR, WANTS_FOR, gather, is_due
 from controlplane.domain.excess import drop_excessive, is_excessive, refusal
 from controlplane.domain.grants import Account
@@ -214,9 +214,25 @@ class Store:
                 if known.budget == row.budget and known.ends_at is not None and known.ends_at <= row.starts_at
             ]
             if earlier:
-                ends_at, last = max(earlier, key=lambda each: each[0])
-                past = Past(ends_at, last.amount, last.carried, last.outstanding + last.settled)
+                _, last = max(earlier, key=lambda each: each[0])
+                past = _stands(last)
         return brought(budget.carry, budget.rule, row.starts_at, past, amount=row.amount, created_at=budget.created_at)
+
+    def carry_on(self, accounts: Iterable[int], now: datetime) -> None:
+        """What budgets.actions.carrying does for accounts that were changed."""
+        for first in map(self.accounts.__getitem__, accounts):
+            budget = self.budgets[first.budget]
+            if first.ends_at is None or first.ends_at > now or not budget.carry.carries:
+                continue
+            rows = [row for row in self.accounts.values() if row.budget == budget.id]
+            later = [
+                Later(row.id, row.starts_at, _stands(row))
+                for row in rows
+                if row.ends_at and row.ends_at > first.ends_at
+            ]
+            later.sort(key=lambda account: account.stands.ends_at)
+            for key, carried in carried_on(budget.carry, budget.rule, _stands(first), later).items():
+                self.accounts[key].carried = carried
 
     def change_amount(self, number: int, amount: int, now: datetime) -> None:
         """What budgets.actions.budgets.change_amount does."""
@@ -248,6 +264,7 @@ class Store:
         for row in map(self.accounts.__getitem__, lease.path):
             row.outstanding -= old.outstanding
             row.settled += spent
+        self.carry_on(lease.path, now)
         self._store_slots([entry], lease.path)
 
     def fold(self, *, now: datetime, keep: timedelta) -> list[OpenLease]:
@@ -271,6 +288,7 @@ class Store:
         for row in map(self.accounts.__getitem__, lease.path):
             row.settled -= nusd
             row.corrected += entry.corrected
+        self.carry_on(lease.path, now)
         self._store_slots([entry], lease.path)
 
     def span(self, account: int) -> Span:
@@ -314,6 +332,7 @@ class Store:
             if account.recounted:
                 row.crowd, row.counted_at = account.crowd, written.at
             row.carried = row.carried if account.carried is None else account.carried
+        self.carry_on([account.id for account in written.accounts.values() if account.changed], written.at)
         self._store_slots(written.entries, written.accounts)
 
     def days_of(self, account: int) -> int | None:
@@ -326,6 +345,12 @@ class Store:
             for (account, at), amount in slot_moves(entries, rolling).items():
                 slots = self.accounts[account].slots
                 slots[at] = slots.get(at, 0) + amount
+
+
+def _stands(row: AccountRow) -> Past:
+    """Return what the period after one that has an end asks of it."""
+    assert row.ends_at is not None
+    return Past(row.ends_at, row.amount, row.carried, row.outstanding + row.settled)
 
 
 def key_of(report: LeaseReport) -> LeaseKey:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F
 
 from controlplane import live
+from controlplane.budgets.actions.carrying import carry_on_from
 from controlplane.budgets.actions.folding import as_opened, lock_rests
 from controlplane.budgets.actions.lease_acts import given_reason, move_slots, write_entries
 from controlplane.budgets.models import Account, Budget, Lease
@@ -68,6 +69,7 @@ def _take_from(by: Asker, parts: dict[int, int], reason: str, now: datetime) -> 
             account.updated_at = now
     Lease.objects.bulk_update(leases, ["corrected_nusd", "presumed_nusd"])
     Account.objects.bulk_update(accounts.values(), ["settled_nusd", "corrected_nusd", "presumed_nusd", "updated_at"])
+    carry_on_from(accounts.values(), now)
     move_slots(entries, accounts)
     write_entries(entries, by=by.name, reason=reason)
     return entries

@@ -13,6 +13,7 @@ from django.db.models import F
 
 from controlplane import live
 from controlplane.budgets.accuracy import lease_seen_by, lost_after, open_leases_of
+from controlplane.budgets.actions.carrying import carry_on_from
 from controlplane.budgets.actions.lease_writes import INSERT_ENTRIES, entry_columns
 from controlplane.budgets.models import Account, AccountSlot, Lease, OnDisconnect, PeriodKind
 from controlplane.budgets.words import dollars
@@ -161,6 +162,7 @@ def _end(
             account.updated_at = now
     Lease.objects.bulk_update(leases, ["closed", "presumed_nusd"])
     Account.objects.bulk_update(accounts.values(), ["outstanding_nusd", "settled_nusd", "presumed_nusd", "updated_at"])
+    carry_on_from(accounts.values(), now)
     move_slots(entries, accounts)
     write_entries(entries, by=by, reason=reason)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor
 
+from controlplane.budgets.actions.carrying import Carrying, carry_on
 from controlplane.budgets.actions.lease_reads import (
     AccountRow,
     Terms,
@@ -121,7 +122,24 @@ async def merge_held(
             said = refusal(report, refused.get(key, "unknown"), never=key in refused, ttl_ms=ttl_ms)
         answers[place] = LeaseAnswer(report.number, *said)
     await store(connection, leases, stood, paths, accounts, now)
+    await _carry_on(connection, accounts.values(), terms, now)
     return [answers[place] for place in range(len(held.told))]
+
+
+async def _carry_on(
+    connection: AsyncConnection[Any], accounts: Iterable[OpenAccount], terms: Mapping[int, Terms], now: datetime
+) -> None:
+    """What periods that are over gave back, or took, changes what those since were carried."""
+    over = [
+        account
+        for account in accounts
+        if account.ends_at is not None
+        and account.ends_at <= now
+        and account.changed
+        and terms[account.budget.id].carry.carries
+    ]
+    budgets = {account.budget.id: Carrying(terms[account.budget.id].carry, account.budget.rule) for account in over}
+    await carry_on(connection, [account.id for account in over], budgets)
 
 
 def _asked(told: Sequence[Told], found: Mapping[int, LeaseRow]) -> Iterable[Asked]:
