@@ -344,12 +344,12 @@ def test_traces__their_histogram__tells_how_well_it_is_counted(
     asked = "traces/histogram?since=2026-11-25T07:00:00Z&until=2026-11-25T08:00:00Z&step_s=600&attribute=no"
 
     counted = admin("get", asked.replace("attribute=no", "service=s")).json()
-    monkeypatch.setattr(sampled, "MOST_TRACES", 4)
-    estimated = admin("get", asked).json()
+    monkeypatch.setattr(sampled, "MOST_HEADS", 4)
+    estimated = admin("get", asked.replace("attribute=no", "text=no")).json()
 
     assert [counted[name] for name in ("total", "one_in", "margin")] == [64, 1, 0]
     assert [item["traces"] for item in counted["items"]] == [64, 0, 0, 0, 0, 0]
-    assert [estimated[name] for name in ("total", "one_in", "margin")] == [0, 8, 24]
+    assert [estimated[name] for name in ("total", "one_in", "margin")] == [0, 16, 48]
     assert outsider("get", asked.replace("attribute=no", "service=s")).json()["total"] == 0
     assert admin("get", asked.replace("600", "1")).status_code == 422
 
