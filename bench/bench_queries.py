@@ -113,7 +113,7 @@ def questions(tenants: int) -> Iterator[Asked]:
     random.Random(1).shuffle(traces)
     some = [slug(n) for n in (0, 3, 17, 60, 150, 400, 900) if n < tenants]
     yield Asked("a trace by its id", lambda n: queries.trace_seen_by(SYSTEM, traces[n % len(traces)], light=True))
-    yield Asked("a trace of a tenant's operator", lambda n: queries.span_count(SYSTEM, traces[-n - 1]))
+    yield Asked("a trace of a tenant's operator", lambda n: queries.trace_mark(SYSTEM, traces[-n - 1]))
     for part in (_traces, _mesh, _sessions, _metrics, _pages):
         yield from part(queries, SYSTEM, now, some)
 
