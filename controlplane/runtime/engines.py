@@ -229,7 +229,7 @@ def prepare_postgres(folder: Path) -> Engine:
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
         "max_connections": "100",
-        "shared_buffers": "128MB",
+        "shared_buffers": f"{buffers_mb(_memory_mb())}MB",
         "log_min_messages": "warning",
         "log_checkpoints": "off",
         "log_line_prefix": "",
@@ -246,6 +246,15 @@ def prepare_postgres(folder: Path) -> Engine:
         group=user.pw_gid if user and not prefix else None,
         unsaid=_POSTGRES_SMALL_TALK,
     )
+
+
+def buffers_mb(memory_mb: int) -> int:
+    """Return how much of a machine's memory PostgreSQL keeps pages in: a 32nd, which others use, too, from 128 to 512 MB."""
+    return min(512, max(128, memory_mb // 32))
+
+
+def _memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def _initdb(initdb: list[str], data: Path, password: str, user: pwd.struct_passwd | None) -> None:
