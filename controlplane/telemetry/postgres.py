@@ -98,7 +98,9 @@ def _of_any_span(wanted: Wanted, found: _Clauses, *, page: bool, near: str) -> N
         if value:
             clause = f'c."{column}" = %s'
             if column == "session" or (column == "user" and _is_rare(clause, [value], wanted)):
-                found.add(inside.format(clause), since, value)
+                # With the tenant, which the index of users begins with, and no asker learns of spans that others have.
+                scope, slugs = ("", []) if wanted.slugs is None else (" AND c.tenant = ANY(%s)", [list(wanted.slugs)])
+                found.add(inside.format(clause + scope), since, value, *slugs)
             else:
                 found.add(exists.format(clause), value)
     _of_status(wanted, found, exists, page=page)

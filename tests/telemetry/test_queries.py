@@ -196,6 +196,17 @@ def test_trace__of_another_tenant__is_not_there(globex: Asker) -> None:
         queries.trace_seen_by(globex, "a" * 32)
 
 
+@pytest.mark.parametrize("column", ["session", "user"])
+def test_traces__by_what_a_span_of_others_says__are_not_found(globex: Asker, column: str) -> None:
+    _span("a", "1", tenant="globex", **{column: "ours"})
+    _span("a", "2", "1", tenant="acme", **{column: "theirs"})
+
+    ours, theirs = (TraceFilter(**{column: value}) for value in ("ours", "theirs"))
+
+    assert [len(queries.traces_seen_by(globex, wanted, SINCE)) for wanted in (ours, theirs)] == [1, 0]
+    assert len(queries.traces_seen_by(SYSTEM, theirs, SINCE)) == 1
+
+
 def _inference(trace: str, number: int, parent: int = 0, **more: Any) -> None:
     fields = {
         "name": "chat",
