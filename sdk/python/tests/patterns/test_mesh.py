@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -237,12 +238,8 @@ async def test_run__a_runaway_is_stopped_while_others_wait_for_replies__the_run_
     assert spent == charged(plane) - corrected == plane.settled_nusd("all") - corrected
 
 
-@pytest.mark.parametrize(("said", "cost"), [((1000, 900), 1000 * 150 + 900 * 600), ((10, 5), 10 * 150 + 5 * 600)])
-async def test_run__usage_is_recorded_when_it_is_over__whoever_resumes_it_has_so_much_less_or_more(
-    plane: FakeControlPlane, gate: tidegate.Gate, said: tuple[int, int], cost: int
-) -> None:
-    calls: list[tidegate.Call] = []
-    plane.put_budget("all", "100")
+def losing(calls: list[tidegate.Call]) -> Callable[[Work], Awaitable[None]]:
+    """Return an agent whose call is noted and answered by nobody."""
 
     async def model(call: tidegate.Call) -> None:
         calls.append(call)
@@ -251,7 +248,17 @@ async def test_run__usage_is_recorded_when_it_is_over__whoever_resumes_it_has_so
     async def loses(work: Work) -> None:
         await work.call("agent", model, model="gpt-4o-mini", input_tokens=1000, max_output_tokens=500)
 
-    mesh = Mesh(gate, "m", [Agent("a", loses)])
+    return loses
+
+
+@pytest.mark.parametrize(("said", "cost"), [((1000, 900), 1000 * 150 + 900 * 600), ((10, 5), 10 * 150 + 5 * 600)])
+async def test_run__usage_is_recorded_when_it_is_over__whoever_resumes_it_has_so_much_less_or_more(
+    plane: FakeControlPlane, gate: tidegate.Gate, said: tuple[int, int], cost: int
+) -> None:
+    calls: list[tidegate.Call] = []
+    plane.put_budget("all", "100")
+
+    mesh = Mesh(gate, "m", [Agent("a", losing(calls))])
     board = mesh.board("r")
     with pytest.raises(StepFailed):
         await mesh.run("r", "a", usd="0.002")
@@ -277,13 +284,6 @@ async def test_run__usage_is_recorded_when_another_process_has_taken_it_up__its_
     calls: list[tidegate.Call] = []
     plane.put_budget("all", "100")
 
-    async def model(call: tidegate.Call) -> None:
-        calls.append(call)
-        raise ConnectionError
-
-    async def loses(work: Work) -> None:
-        await work.call("agent", model, model="gpt-4o-mini", input_tokens=1000, max_output_tokens=500)
-
     async def finds(work: Work) -> str:
         calls[0].record(input_tokens=1000, output_tokens=900)
         async with asyncio.timeout(10):
@@ -293,7 +293,7 @@ async def test_run__usage_is_recorded_when_another_process_has_taken_it_up__its_
         return "found"
 
     with pytest.raises(StepFailed):
-        await Mesh(gate, "m", [Agent("a", loses)]).run("r", "a")
+        await Mesh(gate, "m", [Agent("a", losing(calls))]).run("r", "a")
     found = await Mesh(other, "m", [Agent("a", finds)]).run("r", "a")
 
     step = (await Mesh(other, "m", []).board("r").steps())["a"]
